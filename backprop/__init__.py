@@ -1,0 +1,1 @@
+"""The classroom network, its gradients by hand, and the spreadsheet."""

@@ -1,0 +1,1 @@
+"""MNIST under a budget of parameters and epochs."""

@@ -1,0 +1,208 @@
+"""A network as data: layers as frozen dataclasses, and everything that follows from them.
+
+Output shapes, parameter counts and receptive fields are folded from the layers; cnn.model builds
+the Flax module from the same tuple. No JAX here.
+"""
+
+import math
+from dataclasses import dataclass
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution with a square kernel; stride 1 and no padding unless said."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation with PyTorch's epsilon (1e-5) and momentum (0.1)."""
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(x, 0)."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Each activation is zeroed with this probability while training."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over windows that do not overlap; what is left at the border is dropped."""
+
+    window: int = 2
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over windows that do not overlap; None takes the whole map (global average pooling)."""
+
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer over all that comes in."""
+
+    features: int
+    bias: bool = True
+
+
+Layer = Conv | BatchNorm | ReLU | Dropout | MaxPool | AveragePool | Dense
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers from the image to the logits.
+
+    Attributes:
+      layers: in order; the last one leaves one number a class.
+      input_shape: height, width, channels.
+    """
+
+    layers: tuple[Layer, ...]
+    input_shape: tuple[int, int, int] = (28, 28, 1)
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """A row of the table of layers.
+
+    Attributes:
+      layer: what it is, in a reader's words.
+      output_shape: height, width, channels; or features after a Dense layer.
+      parameters: trainable numbers of this layer.
+      receptive_field: side of the square of input pixels that one output sees.
+    """
+
+    layer: str
+    output_shape: Shape
+    parameters: int
+    receptive_field: int
+
+
+def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
+    """The table of layers: output shape, parameters and receptive field of each.
+
+    The receptive field grows by (kernel - 1) * jump, where jump is the product of the strides so
+    far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016).
+
+    Raises:
+      ValueError: a layer does not fit what comes into it.
+    """
+    rows: list[LayerSummary] = []
+    shape: Shape = architecture.input_shape
+    receptive_field, jump = 1, 1
+    for index, layer in enumerate(architecture.layers):
+        window, stride = _window(layer, shape)
+        receptive_field += (window - 1) * jump
+        jump *= stride
+        output_shape = _output_shape(layer, shape)
+        if min(output_shape) < 1:
+            raise ValueError(f"layer {index} ({describe(layer)}) does not fit its input {shape}")
+        rows.append(LayerSummary(describe(layer), output_shape, _parameters(layer, shape), receptive_field))
+        shape = output_shape
+    return tuple(rows)
+
+
+def count_parameters(architecture: Architecture) -> int:
+    """Number of trainable parameters."""
+    return sum(row.parameters for row in summarize(architecture))
+
+
+def describe(layer: Layer) -> str:
+    """A layer in a reader's words."""
+    match layer:
+        case Conv(features, kernel, stride, padding, bias):
+            extras = [f"stride {stride}"] * (stride > 1) + [f"pad {padding}"] * (padding > 0)
+            return " ".join([f"conv {features} {kernel}x{kernel}", *extras, *["bias"] * bias])
+        case BatchNorm():
+            return "batch norm"
+        case ReLU():
+            return "ReLU"
+        case Dropout(rate):
+            return f"dropout {rate:g}"
+        case MaxPool(window):
+            return f"max pool {window}x{window}"
+        case AveragePool(None):
+            return "global average pool"
+        case AveragePool(window):
+            return f"average pool {window}x{window}"
+        case Dense(features, bias):
+            return f"dense {features}" + " bias" * bias
+
+
+def format_table(architecture: Architecture) -> str:
+    """The table of layers as text, with the total below it."""
+    rows = [("layer", "output shape", "parameters", "receptive field")]
+    for row in summarize(architecture):
+        shape = "x".join(map(str, row.output_shape))
+        rows.append((row.layer, shape, f"{row.parameters:,}", str(row.receptive_field)))
+    rows.append(("total", "", f"{count_parameters(architecture):,}", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{layer:<{widths[0]}}  {shape:>{widths[1]}}  {count:>{widths[2]}}  {field:>{widths[3]}}".rstrip()
+        for layer, shape, count, field in rows
+    )
+
+
+def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
+    """Side of the input window of one output, and the stride between windows."""
+    match layer:
+        case Conv(kernel=kernel, stride=stride):
+            return kernel, stride
+        case MaxPool(window):
+            return window, window
+        case AveragePool(window):
+            side = window or shape[0]
+            return side, side
+        case Dense() if len(shape) == 3:
+            return shape[0], 1
+        case _:
+            return 1, 1
+
+
+def _output_shape(layer: Layer, shape: Shape) -> Shape:
+    match layer:
+        case BatchNorm() | ReLU() | Dropout():
+            return shape
+        case Dense(features=features):
+            return (features,)
+    if len(shape) != 3:
+        raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
+    height, width, channels = shape
+    match layer:
+        case Conv(features, kernel, stride, padding):
+            return (
+                (height + 2 * padding - kernel) // stride + 1,
+                (width + 2 * padding - kernel) // stride + 1,
+                features,
+            )
+        case AveragePool(None):
+            return (1, 1, channels)
+        case MaxPool(window) | AveragePool(int(window)):
+            return (height // window, width // window, channels)
+
+
+def _parameters(layer: Layer, shape: Shape) -> int:
+    match layer:
+        case Conv(features, kernel, bias=bias):
+            return kernel * kernel * shape[-1] * features + features * bias
+        case BatchNorm():
+            return 2 * shape[-1]
+        case Dense(features, bias):
+            return math.prod(shape) * features + features * bias
+        case _:
+            return 0

@@ -1,0 +1,100 @@
+"""What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from cnn.architecture import count_parameters
+from cnn.zoo import ZOO, Entry, Recipe
+from errors import require, require_choice
+
+MAX_PARAMETERS = 20_000
+MAX_EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class CnnConfig:
+    """The flags of --task=mnist, checked; None stands for the recipe's own value.
+
+    Raises:
+      UserError: a value that is not allowed.
+    """
+
+    model: Annotated[str, f"network: {', '.join(ZOO)}"] = "compact_20k"
+    epochs: Annotated[int | None, "passes over the training images (default: the network's recipe)"] = None
+    batch_size: Annotated[int | None, "images a step (default: the network's recipe)"] = None
+    learning_rate: Annotated[float | None, "SGD's learning rate or its peak (default: the recipe)"] = None
+    seed: Annotated[int, "of initialisation, shuffling, dropout and augmentation"] = 0
+    validation_size: Annotated[int, "training images held out and evaluated after every epoch"] = 0
+    target_accuracy: Annotated[float, "test accuracy to reach, as a fraction"] = 0.994
+    dataset: Annotated[str, "mnist (bundled) or a 28x28x1 tensorflow-datasets name"] = "mnist"
+    data_dir: Annotated[str | None, "folder of prepared tensorflow-datasets"] = None
+    workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
+    describe: Annotated[bool, "print the network's layers and stop"] = False
+    resume: Annotated[bool, "go on with the run in --workdir from its last checkpoint"] = False
+    eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
+    enforce_budget: Annotated[bool, "refuse 20,000 parameters or more, or more than 20 epochs"] = True
+
+    def __post_init__(self) -> None:
+        require_choice("model", self.model, ZOO)
+        for flag, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            require(
+                value is None or 1 <= value <= 60_000,
+                f"--{flag}={value}: give a whole number from 1 to 60000",
+            )
+        require(
+            self.learning_rate is None or (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 100),
+            f"--learning_rate={self.learning_rate}: give a number above 0, at most 100",
+        )
+        require(0 <= self.seed < 2**32, f"--seed={self.seed}: give a whole number from 0 to {2**32 - 1}")
+        require(
+            0 <= self.validation_size < 60_000,
+            f"--validation_size={self.validation_size}: give 0 (none) to 59999 training images, such as 5000",
+        )
+        require(
+            0 < self.target_accuracy <= 1,
+            f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
+        )
+        require(
+            self.dataset.replace("_", "").replace("/", "").isalnum(),
+            f"--dataset={self.dataset}: give mnist or a tensorflow-datasets name, such as fashion_mnist",
+        )
+        require(
+            self.dataset != "mnist" or self.data_dir is None,
+            f"--data_dir={self.data_dir} does not go with --dataset=mnist, which is bundled: leave one out",
+        )
+        require(self.data_dir != "", "--data_dir is empty: give the folder of the prepared data sets")
+        require(
+            self.resume + self.eval_only + self.describe <= 1,
+            "--describe, --resume and --eval_only exclude each other: give one",
+        )
+        if self.enforce_budget:
+            parameters = count_parameters(self.entry.architecture)
+            require(
+                parameters < MAX_PARAMETERS,
+                f"--model={self.model} has {parameters:,} parameters, the budget is fewer than "
+                f"{MAX_PARAMETERS:,}: choose another, or add --noenforce_budget",
+            )
+            require(
+                self.recipe.epochs <= MAX_EPOCHS,
+                f"--epochs={self.recipe.epochs} is over the budget of {MAX_EPOCHS}: "
+                "give fewer, or add --noenforce_budget",
+            )
+
+    @property
+    def entry(self) -> Entry:
+        """The network and its recipe, from the zoo."""
+        return ZOO[self.model]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The network's recipe with what the user changed."""
+        changed = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
+        return dataclasses.replace(
+            self.entry.recipe, **{name: value for name, value in changed.items() if value is not None}
+        )

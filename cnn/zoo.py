@@ -1,0 +1,263 @@
+"""The networks by name, each with the recipe that trains it. Nothing but data.
+
+c K k in the assignments' notation is Conv(K, k). The published recipes are SGD with learning rate
+0.01 and momentum 0.9 at a constant rate, PyTorch's default initialisation, no augmentation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ReLU,
+)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Strength of the random affine augmentation; every draw is uniform within plus or minus it.
+
+    Attributes:
+      rotation: degrees.
+      scale: fraction of the size.
+      shear: fraction: pixels sideways for each pixel up or down.
+      shift: pixels, along each axis.
+    """
+
+    rotation: float
+    scale: float
+    shear: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum on cross-entropy, and what is added to it.
+
+    Attributes:
+      epochs: passes over the training images.
+      batch_size: images a step.
+      learning_rate: the constant rate, or the peak of the one-cycle schedule.
+      schedule: constant, or one_cycle (Smith and Topin 2018): cosine up, cosine down to about 0.
+      warmup: fraction of the steps that the one-cycle schedule rises.
+      momentum: of SGD.
+      nesterov: Nesterov's momentum in place of the plain one.
+      weight_decay: times the weights, added to the gradient.
+      ema_decay: of the average of weights and statistics that is evaluated; None evaluates the
+        weights themselves.
+      initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases; or he, normal
+        with variance 2/fan_in and zero biases.
+      augmentation: of the training images; None leaves them as they are.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float = 0.01
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup: float = 0.2
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    ema_decay: float | None = None
+    initialization: Literal["torch", "he"] = "torch"
+    augmentation: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of the zoo.
+
+    Attributes:
+      note: where it comes from and what a reader should know of it.
+      reported: the best test accuracy its author reported, as a fraction; None for our own.
+    """
+
+    architecture: Architecture
+    recipe: Recipe
+    note: str
+    reported: float | None = None
+
+
+def _relu(*layers: Conv) -> tuple[Layer, ...]:
+    return tuple(layer for conv in layers for layer in (conv, ReLU()))
+
+
+def _norm_relu(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
+    between = (BatchNorm(), Dropout(dropout)) if dropout else (BatchNorm(),)
+    return tuple(layer for conv in layers for layer in (conv, *between, ReLU()))
+
+
+def _relu_norm(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
+    after = (BatchNorm(), Dropout(dropout)) if dropout else (BatchNorm(),)
+    return tuple(layer for conv in layers for layer in (conv, ReLU(), *after))
+
+
+def _bare(features: int, kernel: int, padding: int = 0) -> Conv:
+    return Conv(features, kernel, padding=padding, bias=False)
+
+
+ZOO: dict[str, Entry] = {
+    "plain_4k": Entry(
+        Architecture(
+            (
+                *_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3)),
+                MaxPool(),
+                *_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3)),
+                _bare(10, 1),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=64),
+        note="document 000, network 1: no batch norm, no dropout",
+        reported=0.9816,
+    ),
+    "bn_4k": Entry(
+        Architecture(
+            (
+                *_norm_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3)),
+                MaxPool(),
+                *_norm_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3)),
+                _bare(10, 1),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=64),
+        note="document 000, network 2: plain_4k with batch norm",
+        reported=0.9895,
+    ),
+    "bn_dropout_4k": Entry(
+        Architecture(
+            (
+                *_norm_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3), dropout=0.03),
+                MaxPool(),
+                *_norm_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3), dropout=0.03),
+                _bare(10, 1),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=64),
+        note="document 000, network 3: bn_4k with dropout",
+        reported=0.9839,
+    ),
+    "bn_dropout_14k": Entry(
+        Architecture(
+            (
+                *_norm_relu(_bare(16, 3), _bare(16, 3), _bare(16, 3), dropout=0.03),
+                MaxPool(),
+                *_norm_relu(_bare(16, 1), _bare(24, 3), _bare(24, 3), dropout=0.03),
+                _bare(10, 1),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=64),
+        note="document 000, network 4: bn_dropout_4k, wider",
+        reported=0.9942,
+    ),
+    "fc_16k": Entry(
+        Architecture(
+            (
+                *_relu_norm(Conv(16, 3), Conv(32, 3), dropout=0.05),
+                Conv(8, 1),
+                MaxPool(),
+                *_relu_norm(Conv(16, 3), Conv(32, 3), dropout=0.05),
+                Conv(16, 1),
+                MaxPool(),
+                *_relu(Conv(32, 3)),
+                AveragePool(2),
+                Dense(10),
+            )
+        ),
+        Recipe(epochs=20, batch_size=128),
+        note="document 001: a fully connected head",
+        reported=0.9946,
+    ),
+    "deep_15k": Entry(
+        Architecture(
+            (
+                *_relu_norm(Conv(8, 3), Conv(16, 3), Conv(16, 3)),
+                MaxPool(),
+                Dropout(0.05),
+                *_relu_norm(Conv(16, 3), Conv(16, 3), Conv(16, 3)),
+                Dropout(0.05),
+                *_relu_norm(Conv(32, 3)),
+                Conv(10, 1),
+                AveragePool(2),
+            )
+        ),
+        Recipe(epochs=19, batch_size=128),
+        note="document 002: averages the first 2x2 of its 3x3 map",
+        reported=0.9942,
+    ),
+    "reduced_19k": Entry(
+        Architecture(
+            (
+                *_norm_relu(Conv(16, 3, padding=1), Conv(32, 3, padding=1)),
+                MaxPool(),
+                Dropout(0.05),
+                *_norm_relu(Conv(10, 1), *[Conv(16, 3, padding=1)] * 3),
+                MaxPool(),
+                Dropout(0.05),
+                *_norm_relu(Conv(10, 1), *[Conv(16, 3, padding=1)] * 3),
+                Conv(10, 3, padding=1),
+                BatchNorm(),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=128),
+        note="document 003: RECONSTRUCTION from its text and its 19,290 parameters; its layer table "
+        "is a picture we do not have; batch size, epochs, dropout rate and the place of ReLU are ours",
+        reported=0.9947,
+    ),
+    "strided_18k": Entry(
+        Architecture(
+            (
+                *_relu_norm(
+                    Conv(32, 5, padding=1),
+                    Conv(16, 3, padding=1),
+                    Conv(16, 3, padding=1, stride=2),
+                    Conv(24, 3, padding=1),
+                    Conv(16, 3, padding=1),
+                    Conv(16, 3, padding=1, stride=2),
+                    dropout=0.10,
+                ),
+                Conv(10, 3),
+                AveragePool(),
+            )
+        ),
+        Recipe(epochs=20, batch_size=128),
+        note="document 004: strided convolutions instead of pooling",
+        reported=0.9949,
+    ),
+    "compact_20k": Entry(
+        Architecture(
+            (
+                *_norm_relu(_bare(16, 5, padding=2)),
+                MaxPool(),
+                *_norm_relu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
+                MaxPool(),
+                *_norm_relu(_bare(24, 3), _bare(24, 3)),
+                AveragePool(),
+                Dense(10),
+            )
+        ),
+        Recipe(
+            epochs=18,
+            batch_size=128,
+            learning_rate=0.1,
+            schedule="one_cycle",
+            nesterov=True,
+            weight_decay=1e-4,
+            ema_decay=0.999,
+            initialization="he",
+            augmentation=Affine(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
+        ),
+        note="ours: the default",
+    ),
+}

@@ -1,0 +1,35 @@
+"""What a user did wrong, in the user's words."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that only the user can mend: launch.py prints it as one line and exits with 2.
+
+    The message says what was given, what is allowed and what to do.
+    """
+
+    exit_code = 2
+
+
+class Diverged(UserError):
+    """A training run whose loss stopped being a finite number; launch.py exits with 3."""
+
+    exit_code = 3
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UserError(message) unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise UserError unless value is one of the allowed names; suggest the nearest one."""
+    names = list(allowed)
+    if value in names:
+        return
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise UserError(f"--{flag}={value} is not known{hint}: choose one of {', '.join(names)}")

@@ -1,0 +1,134 @@
+"""python launch.py --task=NAME: flags become a checked configuration, which runs one task.
+
+Every field of a task's configuration is a flag of the same name; the field's default is the
+flag's. JAX is imported only once all flags are right.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+import typing
+from typing import Any
+
+from absl import flags
+
+from backprop.config import BackpropConfig
+from cnn.config import CnnConfig
+from errors import UserError, require, require_choice
+from workdir import read_flags
+
+TASKS: dict[str, tuple[type, str]] = {
+    "backprop": (BackpropConfig, "backprop.task"),
+    "mnist": (CnnConfig, "cnn.task"),
+}
+
+
+class _Numbers(flags.ArgumentParser):
+    """0.1,0.2 -> (0.1, 0.2)."""
+
+    def parse(self, argument: Any) -> tuple[float, ...]:
+        numbers = []
+        for text in argument.split(","):
+            try:
+                numbers.append(float(text))
+            except ValueError:
+                raise ValueError(f"{text!r} is not a number: give numbers separated by commas") from None
+        return tuple(numbers)
+
+    def flag_type(self) -> str:
+        return "numbers"
+
+
+def _parser(hint: Any) -> flags.ArgumentParser:
+    if hint == tuple[float, ...]:
+        return _Numbers()
+    kind = next(part for part in (typing.get_args(hint) or (hint,)) if part is not type(None))
+    parsers = {int: flags.IntegerParser, float: flags.FloatParser, str: flags.ArgumentParser}
+    return parsers[kind]()
+
+
+def define_flags() -> flags.FlagValues:
+    """One flag for each field of each task's configuration, and --task."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("task", None, f"what to run: {', '.join(TASKS)}", values, allow_overwrite=False)
+    flags.DEFINE_boolean("help", False, "print this and stop", values)
+    for task, (config, _) in TASKS.items():
+        for name, hint in typing.get_type_hints(config, include_extras=True).items():
+            kind, text = typing.get_args(hint)
+            if name in values:
+                continue
+            if kind is bool:
+                flags.DEFINE_boolean(name, None, text, values, allow_overwrite=False)
+            else:
+                flags.DEFINE(_parser(kind), name, None, text, values, allow_overwrite=False)
+    return values
+
+
+def help_text() -> str:
+    """Every task with its flags, their meaning and default."""
+    lines = ["usage: python launch.py --task=TASK [--flag=value ...]"]
+    for task, (config, _) in TASKS.items():
+        lines += ["", f"--task={task}"]
+        hints = typing.get_type_hints(config, include_extras=True)
+        for field in dataclasses.fields(config):
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(map(str, default))
+            shown = "" if default is None or default is False else f" (default: {default})"
+            lines.append(f"  --{field.name}: {typing.get_args(hints[field.name])[1]}{shown}")
+    return "\n".join(lines)
+
+
+def parse(argv: list[str]) -> tuple[str, Any]:
+    """The task's name and its checked configuration.
+
+    Args:
+      argv: the command line, the program's name first.
+
+    Raises:
+      UserError: an unknown flag, a value that is not allowed, a flag of another task.
+    """
+    values = define_flags()
+    try:
+        rest = values(argv)
+    except flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())}; see --help") from error
+    if values["help"].value:
+        print(help_text())
+        raise SystemExit(0)
+    require(len(rest) == 1, f"{' '.join(rest[1:])!r} is not a flag: write --flag=value, see --help")
+    task = values["task"].value
+    require(task is not None, f"--task is missing: choose one of {', '.join(TASKS)}")
+    require_choice("task", task, TASKS)
+    config, _ = TASKS[task]
+    given = {name: values[name].value for name in values if values[name].present and name != "task"}
+    known = {field.name for field in dataclasses.fields(config)}
+    for name in given:
+        require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")
+    if given.get("resume") or given.get("eval_only"):
+        given = read_flags(given.get("workdir"), task) | given
+    return task, config(**given)
+
+
+def main(argv: list[str]) -> int:
+    """Run the task; a user's mistake becomes one line and exit code 2."""
+    try:
+        task, config = parse(argv)
+        importlib.import_module(TASKS[task][1]).run(config)
+    except UserError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"launch.py:{where} {error.strerror or error}: make room there, or choose another --workdir", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("launch.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(main(sys.argv))
