@@ -8,10 +8,11 @@ import dataclasses
 import importlib
 import os
 import sys
+import types
 import typing
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
@@ -24,28 +25,44 @@ TASKS: dict[str, tuple[type, str]] = {
 }
 
 
-class _Numbers(flags.ArgumentParser):
-    """0.1,0.2 -> (0.1, 0.2)."""
-
-    def parse(self, argument: Any) -> tuple[float, ...]:
-        numbers = []
-        for text in argument.split(","):
-            try:
-                numbers.append(float(text))
-            except ValueError:
-                raise ValueError(f"{text!r} is not a number: give numbers separated by commas") from None
-        return tuple(numbers)
-
-    def flag_type(self) -> str:
-        return "numbers"
+class _WholeNumber(flags.ArgumentParser[int]):
+    def parse(self, argument: str) -> int:
+        try:
+            return int(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not a whole number") from None
 
 
-def _parser(hint: Any) -> flags.ArgumentParser:
-    if hint == tuple[float, ...]:
-        return _Numbers()
-    kind = next(part for part in (typing.get_args(hint) or (hint,)) if part is not type(None))
-    parsers = {int: flags.IntegerParser, float: flags.FloatParser, str: flags.ArgumentParser}
-    return parsers[kind]()
+class _Number(flags.ArgumentParser[float]):
+    def parse(self, argument: str) -> float:
+        try:
+            return float(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not a number") from None
+
+
+class _Numbers(flags.ArgumentParser[tuple[float, ...]]):
+    def parse(self, argument: str) -> tuple[float, ...]:
+        try:
+            return tuple(_Number().parse(text) for text in argument.split(","))
+        except ValueError as error:
+            raise ValueError(f"{error}: give numbers separated by commas, such as 0.1,0.2") from None
+
+
+class _YesOrNo(flags.BooleanParser):
+    def parse(self, argument: str | int | bool) -> bool:
+        try:
+            return super().parse(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not true or false") from None
+
+
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+    int: _WholeNumber(),
+    float: _Number(),
+    str: flags.ArgumentParser(),
+    tuple[float, ...]: _Numbers(),
+}
 
 
 def define_flags() -> flags.FlagValues:
@@ -53,15 +70,21 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("task", None, f"what to run: {', '.join(TASKS)}", values, allow_overwrite=False)
     flags.DEFINE_boolean("help", False, "print this and stop", values)
-    for task, (config, _) in TASKS.items():
-        for name, hint in typing.get_type_hints(config, include_extras=True).items():
-            kind, text = typing.get_args(hint)
-            if name in values:
-                continue
-            if kind is bool:
-                flags.DEFINE_boolean(name, None, text, values, allow_overwrite=False)
-            else:
-                flags.DEFINE(_parser(kind), name, None, text, values, allow_overwrite=False)
+    hints = {
+        name: hint
+        for config, _ in TASKS.values()
+        for name, hint in typing.get_type_hints(config, include_extras=True).items()
+    }
+    for name, hint in hints.items():
+        kind, text = typing.get_args(hint)
+        if isinstance(kind, types.UnionType):  # int | None
+            kind = next(part for part in typing.get_args(kind) if part in _PARSERS)
+        if kind is bool:
+            flag = flags.BooleanFlag(name, None, text, allow_overwrite=False)
+            flag.parser = _YesOrNo()
+            flags.DEFINE_flag(flag, values)
+        else:
+            flags.DEFINE(_PARSERS[kind], name, None, text, values, allow_overwrite=False)
     return values
 
 
@@ -94,12 +117,12 @@ def parse(argv: list[str]) -> tuple[str, Any]:
         rest = values(argv)
     except flags.Error as error:
         raise UserError(f"{' '.join(str(error).split())}; see --help") from error
-    if values["help"].value:
+    if values.help:
         print(help_text())
         raise SystemExit(0)
     require(len(rest) == 1, f"{' '.join(rest[1:])!r} is not a flag: write --flag=value, see --help")
-    task = values["task"].value
-    require(task is not None, f"--task is missing: choose one of {', '.join(TASKS)}")
+    task: str = values.task or ""
+    require(task != "", f"--task is missing: choose one of {', '.join(TASKS)}")
     require_choice("task", task, TASKS)
     config, _ = TASKS[task]
     given = {name: values[name].value for name in values if values[name].present and name != "task"}
@@ -113,6 +136,7 @@ def parse(argv: list[str]) -> tuple[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Run the task; a user's mistake becomes one line and exit code 2."""
+    logging.set_verbosity(logging.ERROR)  # libraries warn of what a user cannot change
     try:
         task, config = parse(argv)
         importlib.import_module(TASKS[task][1]).run(config)
@@ -121,7 +145,10 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"launch.py:{where} {error.strerror or error}: make room there, or choose another --workdir", file=sys.stderr)
+        print(
+            f"launch.py:{where} {error.strerror or error}: make room there, or choose another --workdir",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("launch.py: interrupted", file=sys.stderr)

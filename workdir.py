@@ -49,12 +49,13 @@ def open_workdir(path: str | None, task: str) -> Path:
     return folder
 
 
-def write_config(folder: Path, task: str, config: Any, device: str) -> None:
+def write_config(folder: Path, task: str, config: Any, *, device: str, **more: Any) -> None:
     """Write config.json: every flag, the versions, the device and the commit of a run.
 
     Args:
       config: the task's configuration, a dataclass instance.
       device: the device's name as a person would say it.
+      more: what else the task wants kept.
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
@@ -63,6 +64,7 @@ def write_config(folder: Path, task: str, config: Any, device: str) -> None:
         {
             "task": task,
             "flags": dataclasses.asdict(config),
+            **more,
             "versions": versions,
             "device": device,
             "git_commit": _git_commit(),

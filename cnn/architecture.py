@@ -69,7 +69,7 @@ class Architecture:
 
     Attributes:
       layers: in order; the last one leaves one number a class.
-      input_shape: height, width, channels.
+      input_shape: height, width (the same), channels.
     """
 
     layers: tuple[Layer, ...]
@@ -175,25 +175,16 @@ def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
 
 
 def _output_shape(layer: Layer, shape: Shape) -> Shape:
-    match layer:
-        case BatchNorm() | ReLU() | Dropout():
-            return shape
-        case Dense(features=features):
-            return (features,)
+    if isinstance(layer, BatchNorm | ReLU | Dropout):
+        return shape
+    if isinstance(layer, Dense):
+        return (layer.features,)
     if len(shape) != 3:
         raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
-    height, width, channels = shape
-    match layer:
-        case Conv(features, kernel, stride, padding):
-            return (
-                (height + 2 * padding - kernel) // stride + 1,
-                (width + 2 * padding - kernel) // stride + 1,
-                features,
-            )
-        case AveragePool(None):
-            return (1, 1, channels)
-        case MaxPool(window) | AveragePool(int(window)):
-            return (height // window, width // window, channels)
+    *sides, channels = shape
+    window, stride = _window(layer, shape)
+    padding, features = (layer.padding, layer.features) if isinstance(layer, Conv) else (0, channels)
+    return (*((side + 2 * padding - window) // stride + 1 for side in sides), features)
 
 
 def _parameters(layer: Layer, shape: Shape) -> int:

@@ -1,7 +1,6 @@
 """What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -44,7 +43,7 @@ class CnnConfig:
                 f"--{flag}={value}: give a whole number from 1 to 60000",
             )
         require(
-            self.learning_rate is None or (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 100),
+            self.learning_rate is None or 0 < self.learning_rate <= 100,
             f"--learning_rate={self.learning_rate}: give a number above 0, at most 100",
         )
         require(0 <= self.seed < 2**32, f"--seed={self.seed}: give a whole number from 0 to {2**32 - 1}")
@@ -90,11 +89,10 @@ class CnnConfig:
     @property
     def recipe(self) -> Recipe:
         """The network's recipe with what the user changed."""
-        changed = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-        }
+        recipe = self.entry.recipe
         return dataclasses.replace(
-            self.entry.recipe, **{name: value for name, value in changed.items() if value is not None}
+            recipe,
+            epochs=self.epochs or recipe.epochs,
+            batch_size=self.batch_size or recipe.batch_size,
+            learning_rate=self.learning_rate or recipe.learning_rate,
         )

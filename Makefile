@@ -1,0 +1,43 @@
+# make run: both tasks; make test: lint and tests' own set-up, then the tests; make lint.
+# Everything is installed into .venv, from constraints.txt; no network is needed for data.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test test-slow lint clean
+
+run: $(VENV)/run
+	$(BIN)/python launch.py --task=backprop --lrs=0.1,0.2,0.5,0.8,1.0,2.0
+	$(BIN)/python launch.py --task=mnist
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/test: $(VENV)/run
+	$(INSTALL) --editable ".[tests]"
+	touch $@
+
+$(VENV)/lint: $(VENV)/run
+	$(INSTALL) --editable ".[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,289 @@
+"""TrainState, train_step and evaluate: pure functions; and the two ways to drive an epoch.
+
+All randomness comes from one key: fold_in by purpose, then by epoch or step, so that what step n
+draws depends on (seed, n) alone, and a resumed run draws what an uninterrupted one would.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int32, Key, UInt8
+
+from cnn.augment import random_affine
+from cnn.model import Network
+from cnn.zoo import Recipe
+
+_EVALUATION_BATCH = 250
+_STEPS_A_REPORT = 20
+_INITIALIZATION, _SHUFFLE, _STEP = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that is constant in a run: hashable, a static argument of what is compiled.
+
+    Attributes:
+      mean, deviation: of the training images' grey values, as fractions of 255.
+    """
+
+    network: Network
+    recipe: Recipe
+    steps_per_epoch: int
+    mean: float
+    deviation: float
+
+
+class Images(NamedTuple):
+    """Images on the device, as bytes, with their labels."""
+
+    images: UInt8[Array, "count 28 28 1"]
+    labels: Int32[Array, " count"]
+
+
+class Totals(NamedTuple):
+    """Sums over the images seen so far in an epoch."""
+
+    loss: Float[Array, ""]
+    correct: Int32[Array, ""]
+    seen: Int32[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """All that changes in a run.
+
+    Attributes:
+      step: number of updates made.
+      params: trainable parameters.
+      batch_stats: batch norm's running statistics.
+      optimizer_state: optax's state.
+      ema: exponential moving average of params and batch_stats; None without one.
+    """
+
+    step: Int32[Array, ""]
+    params: Any
+    batch_stats: Any
+    optimizer_state: Any
+    ema: optax.EmaState | None
+
+
+class Evaluation(NamedTuple):
+    """What a network makes of a set of images: mean cross-entropy, images classified correctly, logits."""
+
+    loss: Float[Array, ""]
+    correct: Int32[Array, ""]
+    logits: Float[Array, "count 10"]
+
+
+Report = Callable[[int, Totals], None]
+RunEpoch = Callable[[TrainState, Report], tuple[TrainState, Totals]]
+
+
+def learning_rate_schedule(setup: Setup) -> optax.Schedule:
+    """Learning rate as a function of the step."""
+    recipe = setup.recipe
+    if recipe.schedule == "constant":
+        return optax.constant_schedule(recipe.learning_rate)
+    return optax.cosine_onecycle_schedule(
+        recipe.epochs * setup.steps_per_epoch, recipe.learning_rate, pct_start=recipe.warmup
+    )
+
+
+def make_optimizer(setup: Setup) -> optax.GradientTransformation:
+    """SGD with momentum, as PyTorch defines it, weight decay added to the gradient."""
+    recipe = setup.recipe
+    return optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.sgd(learning_rate_schedule(setup), momentum=recipe.momentum, nesterov=recipe.nesterov),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="setup")
+def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step."""
+    image = jnp.zeros((1, *setup.network.architecture.input_shape))
+    variables = setup.network.init(jax.random.fold_in(key, _INITIALIZATION), image, train=False)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    decay = setup.recipe.ema_decay
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        optimizer_state=make_optimizer(setup).init(params),
+        ema=None if decay is None else optax.ema(decay).init(_variables(params, batch_stats)),  # type: ignore[arg-type]
+    )
+
+
+def train_step(
+    state: TrainState, batch: Images, *, key: Key[Array, ""], setup: Setup
+) -> tuple[TrainState, Totals]:
+    """One update on one batch.
+
+    Args:
+      state: before the step.
+      batch: images and labels of this step.
+      key: the run's key.
+      setup: what is constant in the run.
+
+    Returns:
+      The state after the step, and the batch's totals.
+    """
+    augment_key, dropout_key = jax.random.split(
+        jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
+    )
+    inputs = _normalize(setup, batch.images, augment_key)
+
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
+        logits, updates = setup.network.apply(
+            _variables(params, state.batch_stats),
+            inputs,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        return loss, (logits, updates.get("batch_stats", {}))
+
+    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, optimizer_state = make_optimizer(setup).update(gradients, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if setup.recipe.ema_decay is not None:
+        _, ema = optax.ema(setup.recipe.ema_decay).update(_variables(params, batch_stats), ema)
+    state = TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        optimizer_state=optimizer_state,
+        ema=ema,
+    )
+    count = len(batch.labels)
+    correct = (logits.argmax(-1) == batch.labels).sum(dtype=jnp.int32)
+    return state, Totals(loss * count, correct, jnp.int32(count))
+
+
+def evaluated_variables(state: TrainState, setup: Setup) -> dict[str, Any]:
+    """The variables to evaluate: the bias-corrected average where the recipe keeps one."""
+    if state.ema is None:
+        return _variables(state.params, state.batch_stats)
+    return optax.tree.bias_correction(state.ema.ema, setup.recipe.ema_decay, state.ema.count)
+
+
+@functools.partial(jax.jit, static_argnames="setup")
+def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
+    """Loss, number of correct answers and logits over all images, however many there are.
+
+    With an average of the weights, the state must have made a step: before, there is none.
+    """
+    variables = evaluated_variables(state, setup)
+
+    def predict(image: UInt8[Array, "28 28 1"]) -> Float[Array, "10"]:
+        return setup.network.apply(variables, _normalize(setup, image[None]), train=False)[0]
+
+    logits = jax.lax.map(predict, data.images, batch_size=_EVALUATION_BATCH)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.labels).mean()
+    return Evaluation(loss, (logits.argmax(-1) == data.labels).sum(dtype=jnp.int32), logits)
+
+
+def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
+    """The order of the training images in an epoch: a permutation of 0 .. count - 1."""
+    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
+
+
+def compile_epoch(
+    setup: Setup, state: TrainState, data: Images, key: Key[Array, ""], *, scan: bool
+) -> tuple[RunEpoch, float]:
+    """Compile the training of one epoch.
+
+    Each epoch visits the images in a new order, and leaves out the few that do not fill a batch.
+
+    Args:
+      scan: the whole epoch in one dispatch, the fastest on GPU and TPU; otherwise a Python loop
+        over the compiled step, since XLA's CPU backend runs the gradient of a convolution inside
+        a scan 8 to 10 times slower (jax-ml/jax issue 12868).
+
+    Returns:
+      A function from (state, report) to the state after the epoch and its totals, which donates
+      the state, and the seconds it took to compile. It calls report(steps, totals) now and then
+      with the number of steps since the last call; no step waits for the host.
+    """
+    start = time.perf_counter()
+    order = jax.jit(shuffle, static_argnames="count").lower(key, state.step, count=len(data.labels)).compile()
+    compiled = (
+        jax.jit(functools.partial(_epoch if scan else _step, setup=setup), donate_argnums=0)
+        .lower(state, _no_totals(), data, order(key, state.step), key)
+        .compile()
+    )
+    seconds = time.perf_counter() - start
+
+    def run_epoch(state: TrainState, report: Report) -> tuple[TrainState, Totals]:
+        visit = order(key, state.step // setup.steps_per_epoch)
+        if scan:
+            state, totals = compiled(state, _no_totals(), data, visit, key)
+            report(setup.steps_per_epoch, totals)
+            return state, totals
+        totals, earlier = _no_totals(), None
+        for step in range(1, setup.steps_per_epoch + 1):
+            state, totals = compiled(state, totals, data, visit, key)
+            if step % _STEPS_A_REPORT == 0:
+                if earlier is not None:  # computed long ago: the device is not kept waiting
+                    report(_STEPS_A_REPORT, earlier)
+                earlier = totals
+        report(setup.steps_per_epoch % _STEPS_A_REPORT + _STEPS_A_REPORT * (earlier is not None), totals)
+        return state, totals
+
+    return run_epoch, seconds
+
+
+def _epoch(
+    state: TrainState,
+    totals: Totals,
+    data: Images,
+    order: Int32[Array, " count"],
+    key: Key[Array, ""],
+    *,
+    setup: Setup,
+) -> tuple[TrainState, Totals]:
+    def body(carry: tuple[TrainState, Totals], _: None) -> tuple[tuple[TrainState, Totals], None]:
+        return _step(*carry, data, order, key, setup=setup), None
+
+    return jax.lax.scan(body, (state, totals), length=setup.steps_per_epoch)[0]
+
+
+def _step(
+    state: TrainState,
+    totals: Totals,
+    data: Images,
+    order: Int32[Array, " count"],
+    key: Key[Array, ""],
+    *,
+    setup: Setup,
+) -> tuple[TrainState, Totals]:
+    """train_step on the next batch of the epoch's order."""
+    size = setup.recipe.batch_size
+    chosen = jax.lax.dynamic_slice(order, (state.step % setup.steps_per_epoch * size,), (size,))
+    batch = Images(data.images[chosen], data.labels[chosen])
+    state, step_totals = train_step(state, batch, key=key, setup=setup)
+    return state, jax.tree.map(jnp.add, totals, step_totals)
+
+
+def _no_totals() -> Totals:
+    return Totals(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+
+
+def _normalize(
+    setup: Setup, images: UInt8[Array, "batch 28 28 1"], augment_key: Key[Array, ""] | None = None
+) -> Float[Array, "batch 28 28 1"]:
+    grey = images / jnp.float32(255)
+    if augment_key is not None and setup.recipe.augmentation is not None:
+        grey = random_affine(grey, augment_key, setup.recipe.augmentation)
+    return (grey - setup.mean) / setup.deviation
+
+
+def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
+    return {"params": params, "batch_stats": batch_stats}

@@ -1,0 +1,111 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    count_parameters,
+    format_table,
+    summarize,
+)
+from cnn.model import Network
+from cnn.zoo import ZOO
+
+# The assignments' figures: SEEDS.md, part 2.
+PARAMETERS = {
+    "plain_4k": 3_816,
+    "bn_4k": 3_944,
+    "bn_dropout_4k": 3_944,
+    "bn_dropout_14k": 14_112,
+    "fc_16k": 16_562,
+    "deep_15k": 15_738,
+    "reduced_19k": 19_290,
+    "strided_18k": 18_738,
+    "compact_20k": 19_882,
+}
+SIDES = {
+    "plain_4k": [26, 24, 22, 11, 11, 9, 7, 7, 1],
+    "fc_16k": [26, 24, 24, 12, 10, 8, 8, 4, 2, 1],
+    "strided_18k": [26, 26, 13, 13, 13, 7, 5, 1],
+}
+
+
+def test_zoo_has_exactly_the_networks_of_the_assignments_and_ours():
+    assert set(ZOO) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_zoo_counts_are_those_of_the_documents(name, parameters):
+    assert count_parameters(ZOO[name].architecture) == parameters
+    assert f"{parameters:,}" in format_table(ZOO[name].architecture).splitlines()[-1]
+
+
+@pytest.mark.parametrize(("name", "sides"), SIDES.items())
+def test_zoo_shapes_are_those_of_the_documents(name, sides):
+    rows = zip(ZOO[name].architecture.layers, summarize(ZOO[name].architecture), strict=True)
+    assert [
+        row.output_shape[0] for layer, row in rows if isinstance(layer, Conv | MaxPool | AveragePool)
+    ] == sides
+
+
+def test_receptive_field_of_bn_dropout_14k():
+    rows = zip(
+        ZOO["bn_dropout_14k"].architecture.layers, summarize(ZOO["bn_dropout_14k"].architecture), strict=True
+    )
+    fields = [row.receptive_field for layer, row in rows if isinstance(layer, Conv | MaxPool | AveragePool)]
+    assert fields == [3, 5, 7, 8, 8, 12, 16, 16, 28]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(Conv(8, 29),), (MaxPool(15), MaxPool(2)), (Dense(10), Conv(8, 3)), (Dense(10), MaxPool())],
+)
+def test_layers_that_do_not_fit_are_refused(layers):
+    with pytest.raises(ValueError, match=r"does not fit|needs height"):
+        summarize(Architecture(layers))
+
+
+LAYERS = st.one_of(
+    st.builds(
+        Conv,
+        features=st.integers(1, 5),
+        kernel=st.integers(1, 5),
+        stride=st.integers(1, 3),
+        padding=st.integers(0, 2),
+        bias=st.booleans(),
+    ),
+    st.builds(BatchNorm),
+    st.builds(ReLU),
+    st.builds(Dropout, rate=st.floats(0.0, 0.9)),
+    st.builds(MaxPool, window=st.integers(1, 3)),
+    st.builds(AveragePool, window=st.one_of(st.none(), st.integers(1, 3))),
+    st.builds(Dense, features=st.integers(1, 5), bias=st.booleans()),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(LAYERS, min_size=1, max_size=6))
+def test_derived_shapes_and_counts_are_what_flax_builds(layers):
+    architecture = Architecture(tuple(layers))
+    try:
+        rows = summarize(architecture)
+    except ValueError:
+        return
+    network = Network(architecture, initialization="torch")
+    images = jnp.zeros((2, 28, 28, 1))
+    logits, variables = jax.eval_shape(
+        lambda: network.init_with_output(jax.random.key(0), images, train=False)
+    )
+    height_width_channels = rows[-1].output_shape
+    assert logits.shape == (2, int(jnp.prod(jnp.array(height_width_channels))))
+    built = sum(leaf.size for leaf in jax.tree.leaves(variables.get("params", {})))
+    assert sum(row.parameters for row in rows) == built

@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn import data
+from cnn.augment import _sample, random_affine
+from cnn.zoo import ZOO, Affine
+
+NONE = Affine(rotation=0.0, scale=0.0, shear=0.0, shift=0.0)
+IDENTITY, STILL = jnp.eye(2), jnp.zeros(2)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.asarray(data.load("mnist", None).test.images[:16]) / 255
+
+
+def test_strength_zero_is_the_identity(images):
+    np.testing.assert_array_equal(random_affine(images, jax.random.key(0), NONE), images)
+
+
+@settings(max_examples=25)
+@given(
+    st.builds(Affine, st.floats(0, 180), st.floats(0, 0.9), st.floats(0, 2), st.floats(0, 40)),
+    st.integers(0, 2**32 - 1),
+)
+def test_shape_and_range_are_kept(strength, seed):
+    images = jax.random.uniform(jax.random.key(seed), (4, 28, 28, 1))
+    augmented = random_affine(images, jax.random.key(seed), strength)
+    assert augmented.shape == images.shape
+    assert augmented.dtype == images.dtype
+    assert jnp.isfinite(augmented).all()
+    assert augmented.min() >= 0
+    assert augmented.max() <= images.max() + 1e-6
+
+
+def test_a_quarter_turn_is_numpys(images):
+    quarter = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    turned = _sample(images[0], quarter, STILL)
+    np.testing.assert_allclose(turned[..., 0], np.rot90(images[0, ..., 0], k=1), atol=1e-5)
+
+
+def test_a_shift_moves_pixels_and_fills_with_background(images):
+    moved = _sample(images[0], IDENTITY, jnp.array([2.0, -3.0]))
+    np.testing.assert_allclose(moved[:-2, 3:], images[0, 2:, :-3], atol=1e-6)
+    assert not moved[-2:].any()
+    assert not moved[:, :3].any()
+
+
+def test_half_a_pixel_is_the_mean_of_two(images):
+    moved = _sample(images[0], IDENTITY, jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(moved[:, :-1], (images[0, :, :-1] + images[0, :, 1:]) / 2, atol=1e-6)
+
+
+def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
+    same = jnp.zeros((200, 28, 28, 1)).at[:, 10:18, 10:18].set(1.0)
+    strength = Affine(rotation=0.0, scale=0.0, shear=0.0, shift=2.0)
+    augmented = random_affine(same, jax.random.key(1), strength)
+    assert not jnp.array_equal(augmented[0], augmented[1])
+    assert not jnp.array_equal(augmented, random_affine(same, jax.random.key(2), strength))
+    place = jnp.arange(28.0)[:, None, None]
+    rows = (augmented * place).sum((1, 2, 3)) / augmented.sum((1, 2, 3))
+    shift = rows - (same[0] * place).sum() / same[0].sum()
+    assert jnp.abs(shift).max() < 2.01
+    assert shift.min() < -1.8
+    assert shift.max() > 1.8
+
+
+def test_default_recipe_augments_without_destroying(images):
+    strength = ZOO["compact_20k"].recipe.augmentation
+    augmented = random_affine(images, jax.random.key(0), strength)
+    ink = augmented.sum((1, 2, 3)) / images.sum((1, 2, 3))
+    assert ((ink > 0.7) & (ink < 1.35)).all()

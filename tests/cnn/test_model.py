@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn import data, train
+from cnn.architecture import Architecture, Dropout
+from cnn.model import Network, dropout
+from cnn.zoo import ZOO
+
+PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """The first 32 MNIST training images."""
+    return data.load("mnist", None).train.images[:32]
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return data.load("mnist", None).train.labels[:32]
+
+
+def _normalized(images):
+    return (images / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081)
+
+
+def _to_torch(images):
+    import torch
+
+    return torch.from_numpy(_normalized(images).transpose(0, 3, 1, 2))
+
+
+def _disturbed(tree):
+    """The same with something added to every number, so that no scale, bias or statistic is trivial."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(4), len(leaves))
+    noise = [
+        jax.random.uniform(key, leaf.shape, minval=-0.1, maxval=0.2)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.map(jnp.add, tree, jax.tree.unflatten(structure, noise))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_logits_equal_pytorch(name, images):
+    torch = pytest.importorskip("torch")
+    from tests.cnn import torch_twin
+
+    setup = train.Setup(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1, 0.1307, 0.3081)
+    state = _disturbed(train.init_state(setup, jax.random.key(3)))._replace(ema=None)
+    twin = torch_twin.build(ZOO[name].architecture).eval()
+    torch_twin.copy_weights(state, twin)
+    ours = train.evaluate(state, train.Images(jnp.asarray(images), jnp.zeros(32, jnp.int32)), setup=setup)
+    with torch.no_grad():
+        theirs = twin(_to_torch(images)).numpy()
+    assert np.ptp(theirs, axis=0).min() > 1e-3
+    np.testing.assert_allclose(ours.logits, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_two_training_steps_equal_pytorch(name, images, labels):
+    """Two, so that momentum and moved statistics count; in float64, so that little is lost in rounding."""
+    torch = pytest.importorskip("torch")
+    from tests.cnn import torch_twin
+
+    layers = ZOO[name].architecture.layers
+    architecture = Architecture(tuple(layer for layer in layers if not isinstance(layer, Dropout)))
+    recipe = ZOO[name].recipe
+    network = Network(architecture, recipe.initialization)
+    setup = train.Setup(network, recipe, steps_per_epoch=1, mean=0.1307, deviation=0.3081)
+    twin = torch_twin.build(architecture).double().train()
+    optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+    with jax.enable_x64(True):
+        key = jax.random.key(0)
+        state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), train.init_state(setup, key))
+        state = state._replace(step=jnp.int32(0))
+        torch_twin.copy_weights(state, twin)
+        step = jax.jit(lambda state, batch: train.train_step(state, batch, key=key, setup=setup))
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(
+                twin(_to_torch(images).double()), torch.from_numpy(labels).long()
+            )
+            loss.backward()
+            optimizer.step()
+            state, totals = step(state, train.Images(jnp.asarray(images), jnp.asarray(labels)))
+            np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-6)
+        after = torch_twin.weights_by_name(state, twin)
+    assert len(after) >= 7
+    for tensor, (ours, theirs) in after.items():
+        assert ours.dtype == np.float64
+        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=1e-6, err_msg=tensor)
+
+
+def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
+    network = Network(ZOO["strided_18k"].architecture, "torch")
+    params = network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False)["params"]
+    fan_ins = {"Conv_0": 25, "Conv_1": 32 * 9, "Conv_6": 16 * 9}
+    for name, fan_in in fan_ins.items():
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        bound = fan_in**-0.5
+        assert jnp.abs(kernel).max() <= bound
+        assert jnp.abs(bias).max() <= bound
+        assert jnp.abs(kernel).max() > 0.98 * bound
+        assert abs(kernel.std() - bound / 3**0.5) < 0.05 * bound
+
+
+@given(st.floats(0.01, 0.9), st.sampled_from([1, 2, 33, 400]), st.integers(0, 2**32 - 1))
+def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
+    x = jnp.arange(1.0, size + 1)
+    dropped = dropout(x, rate, jax.random.key(seed))
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.05, 0.10, 0.5])
+def test_dropout_rate_is_what_was_asked_for(rate):
+    dropped = dropout(jnp.ones((1001, 999)), rate, jax.random.key(0)) == 0
+    assert abs(dropped.mean() - rate) < 5 * (rate * (1 - rate) / dropped.size) ** 0.5 + 2**-16
+    # Neighbours share a random word: they must be independent all the same.
+    both = (dropped[:, :-1] & dropped[:, 1:]).mean()
+    assert abs(both - rate**2) < 5 * (rate**2 / dropped.size) ** 0.5 + 2**-15
+
+
+def test_training_drops_and_evaluation_does_not(images):
+    network = Network(ZOO["bn_dropout_14k"].architecture, "torch")
+    inputs = jnp.asarray(_normalized(images))
+    variables = network.init(jax.random.key(0), inputs, train=False)
+
+    def logits(seed, train):
+        rngs = {"dropout": jax.random.key(seed)}
+        return network.apply(variables, inputs, train=train, mutable=["batch_stats"], rngs=rngs)[0]
+
+    assert jnp.array_equal(logits(0, train=True), logits(0, train=True))
+    assert not jnp.array_equal(logits(0, train=True), logits(1, train=True))
+    assert jnp.array_equal(logits(0, train=False), logits(1, train=False))

@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn import data, train
+from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
+from cnn.model import Network
+from cnn.zoo import Affine, Recipe
+
+KEY = jax.random.key(0)
+SMALL = Architecture(
+    (Conv(8, 5, stride=3), BatchNorm(), Dropout(0.1), ReLU(), Conv(10, 5, stride=2), AveragePool())
+)
+RECIPE = Recipe(
+    epochs=3,
+    batch_size=32,
+    learning_rate=0.1,
+    schedule="one_cycle",
+    nesterov=True,
+    weight_decay=1e-4,
+    ema_decay=0.9,
+    augmentation=Affine(rotation=5.0, scale=0.1, shear=0.1, shift=1.0),
+)
+SETUP = train.Setup(Network(SMALL, "he"), RECIPE, steps_per_epoch=45, mean=0.1307, deviation=0.3081)
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    """1,447 training images: 45 batches of 32, and 7 left over; 613 test images."""
+    dataset = data.load("mnist", None)
+    first = ((dataset.train, 1447), (dataset.test, 613))
+    return [train.Images(jnp.asarray(split.images[:n]), jnp.asarray(split.labels[:n])) for split, n in first]
+
+
+def _train(setup, images, *, epochs, scan, key=KEY):
+    state = train.init_state(setup, key)
+    run_epoch, seconds = train.compile_epoch(setup, state, images, key, scan=scan)
+    assert seconds > 0
+    history = []
+    for _ in range(epochs):
+        reported = []
+        state, totals = run_epoch(state, lambda steps, totals, log=reported: log.append(steps))
+        assert sum(reported) == setup.steps_per_epoch
+        history.append(totals)
+    return state, history
+
+
+def test_both_drivers_train_alike(mnist):
+    (looped, loop_history), (scanned, scan_history) = (
+        _train(SETUP, mnist[0], epochs=2, scan=scan) for scan in (False, True)
+    )
+    assert int(looped.step) == int(scanned.step) == 90
+    for loop_totals, scan_totals in zip(loop_history, scan_history, strict=True):
+        assert int(loop_totals.seen) == int(scan_totals.seen) == 45 * 32
+        np.testing.assert_allclose(loop_totals.loss, scan_totals.loss, rtol=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(scanned), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+def test_training_learns_and_the_seed_decides_everything(mnist):
+    state, history = _train(SETUP, mnist[0], epochs=3, scan=False)
+    again, _ = _train(SETUP, mnist[0], epochs=3, scan=False)
+    other, _ = _train(SETUP, mnist[0], epochs=3, scan=False, key=jax.random.key(1))
+    assert history[2].loss < 0.5 * history[0].loss
+    accuracy = train.evaluate(state, mnist[1], setup=SETUP).correct / 613
+    assert accuracy > 0.6
+    assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(again)))
+    assert not np.array_equal(state.params["Conv_0"]["kernel"], other.params["Conv_0"]["kernel"])
+
+
+def test_no_step_of_an_epoch_waits_for_the_host(mnist):
+    state = train.init_state(SETUP, KEY)
+    run_epoch, _ = train.compile_epoch(SETUP, state, mnist[0], KEY, scan=False)
+    with jax.transfer_guard_device_to_host("disallow"):
+        state, totals = run_epoch(state, lambda steps, totals: None)
+    assert int(totals.seen) == 45 * 32
+
+
+def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
+    batch = train.Images(mnist[0].images[:32], mnist[0].labels[:32])
+    state = train.init_state(SETUP, KEY)
+
+    def loss(step, key=KEY):
+        _, totals = train.train_step(state._replace(step=jnp.int32(step)), batch, key=key, setup=SETUP)
+        return float(totals.loss)
+
+    assert loss(5) == loss(5)
+    assert len({loss(5), loss(6), loss(5, jax.random.key(1))}) == 3
+
+
+@given(st.sampled_from([1, 2, 100, 937]), st.integers(0, 2**31 - 1), st.integers(0, 20))
+def test_shuffling_is_a_permutation(count, seed, epoch):
+    order = train.shuffle(jax.random.key(seed), jnp.int32(epoch), count)
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+def test_every_epoch_has_its_own_order():
+    orders = [tuple(train.shuffle(KEY, jnp.int32(epoch), 100).tolist()) for epoch in range(5)]
+    assert len(set(orders)) == 5
+
+
+def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
+    """Trains on images whose label is their index, and sees which labels come by."""
+    count = SETUP.steps_per_epoch * RECIPE.batch_size
+    visited = []
+
+    def spy(state, batch, *, key, setup):
+        jax.debug.callback(lambda labels: visited.extend(labels.tolist()), batch.labels)
+        return state._replace(step=state.step + 1), train._no_totals()
+
+    monkeypatch.setattr(train, "train_step", spy)
+    images = train.Images(mnist[0].images, jnp.arange(len(mnist[0].labels), dtype=jnp.int32))
+    state = train.init_state(SETUP, KEY)
+    run_epoch, _ = train.compile_epoch(SETUP, state, images, KEY, scan=False)
+    state, totals = run_epoch(state, lambda steps, totals: None)
+    jax.block_until_ready(totals)
+    jax.effects_barrier()
+    assert len(visited) == len(set(visited)) == count
+    assert sorted(visited) != visited
+
+
+@pytest.fixture(scope="module")
+def state(mnist):
+    """After one epoch."""
+    return _train(SETUP, mnist[0], epochs=1, scan=False)[0]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 613, 1000])
+def test_evaluation_does_not_depend_on_the_batch(state, mnist, batch, monkeypatch):
+    reference = train.evaluate(state, mnist[1], setup=SETUP)
+    monkeypatch.setattr(train, "_EVALUATION_BATCH", batch)
+    jax.clear_caches()
+    result = train.evaluate(state, mnist[1], setup=SETUP)
+    assert result.logits.shape == (613, 10)
+    assert np.isfinite(result.logits).all()
+    assert int(result.correct) == int(reference.correct)
+    np.testing.assert_allclose(result.logits, reference.logits, atol=1e-5)
+
+
+def test_average_is_unbiased_from_the_first_step(mnist):
+    """After n steps: the weights of each step, weighted by decay ** age and normalised."""
+    state = train.init_state(SETUP, KEY)
+    batch = train.Images(mnist[0].images[:32], mnist[0].labels[:32])
+    step = jax.jit(lambda state: train.train_step(state, batch, key=KEY, setup=SETUP)[0])
+    seen = []
+    for number in range(1, 5):
+        state = step(state)
+        seen.append({"params": state.params, "batch_stats": state.batch_stats})
+        weights = 0.9 ** np.arange(number)[::-1]
+        expected = jax.tree.map(
+            lambda *leaves, weights=weights: (
+                sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)) / weights.sum()
+            ),
+            *seen,
+        )
+        averaged = train.evaluated_variables(state, SETUP)
+        for ours, theirs in zip(jax.tree.leaves(averaged), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_without_an_average_the_weights_themselves_are_evaluated():
+    setup = dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, ema_decay=None))
+    state = train.init_state(setup, KEY)
+    assert state.ema is None
+    assert train.evaluated_variables(state, setup)["params"] is state.params
+
+
+def test_schedules():
+    rate = train.learning_rate_schedule(SETUP)
+    rates = [float(rate(step)) for step in range(3 * 45)]
+    assert max(rates) == pytest.approx(0.1)
+    assert np.argmax(rates) == round(0.2 * 3 * 45)
+    assert rates[0] == pytest.approx(0.1 / 25)
+    assert rates[-1] < 1e-3
+    constant = dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, schedule="constant"))
+    assert float(train.learning_rate_schedule(constant)(77)) == pytest.approx(0.1)
+
+
+def test_loss_is_mean_cross_entropy(state, mnist):
+    result = train.evaluate(state, mnist[1], setup=SETUP)
+    probabilities = jax.nn.softmax(result.logits)
+    expected = -np.log(np.asarray(probabilities)[np.arange(613), mnist[1].labels]).mean()
+    assert float(result.loss) == pytest.approx(expected, rel=1e-5)
+    assert int(result.correct) == int((result.logits.argmax(-1) == mnist[1].labels).sum())
+
+
+def test_optimizer_decays_all_weights():
+    gradients = {"w": jnp.ones(2)}
+    params = {"w": jnp.array([1.0, -2.0])}
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.5, weight_decay=0.1)
+    optimizer = train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose(optax.apply_updates(params, updates)["w"], [1 - 0.55, -2 - 0.4])

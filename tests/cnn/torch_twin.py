@@ -1,0 +1,87 @@
+"""The zoo's architectures built in PyTorch, with weights copied from Flax: the tests' peer."""
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+)
+from cnn.train import TrainState
+
+
+def build(architecture: Architecture) -> nn.Sequential:
+    """The same layers as PyTorch's modules, for images of shape batch x 1 x 28 x 28."""
+    modules: list[nn.Module] = []
+    channels = architecture.input_shape[-1]
+    for layer in architecture.layers:
+        match layer:
+            case Conv(features, kernel, stride, padding, bias):
+                modules.append(nn.Conv2d(channels, features, kernel, stride, padding, bias=bias))
+                channels = features
+            case BatchNorm():
+                modules.append(nn.BatchNorm2d(channels))
+            case ReLU():
+                modules.append(nn.ReLU())
+            case Dropout(rate):
+                modules.append(nn.Dropout(rate))
+            case MaxPool(window):
+                modules.append(nn.MaxPool2d(window))
+            case AveragePool(None):
+                modules.append(nn.AdaptiveAvgPool2d(1))
+            case AveragePool(window):
+                modules.append(nn.AvgPool2d(window))
+            case Dense(features, bias):
+                modules += [nn.Flatten(), nn.Linear(channels, features, bias=bias)]
+    return nn.Sequential(*modules, nn.Flatten())
+
+
+def copy_weights(state: TrainState, twin: nn.Sequential) -> None:
+    """Our params and batch_stats into the twin."""
+    with torch.no_grad():
+        for ours, theirs in _pairs(state, twin):
+            theirs.copy_(torch.from_numpy(np.array(ours)))
+
+
+def weights_by_name(state: TrainState, twin: nn.Sequential) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every tensor's name with our value and PyTorch's, in PyTorch's layout."""
+    names = [name for name, _ in _tensors(twin)]
+    return {
+        name: (ours, theirs.detach().numpy())
+        for name, (ours, theirs) in zip(names, _pairs(state, twin), strict=True)
+    }
+
+
+def _tensors(twin: nn.Sequential) -> list[tuple[str, torch.Tensor]]:
+    return [(name, tensor) for name, tensor in twin.state_dict().items() if "num_batches" not in name]
+
+
+def _pairs(state: TrainState, twin: nn.Sequential) -> list[tuple[np.ndarray, torch.Tensor]]:
+    """Each of PyTorch's tensors after our value for it, in PyTorch's layout."""
+    counts: dict[str, int] = {}
+    pairs = []
+    for module in twin:
+        kind = {nn.Conv2d: "Conv", nn.BatchNorm2d: "Normalization", nn.Linear: "Dense"}.get(type(module))
+        if kind is None:
+            continue
+        name = f"{kind}_{counts.get(kind, 0)}"
+        counts[kind] = counts.get(kind, 0) + 1
+        params = jax.tree.map(np.asarray, state.params[name])
+        if kind == "Normalization":
+            statistics = jax.tree.map(np.asarray, state.batch_stats[name])
+            pairs += [(params["scale"], module.weight), (params["bias"], module.bias)]
+            pairs += [(statistics["mean"], module.running_mean), (statistics["var"], module.running_var)]
+            continue
+        axes = (3, 2, 0, 1) if kind == "Conv" else (1, 0)
+        pairs.append((params["kernel"].transpose(axes), module.weight))
+        if module.bias is not None:
+            pairs.append((params["bias"], module.bias))
+    return pairs
