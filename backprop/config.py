@@ -7,7 +7,7 @@ from typing import Annotated
 from errors import require, require_choice
 
 _MAX_RATES = 100
-_MAX_ROWS = 200_000
+_MAX_ROWS = 50_000
 _MAX_MAGNITUDE = 1e6
 
 
@@ -48,7 +48,7 @@ class BackpropConfig:
         for lr in self.lrs:
             require(self.lrs.count(lr) == 1, f"--lrs has {lr:g} twice: give each learning rate once")
         require(
-            1 <= self.epochs and len(self.lrs) * (self.epochs + 1) <= _MAX_ROWS,
+            self.epochs >= 1 and len(self.lrs) * (self.epochs + 1) <= _MAX_ROWS,
             f"--epochs={self.epochs} with {len(self.lrs)} learning rates: give 1 to "
             f"{_MAX_ROWS // len(self.lrs) - 1} epochs (the spreadsheet holds {_MAX_ROWS} rows)",
         )

@@ -1,0 +1,124 @@
+"""Three ways to the same derivatives, and the published equations put to the test."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, by_hand, evaluate
+from backprop.network import Example, Scalar, Weights, forward, total_error
+
+
+class Gradients(NamedTuple):
+    """dE_total/dw1 .. dw8, found in three ways."""
+
+    by_hand: Weights
+    autodiff: Weights
+    finite_difference: Weights
+
+
+@jax.jit
+def gradients(weights: Weights, example: Example) -> Gradients:
+    """The derivatives by hand, by jax.grad and by central differences."""
+    return Gradients(
+        by_hand(weights, example),
+        jax.grad(total_error)(weights, example),
+        central_differences(weights, example),
+    )
+
+
+def central_differences(weights: Weights, example: Example) -> Weights:
+    """(E(w + h) - E(w - h)) / 2h for each weight.
+
+    h is the cube root of the precision, where rounding (eps / h) and truncation (h^2) are in
+    balance, and grows with w: the error is about eps^(2/3).
+    """
+    slopes = []
+    for name, weight in weights._asdict().items():
+        h = jnp.cbrt(jnp.finfo(weight.dtype).eps) * jnp.maximum(1, jnp.abs(weight))
+        above, below = weight + h, weight - h
+        rise = total_error(weights._replace(**{name: above}), example) - total_error(
+            weights._replace(**{name: below}), example
+        )
+        slopes.append(rise / (above - below))
+    return Weights(*slopes)
+
+
+@dataclass(frozen=True)
+class Published:
+    """An equation as a document prints it, in the names of EQUATIONS.
+
+    Attributes:
+      name: the quantity that it is printed for; meant is the one that its author derived.
+    """
+
+    document: str
+    name: str
+    text: str
+    meant: str
+
+
+PUBLISHED = (
+    *(Published("assignment", name, EQUATIONS[name], meant=name) for name in ("E1", "E2", *CLOSED_FORM)),
+    Published("000", "dE_dw8", "(a_o2-t2) * a_o2*(1-a_o2) * a_h1", meant="dE_dw8"),
+    Published("002", "E2", "(t2 - a_o1)^2 / 2", meant="E2"),
+    Published("003", "dE_dw7", "(a_o2-t2) * a_o2*(1-a_o2) * a_h2", meant="dE_dw8"),
+)
+"""The assignment's equations, and the three that students printed wrong."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an equation's text compares with the truth.
+
+    Attributes:
+      printed, right: the value by the text, and the one that autodiff or the forward pass gives.
+      gradient_off: the largest error of a derivative if the forward pass used the text; 0 for a
+        derivative's own equation.
+      wrong: whether the text is off by more than rounding.
+      fits: the quantities whose right value the text gives.
+    """
+
+    printed: float
+    right: float
+    gradient_off: float
+    wrong: bool
+    fits: tuple[str, ...]
+
+
+def judge(name: str, text: str, weights: Weights, example: Example) -> Verdict:
+    """Evaluate an equation from its text and compare it with automatic differentiation.
+
+    Args:
+      name: the quantity it is printed for, one of EQUATIONS.
+      text: its right-hand side, in the names of EQUATIONS.
+      weights, example: where to compare; scalars.
+    """
+
+    def loss_as_printed(weights: Weights) -> tuple[Scalar, Scalar]:
+        given = {**weights._asdict(), **example._asdict(), **forward(weights, example)._asdict()}
+        values = evaluate({**FORWARD, name: text}, given)
+        return values["E_total"], values[name]
+
+    gradient, printed = jax.grad(loss_as_printed, has_aux=True)(weights)
+    derivatives = jax.grad(total_error)(weights, example)
+    right = {
+        **forward(weights, example)._asdict(),
+        **{f"dE_d{weight}": value for weight, value in derivatives._asdict().items()},
+    }
+    rounding = float(jnp.sqrt(jnp.finfo(printed.dtype).eps))
+    fits = tuple(other for other, value in right.items() if math.isclose(printed, value, rel_tol=rounding))
+    return Verdict(
+        printed=float(printed),
+        right=float(right[name]),
+        gradient_off=max(float(abs(a - b)) for a, b in zip(gradient, derivatives, strict=True)),
+        wrong=name not in fits,
+        fits=fits,
+    )
+
+
+def judge_published(weights: Weights, example: Example) -> dict[Published, Verdict]:
+    """The verdict on each of PUBLISHED."""
+    return {equation: judge(equation.name, equation.text, weights, example) for equation in PUBLISHED}

@@ -1,0 +1,132 @@
+"""Figures for a slide: the loss of each learning rate, and the frontier."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from backprop.descent import TOLERANCE, Claims, Frontier
+
+_INK, _BLUE, _ORANGE = "#333333", "#0072B2", "#D55E00"
+_WHITE = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+_SMALLEST = 1e-12  # a loss below it is drawn as this: what is left is rounding
+_OUTCOME_COLOURS = {
+    "still falling": "#56B4E9",
+    "converged": "#009E73",
+    "stalled": "#D55E00",
+    "oscillating": "#CC79A7",
+}
+
+
+def loss_curve(lr: float, loss: Float[np.ndarray, "epoch"]) -> Figure:
+    """The loss of one descent against the epoch."""
+    figure, axes = _axes()
+    axes.plot(loss, color=_BLUE, linewidth=2.5)
+    for epoch, align in ((0, "left"), (len(loss) - 1, "right")):
+        axes.plot(epoch, loss[epoch], "o", color=_BLUE)
+        axes.annotate(
+            f"{loss[epoch]:.3g}",
+            (epoch, loss[epoch]),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha=align,
+            color=_BLUE,
+        )
+    axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$", ylim=(0, 1.12 * loss.max() or 1))
+    change = f"to {loss[-1] / loss[0]:.2g} of its start" if loss[-1] < loss[0] else "not at all"
+    axes.set_title(f"Learning rate {lr:g}: the loss falls {change} in {len(loss) - 1} epochs")
+    return figure
+
+
+def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"]) -> Figure:
+    """The loss of every listed rate against the epoch; each curve is named where it ends."""
+    figure, axes = _axes()
+    order = np.argsort(lrs)
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(lrs)))
+    for colour, index in zip(colours, order, strict=True):
+        axes.semilogy(np.maximum(losses[index], _SMALLEST), color=colour, linewidth=2.5)
+    named = order if len(lrs) <= 12 else order[[0, -1]]
+    heights = _spread(
+        np.log(np.maximum(losses[named, -1], _SMALLEST)), np.diff(np.log(axes.get_ylim()))[0] / 18
+    )
+    for index, height in zip(named, heights, strict=True):
+        axes.text(
+            1.02,
+            np.exp(height),
+            f"η = {lrs[index]:g}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            color=colours[np.flatnonzero(order == index)[0]],
+            fontweight="bold",
+        )
+    axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
+    best = f"{lrs[int(np.argmin(losses[:, -1]))]:g}"
+    faster = len(lrs) > 1 and (np.diff(losses[order, -1]) < 0).all()
+    axes.set_title(
+        "The larger the learning rate η, the faster the loss falls"
+        if faster
+        else f"Of these learning rates η, {best} ends with the smallest loss"
+    )
+    axes.set_xlim(0, losses.shape[1] - 1)
+    return figure
+
+
+def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float]) -> Figure:
+    """The final loss, above the smallest possible one, against the learning rate.
+
+    Args:
+      listed: the rates to mark on the curve.
+    """
+    figure, axes = _axes()
+    lrs = frontier.lrs
+    excess = np.maximum(frontier.ending.loss.astype(np.float64) - frontier.smallest_loss, _SMALLEST)
+    axes.loglog(lrs, excess, color=_INK, linewidth=2.5)
+
+    edges = np.flatnonzero(frontier.outcome[1:] != frontier.outcome[:-1]) + 1
+    for first, last in itertools.pairwise([0, *edges, len(lrs) - 1]):
+        outcome = str(frontier.outcome[first])
+        axes.axvspan(lrs[first], lrs[last], color=_OUTCOME_COLOURS[outcome], alpha=0.2, linewidth=0)
+        if np.log(lrs[last] / lrs[first]) > 0.08 * np.log(lrs[-1] / lrs[0]):
+            middle = np.sqrt(lrs[first] * lrs[last])
+            axes.text(middle, 1.01, outcome, transform=axes.get_xaxis_transform(), ha="center", color=_INK)
+
+    start = frontier.start_loss - frontier.smallest_loss
+    axes.axhline(start, color=_INK, linestyle=":")
+    axes.axhline(TOLERANCE, color=_OUTCOME_COLOURS["converged"], linestyle=":")
+    for text, height in (("loss at the start", start), (f"tolerance {TOLERANCE:g}", TOLERANCE)):
+        axes.annotate(text, (lrs[-1], height), (-4, -14), textcoords="offset points", ha="right", bbox=_WHITE)
+    shown = [lr for lr in listed if lrs[0] <= lr <= lrs[-1]]
+    axes.plot(shown, np.interp(shown, lrs, excess), "o", color=_BLUE, label="the listed rates")
+    best = claims.best_rate, excess[np.argmin(excess)]
+    axes.plot(*best, "D", color=_ORANGE, label=f"smallest loss: {claims.best_rate:.4g}")
+    axes.legend(loc="lower left", frameon=False)
+
+    goal = f" above its minimum of {frontier.smallest_loss:.3g}" if frontier.smallest_loss else ""
+    axes.set(xlabel="learning rate", ylabel=f"loss after {frontier.epochs:,} epochs{goal}")
+    axes.set_xlim(lrs[0], lrs[-1])
+    beyond = "no rate above it fails"
+    if claims.failing_from is not None:
+        all_or_some = "all" if claims.failing_from == claims.failing_always_from else "some"
+        beyond = f"from {claims.failing_from:.4g} on {all_or_some} fail to converge"
+    axes.set_title(f"Learning rate {claims.best_rate:.4g} ends lowest; {beyond}", pad=24)
+    return figure
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _spread(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Move labels apart, upwards, until neighbours are at least a gap from each other."""
+    order = np.argsort(heights)
+    moved = heights[order].copy()
+    for place in range(1, len(moved)):
+        moved[place] = max(moved[place], moved[place - 1] + gap)
+    return moved[np.argsort(order)]

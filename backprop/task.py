@@ -1,0 +1,154 @@
+"""What --task=backprop does, top to bottom."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from backprop import report
+from backprop.check import Gradients, gradients, judge_published
+from backprop.config import BackpropConfig
+from backprop.descent import COLUMNS, TOLERANCE, Frontier, descend_each, explore, settle, table
+from backprop.equations import EQUATIONS
+from backprop.figures import all_loss_curves, frontier_figure, loss_curve
+from backprop.network import Example, Weights
+from backprop.workbook import workbook
+from workdir import open_workdir, read_flags, save_figure, write_bytes, write_config, write_csv, write_json
+
+
+def run(config: BackpropConfig) -> None:
+    """Walk through one update, check the equations, descend, explore the rates, write the files.
+
+    Raises:
+      UserError: the folder cannot be written to, or holds a run of another task.
+    """
+    folder = open_workdir(config.workdir, "backprop")
+    _clear_earlier_run(folder)
+    write_config(folder, "backprop", config, device="CPU")
+
+    # On the CPU: a TPU has no float64, and so small a network gains nothing from a GPU.
+    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(config.precision == "float64"):
+        weights, example = start(config)
+        print(report.walk_through(weights, example, lr=config.lrs[0]))
+
+        derivatives = gradients(weights, example)
+        print(f"\nThe derivatives, found in three ways ({config.precision})")
+        print(report.gradients_text(derivatives))
+
+        trajectories = descend_from_start(config)
+        losses = trajectories[:, :, COLUMNS.index("E_total")]
+
+        lrs = np.geomspace(config.frontier_min, config.frontier_max, config.frontier_rates)
+        frontier = explore(jnp.asarray(lrs), weights, example, config.frontier_epochs)
+        claims = settle(frontier)
+
+    # In float64 at any precision: as the documents' own numbers, and as a spreadsheet computes.
+    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
+        published = judge_published(*start(BackpropConfig()))
+        spreadsheet = workbook(config, descend_from_start(config))
+
+    print("\nThe published equations against jax.grad, at the assignment's start values")
+    print(report.published_text(published))
+    print(f"\nGradient descent\n{report.descents_text(config.lrs, losses)}")
+    words = report.claims_in_words(config.lrs, losses, frontier, claims)
+    print(f"\nThe claims\n{report.claims_text(words)}")
+
+    _write_gradients(folder, derivatives)
+    write_csv(folder / "trajectories.csv", ("lr", "epoch", *COLUMNS), _epochs(config, trajectories))
+    _write_frontier(folder, frontier)
+    write_bytes(folder / "backprop.xlsx", spreadsheet)
+    for lr, loss in zip(config.lrs, losses, strict=True):
+        save_figure(folder, f"loss_eta_{lr}", loss_curve(lr, loss))
+    save_figure(folder, "loss_all", all_loss_curves(config.lrs, losses))
+    save_figure(folder, "frontier", frontier_figure(frontier, claims, listed=config.lrs))
+
+    by_hand, finite = report.gradient_differences(derivatives)
+    write_json(
+        folder / "summary.json",
+        {
+            "precision": config.precision,
+            "start_loss": float(losses[0, 0]),
+            "final_losses": {str(lr): float(loss[-1]) for lr, loss in zip(config.lrs, losses, strict=True)},
+            "gradients": {
+                "max_difference_by_hand_autodiff": float(by_hand.max()),
+                "max_difference_finite_difference_autodiff": float(finite.max()),
+            },
+            "wrong_published_equations": [
+                {
+                    "document": equation.document,
+                    "printed": f"{equation.name} = {equation.text}",
+                    "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
+                    "printed_value": verdict.printed,
+                    "right_value": verdict.right,
+                    "gradient_off": verdict.gradient_off,
+                }
+                for equation, verdict in published.items()
+                if verdict.wrong
+            ],
+            "frontier": {
+                "rates": len(lrs),
+                "epochs": config.frontier_epochs,
+                "tolerance": TOLERANCE,
+                "smallest_possible_loss": frontier.smallest_loss,
+                "largest_possible_loss": frontier.largest_loss,
+                **dataclasses.asdict(claims),
+            },
+            "claims": words,
+        },
+    )
+    print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
+
+
+def start(config: BackpropConfig) -> tuple[Weights, Example]:
+    """The weights and the example as scalars of JAX's current precision."""
+    weights = Weights(*map(jnp.asarray, config.weights))
+    return weights, Example(*map(jnp.asarray, (*config.inputs, *config.targets)))
+
+
+def descend_from_start(config: BackpropConfig) -> Float[np.ndarray, "rate epoch column"]:
+    """COLUMNS for each of config.lrs and each epoch, in JAX's current precision."""
+    weights, example = start(config)
+    return table(descend_each(jnp.asarray(config.lrs), weights, example, config.epochs), example)
+
+
+def _clear_earlier_run(folder: Path) -> None:
+    """Remove what a run over an earlier one would not write anew, or only at its end."""
+    if (folder / "config.json").exists():
+        read_flags(str(folder), "backprop")  # refuses another task's run
+        for stale in (folder / "summary.json", *folder.glob("loss_eta_*")):
+            stale.unlink(missing_ok=True)
+
+
+def _epochs(
+    config: BackpropConfig, trajectories: Float[np.ndarray, "rate epoch column"]
+) -> Iterator[tuple[Any, ...]]:
+    for lr, rows in zip(config.lrs, trajectories, strict=True):
+        for epoch, values in enumerate(rows):
+            yield lr, epoch, *values
+
+
+def _write_gradients(folder: Path, derivatives: Gradients) -> None:
+    by_hand, finite = report.gradient_differences(derivatives)
+    write_csv(
+        folder / "gradients.csv",
+        (
+            *("weight", "by_hand", "autodiff", "finite_difference"),
+            *("max_difference_by_hand", "max_difference_finite_difference"),
+        ),
+        zip(Weights._fields, *map(np.asarray, derivatives), by_hand, finite, strict=True),
+    )
+
+
+def _write_frontier(folder: Path, frontier: Frontier) -> None:
+    end = frontier.ending
+    reached = ["" if epoch < 0 else epoch for epoch in end.epochs_to_tolerance]
+    write_csv(
+        folder / "frontier.csv",
+        ("lr", "final_loss", "gradient_norm", "last_rise", "epochs_to_tolerance", "outcome"),
+        zip(frontier.lrs, end.loss, end.gradient, end.last_rise, reached, frontier.outcome, strict=True),
+    )

@@ -1,0 +1,180 @@
+"""The assignment's spreadsheet: live formulas, their values already in the cells, and charts."""
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+import xlsxwriter
+from jaxtyping import Float
+from xlsxwriter.utility import xl_col_to_name
+
+from backprop.config import BackpropConfig
+from backprop.descent import COLUMNS
+from backprop.equations import EQUATIONS, heading
+
+# A sheet: settings, equations and chart on the left (A to D), the table from column F on.
+_TITLE, _GROUPS, _HEADINGS, _FIRST = 1, 2, 3, 4  # rows, counted as a spreadsheet counts
+_EPOCH = 5  # column F, counted from 0
+_LETTER = {name: xl_col_to_name(_EPOCH + 1 + place) for place, name in enumerate(COLUMNS)}
+_GROUP = (
+    ("targets", "#D9D9D9", ("t1", "t2")),
+    ("inputs", "#DDEBF7", ("i1", "i2")),
+    ("weights to the hidden layer", "#FFE699", ("w1", "w2", "w3", "w4")),
+    ("hidden layer", "#C6E0B4", ("h1", "a_h1", "h2", "a_h2")),
+    ("weights to the output layer", "#FFE699", ("w5", "w6", "w7", "w8")),
+    ("output layer", "#F8CBAD", ("o1", "a_o1", "o2", "a_o2")),
+    ("error", "#FF9F9F", ("E1", "E2", "E_total")),
+    ("derivatives of E_total", "#D9C3EC", COLUMNS[-8:]),
+)
+_SETTINGS = ("eta", "i1", "i2", "t1", "t2", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8")
+_SETTING = {name: f"$B${_FIRST + place}" for place, name in enumerate(_SETTINGS)}
+
+_NOTES = (
+    "Each sheet is one gradient descent, one row an epoch: row n holds the weights before update n.",
+    "Change a yellow cell of a sheet (eta, an input, a target, a weight): every row and chart follows.",
+    "sigmoid(x) is 1/(1+EXP(MIN(-x,700))) in a cell: EXP fails (#NUM!) from 710 on, which a weight "
+    "reaches after a large eta; 1/(1+EXP(700)) is already 0 to 304 decimal places.",
+)
+
+
+def sheet_name(lr: float) -> str:
+    """The name of a learning rate's sheet."""
+    return f"eta={lr}"
+
+
+def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column"]) -> bytes:
+    """The .xlsx file of a descent for each of config.lrs.
+
+    Args:
+      table: the values of COLUMNS, shown until a spreadsheet program computes the formulas. In
+        float64, as a spreadsheet computes.
+    """
+    content = io.BytesIO()
+    book = xlsxwriter.Workbook(content, {"in_memory": True})
+    styles = {
+        "title": book.add_format({"bold": True, "font_size": 16}),
+        "bold": book.add_format({"bold": True}),
+        "setting": book.add_format({"bg_color": "#FFF2CC", "border": 1}),
+        "name": book.add_format({"bold": True, "indent": 1}),
+        "equation": book.add_format({"font_name": "Consolas", "font_size": 10}),
+        "head": book.add_format({"bold": True, "bottom": 1}),
+        "epoch": book.add_format({"bold": True, "align": "left"}),
+        "value": book.add_format({"num_format": "0.000000000"}),
+        "small": book.add_format({"num_format": "0.000000E+00"}),
+    }
+    overview = book.add_worksheet("overview")
+    for lr, rows in zip(config.lrs, table, strict=True):
+        _write_sheet(book, styles, config, lr, rows)
+    _write_overview(book, overview, styles, config, table)
+    book.close()
+    return content.getvalue()
+
+
+def formula(name: str, row: int) -> str:
+    """The live formula of a column in a row (the first is 4), over the cells of the same sheet."""
+    if name in EQUATIONS:
+        text = re.sub(r"sigmoid\((\w+)\)", r"1/(1+EXP(MIN(-\1,700)))", EQUATIONS[name].replace(" ", ""))
+        return "=" + re.sub(r"\w+", lambda word: _cell(word.group(), row), text)
+    if name.startswith("w") and row > _FIRST:
+        return f"={_cell(name, row - 1)}-{_SETTING['eta']}*{_cell(f'dE_d{name}', row - 1)}"
+    return f"={_SETTING[name]}"
+
+
+def _cell(name: str, row: int) -> str:
+    return f"{_LETTER[name]}{row}" if name in _LETTER else name
+
+
+def _write_sheet(
+    book: xlsxwriter.Workbook,
+    styles: dict[str, Any],
+    config: BackpropConfig,
+    lr: float,
+    rows: Float[np.ndarray, "epoch column"],
+) -> None:
+    sheet = book.add_worksheet(sheet_name(lr))
+    sheet.freeze_panes(_HEADINGS, 0)
+    for columns, width in (("A:A", 8), ("B:B", 13), ("C:C", 10), ("D:D", 78), ("E:E", 2), ("F:F", 8)):
+        sheet.set_column(columns, width)
+    sheet.set_column(f"{_LETTER['t1']}:{_LETTER['dE_dw8']}", 13)
+
+    title = f'="Gradient descent with eta = "&{_SETTING["eta"]}'
+    sheet.write_formula(f"A{_TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
+    sheet.write(f"A{_HEADINGS}", "setting", styles["head"])
+    sheet.write(f"B{_HEADINGS}", "change me", styles["head"])
+    settings = (lr, *config.inputs, *config.targets, *config.weights)
+    for name, value in zip(_SETTINGS, settings, strict=True):
+        sheet.write(_SETTING[name].replace("$B$", "A"), name, styles["bold"])
+        sheet.write(_SETTING[name].replace("$", ""), value, styles["setting"])
+
+    sheet.merge_range(f"C{_HEADINGS}:D{_HEADINGS}", "  equation", styles["head"])
+    updates = {"w": "w - eta * dE/dw, for each weight, gives the next row"}
+    for row, (name, text) in enumerate((EQUATIONS | updates).items(), start=_FIRST):
+        sheet.write(f"C{row}", heading(name), styles["name"])
+        sheet.write_string(f"D{row}", f"= {text}", styles["equation"])
+
+    sheet.write(f"F{_HEADINGS}", "epoch", styles["head"])
+    for group, colour, names in _GROUP:
+        style = book.add_format({"bold": True, "bg_color": colour, "align": "center", "border": 1})
+        sheet.merge_range(f"{_LETTER[names[0]]}{_GROUPS}:{_LETTER[names[-1]]}{_GROUPS}", group, style)
+        for name in names:
+            sheet.write(f"{_LETTER[name]}{_HEADINGS}", heading(name), style)
+    formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in COLUMNS]
+    for epoch, values in enumerate(rows.tolist()):
+        row = _FIRST + epoch
+        sheet.write_number(row - 1, _EPOCH, epoch, styles["epoch"])
+        for place, (name, style, value) in enumerate(zip(COLUMNS, formats, values, strict=True)):
+            sheet.write_formula(row - 1, _EPOCH + 1 + place, formula(name, row), style, value)
+
+    chart = _loss_chart(book, "Loss after each epoch", epochs=len(rows) - 1)
+    chart.add_series(_loss_series(lr, len(rows)) | {"line": {"color": "#0072B2", "width": 2}})
+    chart.set_legend({"none": True})
+    sheet.insert_chart(f"A{_FIRST + 22}", chart, {"x_scale": 1.6, "y_scale": 1.4})
+
+
+def _write_overview(
+    book: xlsxwriter.Workbook,
+    sheet: Any,
+    styles: dict[str, Any],
+    config: BackpropConfig,
+    table: Float[np.ndarray, "rate epoch column"],
+) -> None:
+    first, last = _FIRST, _FIRST + table.shape[1] - 1
+    sheet.set_column("A:C", 22)
+    sheet.write("A1", "Back-propagation by hand: the loss for each learning rate", styles["title"])
+    for row, note in enumerate(_NOTES, start=2):
+        sheet.write(f"A{row}", note)
+    for cell, text in (
+        ("A6", "learning rate (eta)"),
+        ("B6", "E_total at the start"),
+        ("C6", f"after {last - first} epochs"),
+    ):
+        sheet.write(cell, text, styles["head"])
+    loss = table[:, :, COLUMNS.index("E_total")].tolist()
+    chart = _loss_chart(book, "Loss for each learning rate (eta)", epochs=last - first)
+    for row, (lr, losses) in enumerate(zip(config.lrs, loss, strict=True), start=7):
+        there = f"'{sheet_name(lr)}'!"
+        sheet.write_formula(f"A{row}", f"={there}{_SETTING['eta']}", styles["epoch"], lr)
+        sheet.write_formula(f"B{row}", f"={there}{_LETTER['E_total']}{first}", styles["value"], losses[0])
+        sheet.write_formula(f"C{row}", f"={there}{_LETTER['E_total']}{last}", styles["value"], losses[-1])
+        chart.add_series(_loss_series(lr, len(losses)) | {"line": {"width": 2}})
+    sheet.insert_chart("E6", chart, {"x_scale": 1.8, "y_scale": 1.8})
+
+
+def _loss_chart(book: xlsxwriter.Workbook, title: str, *, epochs: int) -> Any:
+    chart = book.add_chart({"type": "scatter", "subtype": "straight"})
+    chart.set_title({"name": title, "name_font": {"size": 14}})
+    chart.set_x_axis({"name": "epoch", "min": 0, "max": epochs, "major_gridlines": {"visible": False}})
+    chart.set_y_axis({"name": "E_total", "min": 0, "major_gridlines": {"visible": True}})
+    return chart
+
+
+def _loss_series(lr: float, rows: int) -> dict[str, Any]:
+    first, last = _FIRST - 1, _FIRST + rows - 2
+    loss = _EPOCH + 1 + COLUMNS.index("E_total")
+    name = sheet_name(lr)
+    return {
+        "name": f"='{name}'!{_SETTING['eta']}",
+        "categories": [name, first, _EPOCH, last, _EPOCH],
+        "values": [name, first, loss, last, loss],
+    }

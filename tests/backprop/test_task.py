@@ -1,0 +1,181 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from backprop.config import BackpropConfig
+from backprop.descent import COLUMNS
+from backprop.task import run
+from errors import UserError
+
+from .test_descent import spreadsheet
+from .test_network import CASE, START
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(folder, *flags):
+    return subprocess.run(
+        [sys.executable, "launch.py", "--task=backprop", f"--workdir={folder}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def rows(file):
+    with open(file, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = launch(
+        folder, "--lrs=0.5,0.1,200", "--epochs=30", "--frontier_rates=4096", "--frontier_epochs=200"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_run_leaves_all_its_files_and_no_others(finished):
+    figures = ("loss_eta_0.5", "loss_eta_0.1", "loss_eta_200.0", "loss_all", "frontier")
+    assert {file.name for file in finished[0].iterdir()} == {
+        *(
+            "config.json",
+            "summary.json",
+            "gradients.csv",
+            "trajectories.csv",
+            "frontier.csv",
+            "backprop.xlsx",
+        ),
+        *(f"{name}.{kind}" for name in figures for kind in ("png", "svg")),
+    }
+
+
+def test_gradients_csv(finished):
+    table = rows(finished[0] / "gradients.csv")
+    assert list(table[0])[:4] == ["weight", "by_hand", "autodiff", "finite_difference"]
+    assert [row["weight"] for row in table] == ["w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"]
+    right = spreadsheet(0.1, START, CASE, 0)[0, -8:]
+    for row, value in zip(table, right, strict=True):
+        assert float(row["by_hand"]) == pytest.approx(value, rel=1e-12)
+        assert float(row["autodiff"]) == pytest.approx(value, rel=1e-12)
+        assert float(row["finite_difference"]) == pytest.approx(value, abs=1e-9)
+        assert float(row["max_difference_finite_difference"]) == abs(
+            float(row["finite_difference"]) - float(row["autodiff"])
+        )
+
+
+def test_trajectories_csv(finished):
+    table = rows(finished[0] / "trajectories.csv")
+    assert tuple(table[0]) == ("lr", "epoch", *COLUMNS)
+    assert len(table) == 3 * 31
+    for place, lr in enumerate((0.5, 0.1, 200.0)):
+        right = spreadsheet(lr, START, CASE, 30)
+        for epoch, row in enumerate(table[31 * place : 31 * (place + 1)]):
+            assert (float(row["lr"]), int(row["epoch"])) == (lr, epoch)
+            assert [float(row[name]) for name in COLUMNS] == pytest.approx(right[epoch], rel=0, abs=1e-12)
+
+
+def test_frontier_csv(finished):
+    table = rows(finished[0] / "frontier.csv")
+    assert ",".join(table[0]) == "lr,final_loss,gradient_norm,last_rise,epochs_to_tolerance,outcome"
+    assert len(table) == 4096
+    assert float(table[0]["lr"]) == pytest.approx(1e-3)
+    assert float(table[-1]["lr"]) == pytest.approx(1e4)
+    assert table[0]["epochs_to_tolerance"] == ""
+    right = spreadsheet(float(table[2000]["lr"]), START, CASE, 200)[-1]
+    assert float(table[2000]["final_loss"]) == pytest.approx(right[COLUMNS.index("E_total")], rel=1e-9)
+
+
+def test_summary_json(finished):
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    table = rows(folder / "frontier.csv")
+    losses = [float(row["final_loss"]) for row in table]
+    best = losses.index(min(losses))
+    assert summary["frontier"]["best_rate"] == float(table[best]["lr"])
+    assert summary["frontier"]["best_loss"] == losses[best]
+    failed = [float(row["lr"]) for row in table[best + 1 :] if row["outcome"] in ("stalled", "oscillating")]
+    assert summary["frontier"]["failing"] == len(failed) > 0
+    assert summary["frontier"]["failing_from"] == failed[0]
+    assert [e["document"] for e in summary["wrong_published_equations"]] == ["000", "002", "003"]
+    assert summary["final_losses"]["0.5"] == pytest.approx(
+        spreadsheet(0.5, START, CASE, 30)[-1, 22], rel=1e-12
+    )
+    assert [claim["holds"] for claim in summary["claims"]] == [True, False, True]
+    assert summary["gradients"]["max_difference_by_hand_autodiff"] < 1e-16
+
+
+def test_config_json(finished):
+    config = json.loads((finished[0] / "config.json").read_text())
+    assert config["task"] == "backprop"
+    assert config["flags"]["lrs"] == [0.5, 0.1, 200.0]
+    assert config["flags"]["frontier_rates"] == 4096
+
+
+def test_the_spreadsheet_has_a_sheet_for_each_rate(finished):
+    book = openpyxl.load_workbook(finished[0] / "backprop.xlsx", read_only=True)
+    assert book.sheetnames == ["overview", "eta=0.5", "eta=0.1", "eta=200.0"]
+
+
+def test_the_terminal_walks_through_the_update_and_settles_the_claims(finished):
+    output = finished[1]
+    for line in (
+        "h1        = w1*i1 + w2*i2 = 0.15*0.05 + 0.2*0.1 = 0.0275",
+        "dE/dw5    = dE1/da_o1 * da_o1/do1 * do1/dw5 = 0.596478 * 0.238662 * 0.506875 = 0.0721571",
+        "dE/da_h1  = dE1/da_h1 + dE2/da_h1 = 0.0569427 + (-0.0418794) = 0.0150633",
+        "w7        = w7 - 0.5*dE/dw7 = 0.5 - 0.5*(-0.0424553) = 0.521228",
+        "document 002: WRONG  E2 = (t2 - a_o1)^2 / 2",
+        "right  dE/dw8 = (a_o2-t2) * a_o2*(1-a_o2) * a_h2 (the label is wrong, not the formula)",
+    ):
+        assert line in output
+    assert [f"Step {n}." in output for n in range(1, 7)] == [True] * 6
+    assert output.count("WRONG") == 3
+    assert str(finished[0]) in output.splitlines()[-1]
+
+
+def test_a_run_over_an_earlier_one_leaves_nothing_stale(tmp_path, capsys):
+    small = {"workdir": str(tmp_path), "epochs": 2, "frontier_rates": 8, "frontier_epochs": 2}
+    run(BackpropConfig(lrs=(0.1, 0.3), **small))
+    run(BackpropConfig(lrs=(0.3,), precision="float32", **small))
+    assert sorted(file.name for file in tmp_path.glob("loss_eta_*")) == [
+        "loss_eta_0.3.png",
+        "loss_eta_0.3.svg",
+    ]
+    first = rows(tmp_path / "trajectories.csv")[0]
+    assert (first["lr"], first["w1"], len(first["E_total"])) == ("0.3", "0.15", 10)  # float32: few digits
+    sheet = openpyxl.load_workbook(tmp_path / "backprop.xlsx", data_only=True)["eta=0.3"]
+    assert sheet["AC4"].value == pytest.approx(0.24251985734837728, rel=1e-14)  # float64 all the same
+    assert "float32" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_start_without_error_stays_there(tmp_path):
+    small = {"workdir": str(tmp_path), "epochs": 2, "frontier_rates": 8, "frontier_epochs": 2}
+    run(BackpropConfig(lrs=(0.1,), weights=(0.0,) * 8, targets=(0.5, 0.5), **small))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["final_losses"] == {"0.1": 0.0}
+    assert summary["frontier"]["outcomes"] == {"converged": 8}
+
+
+def test_a_folder_with_another_tasks_run_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"task": "mnist", "flags": {}}')
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run of --task=mnist"):
+        run(BackpropConfig(workdir=str(tmp_path)))
+    assert {file.name for file in tmp_path.iterdir()} == {"config.json", "summary.json"}
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
+    done = launch(tmp_path / "run", "--lrs=-1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()

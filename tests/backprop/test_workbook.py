@@ -1,0 +1,151 @@
+import io
+import math
+import os
+import shutil
+import subprocess
+import zipfile
+
+import jax
+import numpy as np
+import openpyxl
+import pytest
+
+from backprop.config import BackpropConfig
+from backprop.descent import COLUMNS
+from backprop.task import descend_from_start
+from backprop.workbook import formula, workbook
+
+CONFIG = BackpropConfig(lrs=(0.1, 0.5, 2.0), epochs=40)
+FIRST_ROW = 4
+PACKAGE = "soffice is missing: install the Debian package libreoffice-calc-nogui"
+
+
+def trajectories(config):
+    with jax.enable_x64(True):
+        return descend_from_start(config)
+
+
+@pytest.fixture(scope="module")
+def content():
+    return workbook(CONFIG, trajectories(CONFIG))
+
+
+def cells(book, lr, rows):
+    """The table of a sheet, by its headings."""
+    sheet = book[f"eta={lr}"]
+    headings = {sheet.cell(3, column).value: column for column in range(1, sheet.max_column + 1)}
+    columns = [headings[name.replace("_dw", "/dw")] for name in COLUMNS]
+    return [[sheet.cell(FIRST_ROW + row, column).value for column in columns] for row in range(rows)]
+
+
+def setting(sheet, name):
+    return next(sheet.cell(row, 2) for row in range(1, 20) if sheet.cell(row, 1).value == name)
+
+
+def test_cached_values_are_our_trajectories(content):
+    book = openpyxl.load_workbook(io.BytesIO(content), data_only=True)
+    assert book.sheetnames == ["overview", "eta=0.1", "eta=0.5", "eta=2.0"]
+    for lr, rows in zip(CONFIG.lrs, trajectories(CONFIG), strict=True):
+        np.testing.assert_array_equal(np.array(cells(book, lr, 41)), rows)
+        assert book[f"eta={lr}"].max_row == FIRST_ROW + 40
+
+
+def test_every_cell_of_the_table_is_a_formula(content):
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    for lr in CONFIG.lrs:
+        assert all(cell.startswith("=") for row in cells(book, lr, 41) for cell in row)
+        assert setting(book[f"eta={lr}"], "eta").value == lr
+
+
+def test_columns_stand_in_the_assignments_order(content):
+    sheet = openpyxl.load_workbook(io.BytesIO(content))["eta=0.5"]
+    headings = [cell.value for cell in sheet[3] if cell.value is not None]
+    assert " ".join(headings[-31:]) == (
+        "t1 t2 i1 i2 w1 w2 w3 w4 h1 a_h1 h2 a_h2 w5 w6 w7 w8 o1 a_o1 o2 a_o2 E1 E2 E_total "
+        "dE/dw1 dE/dw2 dE/dw3 dE/dw4 dE/dw5 dE/dw6 dE/dw7 dE/dw8"
+    )
+
+
+def test_each_sheet_shows_the_equations_and_stays_in_view(content):
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    for lr in CONFIG.lrs:
+        sheet = book[f"eta={lr}"]
+        shown = {sheet.cell(row, 3).value: sheet.cell(row, 4).value for row in range(4, 24)}
+        assert shown["dE/dw8"] == "= (a_o2-t2) * a_o2*(1-a_o2) * a_h2"
+        assert shown["a_h1"] == "= sigmoid(h1)"
+        assert sheet.freeze_panes == "A4"
+
+
+def test_a_chart_on_every_sheet_draws_the_loss(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        charts = {name: file.read(name).decode() for name in file.namelist() if "charts/chart" in name}
+    drawn = sorted(text.count("<c:ser>") for text in charts.values())
+    assert drawn == [1, 1, 1, 3]
+    for text in charts.values():
+        assert "$AC$4:$AC$44" in text  # E_total, all epochs
+        assert "<a:t>epoch</a:t>" in text
+
+
+def test_formulas_refer_to_settings_and_to_the_row_above():
+    assert formula("w1", 4) == "=$B$9"
+    assert formula("w1", 5) == "=K4-$B$4*AD4"
+    assert formula("a_h1", 7) == "=1/(1+EXP(MIN(-O7,700)))"
+    assert formula("t2", 9) == "=$B$8"
+
+
+def recalculate(folder, books):
+    """Save books by openpyxl, which keeps no values, and let LibreOffice compute them."""
+    if shutil.which("soffice") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(PACKAGE)
+        pytest.skip(PACKAGE)
+    for name, book in books.items():
+        book.save(folder / f"{name}.xlsx")
+    subprocess.run(
+        [
+            *("soffice", f"-env:UserInstallation={(folder / 'profile').as_uri()}", "--headless"),
+            *("--convert-to", "xlsx", "--outdir", folder / "out"),
+            *(folder / f"{name}.xlsx" for name in books),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return {name: openpyxl.load_workbook(folder / "out" / f"{name}.xlsx", data_only=True) for name in books}
+
+
+CHANGES = {
+    "nothing": ({}, {}),
+    "eta": ({"eta": 3.7}, {"lrs": (3.7,)}),
+    "huge_eta": ({"eta": 1000.0}, {"lrs": (1000.0,)}),
+    "weight": ({"w3": -1.3, "w8": 0.25}, {"weights": (0.15, 0.20, -1.3, 0.30, 0.40, 0.45, 0.50, 0.25)}),
+    "example": ({"t1": 0.5, "i2": 0.9}, {"targets": (0.5, 0.99), "inputs": (0.05, 0.9)}),
+}
+
+
+def test_libreoffice_recalculates_every_row_after_a_change(content, tmp_path):
+    books = {}
+    for name, (edits, _) in CHANGES.items():
+        books[name] = openpyxl.load_workbook(io.BytesIO(content))
+        for cell, value in edits.items():
+            setting(books[name]["eta=0.5"], cell).value = value
+    for name, book in recalculate(tmp_path, books).items():
+        changed = CHANGES[name][1]
+        config = BackpropConfig(**({"lrs": (0.5,), "epochs": 40} | changed))
+        found = np.array(cells(book, 0.5, 41), dtype=float)
+        np.testing.assert_allclose(found, trajectories(config)[0], rtol=0, atol=1e-12, err_msg=name)
+        overview = book["overview"]
+        row = next(row for row in overview.iter_rows(min_row=7, max_row=9) if row[0].coordinate == "A8")
+        assert [cell.value for cell in row[:3]] == pytest.approx(
+            [config.lrs[0], found[0, 22], found[-1, 22]], rel=1e-14
+        )
+        assert book["eta=0.5"]["A1"].value == f"Gradient descent with eta = {config.lrs[0]:g}"
+        unchanged = np.array(cells(book, 2.0, 41), dtype=float)
+        np.testing.assert_allclose(unchanged, trajectories(CONFIG)[2], rtol=0, atol=1e-12)
+
+
+def test_a_sigmoid_cell_never_overflows():
+    largest = math.exp(700)  # what EXP(MIN(-x,700)) can be at most
+    assert 1 / (1 + largest) < 1e-303
+    with pytest.raises(OverflowError):
+        math.exp(710)
