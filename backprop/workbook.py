@@ -94,6 +94,7 @@ def _write_sheet(
 ) -> None:
     sheet = book.add_worksheet(sheet_name(lr))
     sheet.freeze_panes(_HEADINGS, 0)
+    _print_on_one_page_width(sheet)
     for columns, width in (("A:A", 8), ("B:B", 13), ("C:C", 10), ("D:D", 78), ("E:E", 2), ("F:F", 8)):
         sheet.set_column(columns, width)
     sheet.set_column(f"{_LETTER['t1']}:{_LETTER['dE_dw8']}", 13)
@@ -140,6 +141,7 @@ def _write_overview(
     table: Float[np.ndarray, "rate epoch column"],
 ) -> None:
     first, last = _FIRST, _FIRST + table.shape[1] - 1
+    _print_on_one_page_width(sheet)
     sheet.set_column("A:C", 22)
     sheet.write("A1", "Back-propagation by hand: the loss for each learning rate", styles["title"])
     for row, note in enumerate(_NOTES, start=2):
@@ -159,6 +161,11 @@ def _write_overview(
         sheet.write_formula(f"C{row}", f"={there}{_LETTER['E_total']}{last}", styles["value"], losses[-1])
         chart.add_series(_loss_series(lr, len(losses)) | {"line": {"width": 2}})
     sheet.insert_chart("E6", chart, {"x_scale": 1.8, "y_scale": 1.8})
+
+
+def _print_on_one_page_width(sheet: Any) -> None:
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)
 
 
 def _loss_chart(book: xlsxwriter.Workbook, title: str, *, epochs: int) -> Any:

@@ -183,3 +183,13 @@ def test_a_batch_larger_than_the_data_is_refused(small, tmp_path):
     assert done.returncode == 2
     assert "--batch_size=2000 is more than the 1300 training images" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_default_run_reaches_its_target(tmp_path):
+    done = subprocess.run(command(f"--workdir={tmp_path}"), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["parameters"] < 20_000
+    assert summary["epochs"] < 20
+    assert summary["final_test_accuracy"] >= 0.994
