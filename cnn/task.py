@@ -55,6 +55,7 @@ def run(config: CnnConfig) -> None:
     print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
     if config.describe:
         return
+    train.keep_freed_memory()
     run = _prepare(config)
     state = train.init_state(run.setup, run.key)
     history: list[dict[str, Any]] = []
