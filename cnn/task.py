@@ -68,8 +68,9 @@ def run(config: CnnConfig) -> None:
             require(restored is not None, f"--workdir={config.workdir} holds no checkpoint: use --resume")
             _evaluate_again(run, state)
             return
+        started = dataclasses.replace(config, resume=False)
         recipe = dataclasses.asdict(config.recipe)
-        write_config(run.folder, "mnist", config, device=_device_name(), recipe=recipe)
+        write_config(run.folder, "mnist", started, device=_device_name(), recipe=recipe)
         for row, trained in _epochs(run, state, done=len(history)):
             history.append(row)
             checkpoint.save(checkpoints, row["epoch"], trained, history)
