@@ -32,8 +32,7 @@ WRONG = {
     "--epochs=8333": "--epochs=8333 with 6 learning rates",
     "--lrs=1 --epochs=50000": "--epochs=50000 with 1 learning rates",
     # inputs, targets, weights
-    "--inputs=0.05": "--inputs has 1 numbers: give 2",
-    "--inputs=1,2,3": "--inputs has 3 numbers: give 2",
+    "--inputs=1,2,3,4,5,6,7,8,9": "--inputs has 9 numbers: give 1 to 8",
     "--inputs=": "number",
     "--inputs=a,b": "'a' is not a number",
     "--inputs=nan,0": "--inputs has nan",
