@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named
 from backprop.network import Scalar, Scalars, forward, total_error
@@ -37,17 +38,19 @@ def central_differences(weights: Scalars, example: Scalars, shape: Shape = CLASS
     h is the cube root of the precision, where rounding (eps / h) and truncation (h^2) are in
     balance, and grows with w: the error is about eps^(2/3).
     """
-    slopes = []
     leaves, structure = jax.tree.flatten(weights)
-    for place, weight in enumerate(leaves):
-        h = jnp.cbrt(jnp.finfo(weight.dtype).eps) * jnp.maximum(1, jnp.abs(weight))
-        above, below = weight + h, weight - h
-        losses = [
-            total_error((*leaves[:place], value, *leaves[place + 1 :]), example, shape)
-            for value in (above, below)
-        ]
-        slopes.append((losses[0] - losses[1]) / (above - below))
-    return jax.tree.unflatten(structure, slopes)
+    start = jnp.stack(leaves)
+    h = jnp.cbrt(jnp.finfo(start.dtype).eps) * jnp.maximum(1, jnp.abs(start))
+    above, below = start + h, start - h
+
+    def loss(moved: Float[Array, "weight"]) -> Scalar:
+        return total_error(tuple(moved), example, shape)
+
+    one_moved = jnp.eye(len(leaves), dtype=bool)
+    rise = jax.lax.map(loss, jnp.where(one_moved, above, start)) - jax.lax.map(
+        loss, jnp.where(one_moved, below, start)
+    )
+    return jax.tree.unflatten(structure, rise / (above - below))
 
 
 @dataclass(frozen=True)

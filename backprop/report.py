@@ -19,6 +19,7 @@ from backprop.network import Scalar, Scalars, total_error
 from backprop.shape import CLASSROOM, Shape
 
 _WIDTH = 100
+_LONGEST = 125  # an equation longer than this goes on in the next line
 
 
 def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = CLASSROOM) -> str:
@@ -53,7 +54,11 @@ def _worked(
     parts = list(dict.fromkeys([heading(text), numbers, f"{values[name]:.6g}"]))
     start = f"  {heading(name):<10}= "
     line = start + " = ".join(parts)
-    return line if len(line) <= _WIDTH else start + f"\n{'':<12}= ".join(parts)
+    if len(line) <= _WIDTH:
+        return line
+    indent = " " * 14
+    folded = [textwrap.fill(part, _LONGEST, subsequent_indent=indent) for part in parts]
+    return start + f"\n{indent[2:]}= ".join(folded)
 
 
 def _number(name: str, values: Mapping[str, float]) -> str:
@@ -203,7 +208,7 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
     else:
         text = (
             "ReLU's outputs have no upper bound, nor has E_total: it overflows with "
-            f"{claims.outcomes.get('diverged', 0):,} of {len(frontier.lrs):,} rates. "
+            f"{claims.outcomes.get('diverged') or 'none'} of {len(frontier.lrs):,} rates. "
         )
     if claims.best_rate is None:
         return text

@@ -1,7 +1,7 @@
 """What --task=backprop does, top to bottom."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from backprop import report
-from backprop.check import Gradients, gradients, judge_published
+from backprop.check import Gradients, Published, Verdict, gradients, judge_published
 from backprop.config import BackpropConfig
 from backprop.descent import TOLERANCE, Frontier, descend_each, explore, settle, table
 from backprop.equations import EQUATIONS
@@ -85,18 +85,7 @@ def run(config: BackpropConfig) -> None:
                 "max_difference_by_hand_autodiff": finite(float(by_hand.max())),
                 "max_difference_finite_difference_autodiff": finite(float(by_difference.max())),
             },
-            "wrong_published_equations": [
-                {
-                    "document": equation.document,
-                    "printed": f"{equation.name} = {equation.text}",
-                    "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
-                    "printed_value": verdict.printed,
-                    "right_value": verdict.right,
-                    "gradient_off": verdict.gradient_off,
-                }
-                for equation, verdict in published.items()
-                if verdict.wrong
-            ],
+            **_wrong_equations(published),
             "frontier": {
                 "rates": len(lrs),
                 "epochs": config.frontier_epochs,
@@ -109,6 +98,25 @@ def run(config: BackpropConfig) -> None:
         },
     )
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
+
+
+def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:
+    if not published:  # they are about the classroom network
+        return {}
+    return {
+        "wrong_published_equations": [
+            {
+                "document": equation.document,
+                "printed": f"{equation.name} = {equation.text}",
+                "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
+                "printed_value": verdict.printed,
+                "right_value": verdict.right,
+                "gradient_off": verdict.gradient_off,
+            }
+            for equation, verdict in published.items()
+            if verdict.wrong
+        ]
+    }
 
 
 def start(config: BackpropConfig) -> tuple[Scalars, Scalars]:
