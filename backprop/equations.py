@@ -186,13 +186,13 @@ def evaluate(equations: Mapping[str, str], given: Mapping[str, Scalar]) -> dict[
     """The value of each equation, computed from its text, in order.
 
     Args:
-      equations: name -> right-hand side; ^ is a power; the functions are FUNCTIONS. Python
+      equations: name -> right-hand side; ^ is a power, a > 0 is 1 or 0, the functions are FUNCTIONS. Python
         evaluates the text: pass no text from outside the program.
       given: the values known beforehand; an equation may also use those before it.
     """
     values: dict[str, Any] = {**FUNCTIONS, **given}
     for name, text in equations.items():
-        values[name] = eval(text.replace("^", "**"), {"__builtins__": {}}, values)
+        values[name] = 1.0 * eval(text.replace("^", "**"), {"__builtins__": {}}, values)
     return {name: values[name] for name in equations}
 
 
