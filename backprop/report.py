@@ -206,9 +206,10 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
             f"at most {frontier.largest_loss:.4g} (the largest final loss is {claims.largest_loss:.4g}). "
         )
     else:
+        diverged = f"{claims.outcomes['diverged']:,}" if "diverged" in claims.outcomes else "none"
         text = (
             "ReLU's outputs have no upper bound, nor has E_total: it overflows with "
-            f"{claims.outcomes.get('diverged') or 'none'} of {len(frontier.lrs):,} rates. "
+            f"{diverged} of {len(frontier.lrs):,} rates. "
         )
     if claims.best_rate is None:
         return text
