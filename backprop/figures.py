@@ -44,6 +44,7 @@ def loss_curve(lr: float, loss: Float[np.ndarray, "epoch"]) -> Figure:
     axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
     if grows:
         axes.set(yscale="log", xlim=(0, len(loss) - 1))
+        axes.set_ylim(top=min(axes.get_ylim()[1], _highest(float(loss[0]))))
     else:
         axes.set_ylim(0, 1.12 * loss.max() or 1)
     change = f"falls to {loss[-1] / loss[0]:.2g} of its start" if loss[-1] < loss[0] else "falls not at all"
@@ -61,6 +62,7 @@ def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"
     shown = np.maximum(_drawable(losses, float(losses[0, 0])), _SMALLEST)
     for colour, index in zip(colours, order, strict=True):
         axes.semilogy(shown[index], color=colour, linewidth=2.5)
+    axes.set_ylim(top=min(axes.get_ylim()[1], _highest(float(losses[0, 0]))))
     named = order if len(lrs) <= 12 else order[[0, -1]]
     overflows = ~np.isfinite(losses[:, -1])
     ends = np.where(overflows, axes.get_ylim()[1], shown[:, -1])
@@ -122,7 +124,7 @@ def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float])
 
     goal = f" above its minimum of {frontier.smallest_loss:.3g}" if frontier.smallest_loss else ""
     axes.set(xlabel="learning rate", ylabel=f"loss after {frontier.epochs:,} epochs{goal}")
-    axes.set_xlim(lrs[0], lrs[-1])
+    axes.set(xlim=(lrs[0], lrs[-1]), ylim=(None, min(axes.get_ylim()[1], _highest(start))))
     beyond = "no rate above it fails"
     if claims.failing_from is not None:
         all_or_some = "all" if claims.failing_from == claims.failing_always_from else "some"
@@ -135,9 +137,14 @@ def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float])
 
 
 def _drawable(losses: np.ndarray, start: float) -> np.ndarray:
-    """Losses up to a million times the first; beyond it they leave the figure, and an overflow is a gap."""
-    shown = np.minimum(losses.astype(np.float64), 1e6 * max(1, start))
+    """Losses that a figure can hold: too large a one leaves it at the top, and an overflow is a gap."""
+    shown = np.minimum(losses.astype(np.float64), 1e3 * _highest(start))
     return np.where(np.isfinite(losses), shown, np.nan)
+
+
+def _highest(start: float) -> float:
+    """The top of a figure whose losses grow beyond all bounds."""
+    return 1e6 * max(1, start)
 
 
 def _axes() -> tuple[Figure, Axes]:
