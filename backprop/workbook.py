@@ -107,7 +107,9 @@ def _write_sheet(
     sheet = book.add_worksheet(sheet_name(lr))
     sheet.freeze_panes(_HEADINGS, 0)
     _print_on_one_page_width(sheet)
-    for columns, width in (("A:A", 8), ("B:B", 13), ("C:C", 10), ("D:D", 78), ("E:E", 2), ("F:F", 8)):
+    equation_width = min(255, 39 * max(2, shape.outputs))
+    widths = {"A:A": 8, "B:B": 13, "C:C": 10, "D:D": equation_width, "E:E": 2, "F:F": 8}
+    for columns, width in widths.items():
         sheet.set_column(columns, width)
     sheet.set_column(_EPOCH + 1, _EPOCH + len(letter), 13)
 
