@@ -98,7 +98,7 @@ def help_text() -> str:
             default = field.default
             if isinstance(default, tuple):
                 default = ",".join(map(str, default))
-            shown = "" if default is None or default is False else f" (default: {default})"
+            shown = "" if default is None or default is False or default == "" else f" (default: {default})"
             lines.append(f"  --{field.name}: {typing.get_args(hints[field.name])[1]}{shown}")
     return "\n".join(lines)
 

@@ -2,48 +2,55 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, by_hand, evaluate
-from backprop.network import Example, Scalar, Weights, forward, total_error
+from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named
+from backprop.network import Scalar, Scalars, forward, total_error
+from backprop.shape import CLASSROOM, Shape
 
 
 class Gradients(NamedTuple):
-    """dE_total/dw1 .. dw8, found in three ways."""
+    """dE_total/dw for each weight, found in three ways."""
 
-    by_hand: Weights
-    autodiff: Weights
-    finite_difference: Weights
+    by_hand: Scalars
+    autodiff: Scalars
+    finite_difference: Scalars
 
 
-@jax.jit
-def gradients(weights: Weights, example: Example) -> Gradients:
+@partial(jax.jit, static_argnums=2)
+def gradients(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> Gradients:
     """The derivatives by hand, by jax.grad and by central differences."""
     return Gradients(
-        by_hand(weights, example),
-        jax.grad(total_error)(weights, example),
-        central_differences(weights, example),
+        derivatives(weights, example, shape),
+        jax.grad(total_error)(weights, example, shape),
+        central_differences(weights, example, shape),
     )
 
 
-def central_differences(weights: Weights, example: Example) -> Weights:
+def central_differences(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> Scalars:
     """(E(w + h) - E(w - h)) / 2h for each weight.
 
     h is the cube root of the precision, where rounding (eps / h) and truncation (h^2) are in
     balance, and grows with w: the error is about eps^(2/3).
     """
-    slopes = []
-    for name, weight in weights._asdict().items():
-        h = jnp.cbrt(jnp.finfo(weight.dtype).eps) * jnp.maximum(1, jnp.abs(weight))
-        above, below = weight + h, weight - h
-        rise = total_error(weights._replace(**{name: above}), example) - total_error(
-            weights._replace(**{name: below}), example
-        )
-        slopes.append(rise / (above - below))
-    return Weights(*slopes)
+    leaves, structure = jax.tree.flatten(weights)
+    start = jnp.stack(leaves)
+    h = jnp.cbrt(jnp.finfo(start.dtype).eps) * jnp.maximum(1, jnp.abs(start))
+    above, below = start + h, start - h
+
+    def loss(moved: Float[Array, "weight"]) -> Scalar:
+        return total_error(tuple(moved), example, shape)
+
+    one_moved = jnp.eye(len(leaves), dtype=bool)
+    rise = jax.lax.map(loss, jnp.where(one_moved, above, start)) - jax.lax.map(
+        loss, jnp.where(one_moved, below, start)
+    )
+    return jax.tree.unflatten(structure, rise / (above - below))
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ class Verdict:
     fits: tuple[str, ...]
 
 
-def judge(name: str, text: str, weights: Weights, example: Example) -> Verdict:
-    """Evaluate an equation from its text and compare it with automatic differentiation.
+def judge(name: str, text: str, weights: Scalars, example: Scalars) -> Verdict:
+    """Evaluate an equation of the classroom network from its text and compare it with autodiff.
 
     Args:
       name: the quantity it is printed for, one of EQUATIONS.
@@ -97,28 +104,28 @@ def judge(name: str, text: str, weights: Weights, example: Example) -> Verdict:
       weights, example: where to compare; scalars.
     """
 
-    def loss_as_printed(weights: Weights) -> tuple[Scalar, Scalar]:
-        given = {**weights._asdict(), **example._asdict(), **forward(weights, example)._asdict()}
+    def loss_as_printed(weights: Scalars) -> tuple[Scalar, Scalar]:
+        given = named(weights, example) | dict(zip(FORWARD, forward(weights, example), strict=True))
         values = evaluate({**FORWARD, name: text}, given)
         return values["E_total"], values[name]
 
     gradient, printed = jax.grad(loss_as_printed, has_aux=True)(weights)
-    derivatives = jax.grad(total_error)(weights, example)
+    autodiff = jax.grad(total_error)(weights, example)
     right = {
-        **forward(weights, example)._asdict(),
-        **{f"dE_d{weight}": value for weight, value in derivatives._asdict().items()},
+        **dict(zip(FORWARD, forward(weights, example), strict=True)),
+        **dict(zip(CLOSED_FORM, autodiff, strict=True)),
     }
     rounding = float(jnp.sqrt(jnp.finfo(printed.dtype).eps))
     fits = tuple(other for other, value in right.items() if math.isclose(printed, value, rel_tol=rounding))
     return Verdict(
         printed=float(printed),
         right=float(right[name]),
-        gradient_off=max(float(abs(a - b)) for a, b in zip(gradient, derivatives, strict=True)),
+        gradient_off=max(float(abs(a - b)) for a, b in zip(gradient, autodiff, strict=True)),
         wrong=name not in fits,
         fits=fits,
     )
 
 
-def judge_published(weights: Weights, example: Example) -> dict[Published, Verdict]:
+def judge_published(weights: Scalars, example: Scalars) -> dict[Published, Verdict]:
     """The verdict on each of PUBLISHED."""
     return {equation: judge(equation.name, equation.text, weights, example) for equation in PUBLISHED}

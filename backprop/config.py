@@ -2,13 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Annotated
 
+from backprop.shape import ACTIVATIONS, CLASSROOM, Shape
 from errors import require, require_choice
 
 _MAX_RATES = 100
-_MAX_ROWS = 50_000
+_MAX_NEURONS = 8
+_MAX_CELLS = 50_000 * len(CLASSROOM.columns)
 _MAX_MAGNITUDE = 1e6
+
+_ASSIGNMENT = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
+_PROGRESSION = tuple(n / 100 for n in range(15, 100, 5))
+"""17 weights, a prime: they come again without giving two neurons of up to 8 inputs the same ones."""
+_HIDDEN_BIAS, _OUTPUT_BIAS = 0.35, 0.60
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,21 @@ class BackpropConfig:
 
     lrs: Annotated[tuple[float, ...], "learning rates, separated by commas"] = (0.1, 0.2, 0.5, 0.8, 1.0, 2.0)
     epochs: Annotated[int, "number of weight updates"] = 100
-    inputs: Annotated[tuple[float, ...], "i1,i2"] = (0.05, 0.10)
-    targets: Annotated[tuple[float, ...], "t1,t2"] = (0.01, 0.99)
-    weights: Annotated[tuple[float, ...], "w1,...,w8 at the start"] = (
-        *(0.15, 0.20, 0.25, 0.30),
-        *(0.40, 0.45, 0.50, 0.55),
-    )
+    inputs: Annotated[tuple[float, ...], f"i1,i2,...: 1 to {_MAX_NEURONS} inputs"] = (0.05, 0.10)
+    hidden: Annotated[int, f"number of hidden neurons, 1 to {_MAX_NEURONS}"] = 2
+    outputs: Annotated[int, f"number of output neurons, 1 to {_MAX_NEURONS}"] = 2
+    targets: Annotated[tuple[float, ...], "t1,t2,...: one for each output"] = (0.01, 0.99)
+    activation: Annotated[str, f"of hidden and output neurons: {', '.join(ACTIVATIONS)}"] = "sigmoid"
+    biases: Annotated[
+        bool,
+        f"a bias for each neuron: at the start {_HIDDEN_BIAS} if hidden, {_OUTPUT_BIAS:.2f} if an output's",
+    ] = False
+    weights: Annotated[
+        tuple[float, ...],
+        "w1,w2,... at the start, without biases (default: the assignment's "
+        f"{','.join(map(str, _ASSIGNMENT))} for 2 inputs, 2 hidden and 2 output neurons, "
+        "otherwise 0.15,0.2,0.25,...,0.95 and again from 0.15)",
+    ] = ()
     precision: Annotated[str, "float64 or float32"] = "float64"
     frontier_rates: Annotated[int, "how many learning rates the frontier tries"] = 65_536
     frontier_min: Annotated[float, "the frontier's smallest learning rate"] = 1e-3
@@ -35,9 +52,18 @@ class BackpropConfig:
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
 
     def __post_init__(self) -> None:
-        _require_numbers("inputs", self.inputs, count=2)
-        _require_numbers("targets", self.targets, count=2)
-        _require_numbers("weights", self.weights, count=8)
+        for flag, size in (("hidden", self.hidden), ("outputs", self.outputs)):
+            require(1 <= size <= _MAX_NEURONS, f"--{flag}={size}: give 1 to {_MAX_NEURONS} neurons")
+        require(
+            1 <= len(self.inputs) <= _MAX_NEURONS,
+            f"--inputs has {len(self.inputs)} numbers: give 1 to {_MAX_NEURONS}, separated by commas",
+        )
+        require_choice("activation", self.activation, ACTIVATIONS)
+        _require_numbers("inputs", self.inputs, count=len(self.inputs))
+        _require_numbers("targets", self.targets, count=self.outputs)
+        if not self.weights:
+            object.__setattr__(self, "weights", _start_weights(self.shape))
+        _require_numbers("weights", self.weights, count=_weight_count(self.shape))
         require(
             0 < len(self.lrs) <= _MAX_RATES,
             f"--lrs has {len(self.lrs)} learning rates: give 1 to {_MAX_RATES} "
@@ -47,10 +73,11 @@ class BackpropConfig:
             _require_rate("lrs", lr)
         for lr in self.lrs:
             require(self.lrs.count(lr) == 1, f"--lrs has {lr:g} twice: give each learning rate once")
+        rows = _MAX_CELLS // len(self.shape.columns)
         require(
-            self.epochs >= 1 and len(self.lrs) * (self.epochs + 1) <= _MAX_ROWS,
+            self.epochs >= 1 and len(self.lrs) * (self.epochs + 1) <= rows,
             f"--epochs={self.epochs} with {len(self.lrs)} learning rates: give 1 to "
-            f"{_MAX_ROWS // len(self.lrs) - 1} epochs (the spreadsheet holds {_MAX_ROWS} rows)",
+            f"{rows // len(self.lrs) - 1} epochs (the spreadsheet holds {rows} rows)",
         )
         require_choice("precision", self.precision, ("float64", "float32"))
         _require_rate("frontier_min", self.frontier_min)
@@ -68,6 +95,33 @@ class BackpropConfig:
             1 <= self.frontier_epochs <= 100_000,
             f"--frontier_epochs={self.frontier_epochs}: give 1 to 100000 epochs",
         )
+
+    @property
+    def shape(self) -> Shape:
+        """The network that these flags describe."""
+        return Shape(len(self.inputs), self.hidden, self.outputs, self.activation, self.biases)
+
+    @property
+    def start(self) -> dict[str, float]:
+        """Each weight, and bias, at the start, in the order of the spreadsheet's columns."""
+        weights = iter(self.weights)
+        hidden_biases = {neuron.incoming.get("1") for neuron in self.shape.layers[0]}
+        return {
+            name: next(weights)
+            if name.startswith("w")
+            else (_HIDDEN_BIAS if name in hidden_biases else _OUTPUT_BIAS)
+            for name in self.shape.weight_names
+        }
+
+
+def _weight_count(shape: Shape) -> int:
+    return (shape.inputs + shape.outputs) * shape.hidden
+
+
+def _start_weights(shape: Shape) -> tuple[float, ...]:
+    if (shape.inputs, shape.hidden, shape.outputs) == (2, 2, 2):
+        return _ASSIGNMENT
+    return tuple(islice(cycle(_PROGRESSION), _weight_count(shape)))
 
 
 def _require_numbers(flag: str, values: tuple[float, ...], *, count: int) -> None:

@@ -10,28 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from backprop.equations import by_hand
-from backprop.network import Example, Forward, Scalar, Weights, forward, total_error
+from backprop.equations import closed_form, derivatives
+from backprop.network import Scalar, Scalars, forward, total_error
+from backprop.shape import CLASSROOM, Shape
 
-COLUMNS = (
-    *("t1", "t2", "i1", "i2", "w1", "w2", "w3", "w4", "h1", "a_h1", "h2", "a_h2", "w5", "w6", "w7", "w8"),
-    *("o1", "a_o1", "o2", "a_o2", "E1", "E2", "E_total"),
-    *("dE_dw1", "dE_dw2", "dE_dw3", "dE_dw4", "dE_dw5", "dE_dw6", "dE_dw7", "dE_dw8"),
-)
+COLUMNS = CLASSROOM.columns
 """The assignment's columns in the assignment's order."""
 
 TOLERANCE = 1e-5
 """A loss this close to the smallest possible one has converged: each output is some 0.003 off."""
 
 _RATES_AT_ONCE = 65_536  # the fastest batch: the state of more rates does not fit the cache
+_OUTPUT_RANGE = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf)}
 
 
 class Epoch(NamedTuple):
     """All values before one update: a row of the assignment's spreadsheet."""
 
-    weights: Weights
-    forward: Forward
-    derivatives: Weights
+    weights: tuple[Array, ...]
+    forward: tuple[Array, ...]
+    derivatives: tuple[Array, ...]
 
 
 class Ending(NamedTuple):
@@ -51,53 +49,68 @@ class Ending(NamedTuple):
     epochs_to_tolerance: Int[Array, "*rate"]
 
 
-def descend(lr: Scalar, weights: Weights, example: Example, epochs: int) -> Epoch:
+def descend(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: Shape = CLASSROOM) -> Epoch:
     """One gradient descent: w <- w - lr * dE/dw, for a number of epochs.
 
     Returns:
       Epochs 0 (the start) to `epochs`; each leaf has shape [epochs + 1].
     """
 
-    def epoch(weights: Weights, _: None) -> tuple[Weights, Epoch]:
-        derivatives = by_hand(weights, example)
-        updated = jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, derivatives)
-        return updated, Epoch(weights, forward(weights, example), derivatives)
+    def epoch(weights: Scalars, _: None) -> tuple[Scalars, Epoch]:
+        gradient = derivatives(weights, example, shape)
+        updated = jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, gradient)
+        return updated, Epoch(weights, forward(weights, example, shape), gradient)
 
     _, rows = jax.lax.scan(epoch, weights, length=epochs + 1)
     return rows
 
 
-descend_each = jax.jit(jax.vmap(descend, in_axes=(0, None, None, None)), static_argnums=3)
-"""descend for an array of learning rates; each leaf has shape [rate, epochs + 1]."""
+@partial(jax.jit, static_argnums=(3, 4))
+def descend_each(
+    lrs: Float[Array, "rate"],
+    weights: Scalars,
+    example: Scalars,
+    epochs: int,
+    shape: Shape = CLASSROOM,
+) -> Epoch:
+    """descend for an array of learning rates; each leaf has shape [rate, epochs + 1]."""
+    return jax.vmap(lambda lr: descend(lr, weights, example, epochs, shape))(lrs)
 
 
-def table(rows: Epoch, example: Example) -> Float[np.ndarray, "rate epoch column"]:
-    """What descend_each returns, as COLUMNS."""
-    derivatives = {f"dE_d{name}": value for name, value in rows.derivatives._asdict().items()}
-    values = example._asdict() | rows.weights._asdict() | rows.forward._asdict() | derivatives
-    shape = rows.forward.E_total.shape
-    return np.stack([np.broadcast_to(values[name], shape) for name in COLUMNS], axis=-1)
+def table(rows: Epoch, example: Scalars, shape: Shape = CLASSROOM) -> Float[np.ndarray, "rate epoch column"]:
+    """What descend_each returns, as shape.columns."""
+    names = (*shape.example_names, *shape.weight_names, *shape.forward_names, *closed_form(shape))
+    values = dict(zip(names, (*example, *rows.weights, *rows.forward, *rows.derivatives), strict=True))
+    size = rows.forward[-1].shape
+    return np.stack([np.broadcast_to(values[name], size) for name in shape.columns], axis=-1)
 
 
-def loss_range(example: Example) -> tuple[Scalar, Scalar]:
-    """The smallest and the largest E_total of any weights: an output lies between 0 and 1."""
-    targets = jnp.stack([example.t1, example.t2])
-    nearest = targets - jnp.clip(targets, 0, 1)
-    farthest = jnp.maximum(jnp.abs(targets), jnp.abs(1 - targets))
+def loss_range(example: Scalars, shape: Shape = CLASSROOM) -> tuple[Scalar, Scalar]:
+    """The smallest and the largest E_total of any weights: the outputs' range is that of the activation.
+
+    Where every input is 0, and there are no biases, each weighted sum of a tanh or ReLU network is 0,
+    and so are its outputs.
+    """
+    inputs, targets = jnp.stack(example[: shape.inputs]), jnp.stack(example[shape.inputs :])
+    low, high = _OUTPUT_RANGE[shape.activation]
+    if shape.activation != "sigmoid" and not shape.biases:
+        low, high = jnp.where((inputs != 0).any(), jnp.array([low, high], inputs.dtype), 0)
+    nearest = targets - jnp.clip(targets, low, high)
+    farthest = jnp.maximum(jnp.abs(targets - low), jnp.abs(high - targets))
     return (nearest**2).sum() / 2, (farthest**2).sum() / 2
 
 
-def ending(lr: Scalar, weights: Weights, example: Example, epochs: int) -> Ending:
+def ending(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: Shape = CLASSROOM) -> Ending:
     """The same descent, keeping only what it comes to."""
-    smallest, _ = loss_range(example)
+    smallest, _ = loss_range(example, shape)
 
-    def epoch(state: tuple[Weights, Ending], number: Int[Array, ""]) -> tuple[tuple[Weights, Ending], None]:
+    def epoch(state: tuple[Scalars, Ending], number: Int[Array, ""]) -> tuple[tuple[Scalars, Ending], None]:
         weights, before = state
-        loss = total_error(weights, example)
-        derivatives = by_hand(weights, example)
+        loss = total_error(weights, example, shape)
+        gradient = derivatives(weights, example, shape)
         now = Ending(
             loss,
-            gradient=sum((dE_dw**2 for dE_dw in derivatives), jnp.zeros_like(lr)),
+            gradient=sum((dE_dw**2 for dE_dw in gradient), jnp.zeros_like(lr)),
             last_rise=jnp.where(loss > before.loss, number, before.last_rise),
             epochs_to_tolerance=jnp.where(
                 (before.epochs_to_tolerance < 0) & (loss - smallest <= TOLERANCE),
@@ -105,17 +118,23 @@ def ending(lr: Scalar, weights: Weights, example: Example, epochs: int) -> Endin
                 before.epochs_to_tolerance,
             ),
         )
-        return (jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, derivatives), now), None
+        return (jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, gradient), now), None
 
     start = Ending(jnp.full_like(lr, jnp.inf), jnp.zeros_like(lr), jnp.int32(0), jnp.int32(-1))
     (_, end), _ = jax.lax.scan(epoch, (weights, start), jnp.arange(epochs + 1, dtype=jnp.int32))
     return end._replace(gradient=jnp.sqrt(end.gradient))
 
 
-@partial(jax.jit, static_argnums=3)
-def endings(lrs: Float[Array, "rate"], weights: Weights, example: Example, epochs: int) -> Ending:
+@partial(jax.jit, static_argnums=(3, 4))
+def endings(
+    lrs: Float[Array, "rate"],
+    weights: Scalars,
+    example: Scalars,
+    epochs: int,
+    shape: Shape = CLASSROOM,
+) -> Ending:
     """The ending for each learning rate; each leaf has shape [rate]."""
-    return jax.lax.map(lambda lr: ending(lr, weights, example, epochs), lrs, batch_size=_RATES_AT_ONCE)
+    return jax.lax.map(lambda lr: ending(lr, weights, example, epochs, shape), lrs, batch_size=_RATES_AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +142,9 @@ class Frontier:
     """What becomes of each learning rate; arrays have shape [rate], rates rise.
 
     Attributes:
+      ending: a loss that is no longer a finite number is infinite.
       outcome: converged: the loss ends within TOLERANCE of the smallest possible one;
+        diverged: it outgrew the floating-point numbers;
         stalled: it does not, and as many epochs again would, by the gradient, not bring it 1 % closer;
         oscillating: neither, and the loss rose in the second half of the epochs;
         still falling: none of these.
@@ -140,18 +161,26 @@ class Frontier:
     largest_loss: float
 
 
-def explore(lrs: Float[Array, "rate"], weights: Weights, example: Example, epochs: int) -> Frontier:
+def explore(
+    lrs: Float[Array, "rate"],
+    weights: Scalars,
+    example: Scalars,
+    epochs: int,
+    shape: Shape = CLASSROOM,
+) -> Frontier:
     """Descend with every learning rate and name the outcomes."""
-    end = jax.tree.map(np.asarray, endings(lrs, weights, example, epochs))
-    smallest, largest = map(float, loss_range(example))
+    end = jax.tree.map(np.asarray, endings(lrs, weights, example, epochs, shape))
+    end = end._replace(loss=np.where(np.isfinite(end.loss), end.loss, np.inf))
+    smallest, largest = map(float, loss_range(example, shape))
     excess = end.loss.astype(np.float64) - smallest
-    next_fall = epochs * np.asarray(lrs, np.float64) * end.gradient.astype(np.float64) ** 2
+    with np.errstate(over="ignore"):
+        next_fall = epochs * np.asarray(lrs, np.float64) * end.gradient.astype(np.float64) ** 2
     outcome = np.select(
-        [excess <= TOLERANCE, next_fall < 0.01 * excess, 2 * end.last_rise > epochs],
-        ["converged", "stalled", "oscillating"],
+        [np.isinf(excess), excess <= TOLERANCE, next_fall < 0.01 * excess, 2 * end.last_rise > epochs],
+        ["diverged", "converged", "stalled", "oscillating"],
         "still falling",
     )
-    start = float(total_error(weights, example))
+    start = float(total_error(weights, example, shape))
     return Frontier(np.asarray(lrs), end, outcome, epochs, start, smallest, largest)
 
 
@@ -161,18 +190,18 @@ class Claims:
 
     Attributes:
       falls_up_to_rate: from the smallest rate to this one the final loss falls with every step.
-      best_rate: the (first) rate with the smallest final loss, best_loss.
+      best_rate: the (first) rate with the smallest final loss, best_loss; None if all diverged.
       converged_from: the smallest rate that converged, None if none did; converged_to the largest.
       fewest_epochs: of those to tolerance, by fewest_epochs_rate (the smallest such rate).
-      failing: how many rates above the fastest stalled or oscillate.
+      failing: how many rates above the best stalled, oscillate or diverged.
       failing_from: the smallest of them; failing_always_from: no larger rate escapes.
-      largest_loss: the largest final loss.
+      largest_loss: the largest final loss, None if one diverged.
       outcomes: how many rates came to each outcome.
     """
 
     falls_up_to_rate: float
-    best_rate: float
-    best_loss: float
+    best_rate: float | None
+    best_loss: float | None
     converged_from: float | None
     converged_to: float | None
     fewest_epochs: int | None
@@ -180,7 +209,7 @@ class Claims:
     failing: int
     failing_from: float | None
     failing_always_from: float | None
-    largest_loss: float
+    largest_loss: float | None
     outcomes: dict[str, int]
 
 
@@ -188,23 +217,24 @@ def settle(frontier: Frontier) -> Claims:
     """Test the two claims on a frontier."""
     lrs, outcome = frontier.lrs, frontier.outcome
     loss, reached = frontier.ending.loss, frontier.ending.epochs_to_tolerance
-    fastest = int(np.argmin(loss))
-    not_falling = np.flatnonzero(np.diff(loss) >= 0)
+    best = int(np.argmin(loss))
+    all_diverged = bool(np.isinf(loss).all())
+    not_falling = np.flatnonzero(loss[1:] >= loss[:-1])
     converged = lrs[outcome == "converged"]
     quickest = np.flatnonzero(reached == np.min(reached, where=reached >= 0, initial=frontier.epochs + 1))
-    fails = np.isin(outcome, ["stalled", "oscillating"]) & (lrs > lrs[fastest])
-    last_escape = np.flatnonzero(~fails)[-1]
+    fails = np.isin(outcome, ["stalled", "oscillating", "diverged"]) & ((lrs > lrs[best]) | all_diverged)
+    escapes = np.flatnonzero(~fails)
     return Claims(
         falls_up_to_rate=float(lrs[not_falling[0] if not_falling.size else -1]),
-        best_rate=float(lrs[fastest]),
-        best_loss=float(loss[fastest]),
+        best_rate=None if all_diverged else float(lrs[best]),
+        best_loss=None if all_diverged else float(loss[best]),
         converged_from=float(converged[0]) if converged.size else None,
         converged_to=float(converged[-1]) if converged.size else None,
         fewest_epochs=int(reached[quickest[0]]) if quickest.size else None,
         fewest_epochs_rate=float(lrs[quickest[0]]) if quickest.size else None,
         failing=int(fails.sum()),
         failing_from=float(lrs[fails][0]) if fails.any() else None,
-        failing_always_from=float(lrs[last_escape + 1]) if fails[-1] else None,
-        largest_loss=float(loss.max()),
+        failing_always_from=float(lrs[escapes[-1] + 1 if escapes.size else 0]) if fails[-1] else None,
+        largest_loss=None if np.isinf(loss).any() else float(loss.max()),
         outcomes=dict(Counter(outcome.tolist())),
     )

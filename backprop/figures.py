@@ -19,26 +19,38 @@ _OUTCOME_COLOURS = {
     "converged": "#009E73",
     "stalled": "#D55E00",
     "oscillating": "#CC79A7",
+    "diverged": "#999999",
 }
 
 
 def loss_curve(lr: float, loss: Float[np.ndarray, "epoch"]) -> Figure:
-    """The loss of one descent against the epoch."""
+    """The loss of one descent against the epoch; on a logarithmic axis if it grows beyond all bounds."""
     figure, axes = _axes()
-    axes.plot(loss, color=_BLUE, linewidth=2.5)
+    shown = _drawable(loss, float(loss[0]))
+    grows = not np.array_equal(shown, loss)
+    axes.plot(shown, color=_BLUE, linewidth=2.5)
     for epoch, align in ((0, "left"), (len(loss) - 1, "right")):
-        axes.plot(epoch, loss[epoch], "o", color=_BLUE)
+        if not np.isfinite(loss[epoch]):
+            continue
+        axes.plot(epoch, shown[epoch], "o", color=_BLUE)
         axes.annotate(
             f"{loss[epoch]:.3g}",
-            (epoch, loss[epoch]),
+            (epoch, shown[epoch]),
             xytext=(0, 9),
             textcoords="offset points",
             ha=align,
             color=_BLUE,
         )
-    axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$", ylim=(0, 1.12 * loss.max() or 1))
-    change = f"to {loss[-1] / loss[0]:.2g} of its start" if loss[-1] < loss[0] else "not at all"
-    axes.set_title(f"Learning rate {lr:g}: the loss falls {change} in {len(loss) - 1} epochs")
+    axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
+    if grows:
+        axes.set(yscale="log", xlim=(0, len(loss) - 1))
+        axes.set_ylim(top=min(axes.get_ylim()[1], _highest(float(loss[0]))))
+    else:
+        axes.set_ylim(0, 1.12 * loss.max() or 1)
+    change = f"falls to {loss[-1] / loss[0]:.2g} of its start" if loss[-1] < loss[0] else "falls not at all"
+    axes.set_title(f"Learning rate {lr:g}: the loss {change} in {len(loss) - 1} epochs")
+    if not np.isfinite(loss[-1]):
+        axes.set_title(f"Learning rate {lr:g}: the loss overflows in epoch {np.argmin(np.isfinite(loss))}")
     return figure
 
 
@@ -47,30 +59,33 @@ def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"
     figure, axes = _axes()
     order = np.argsort(lrs)
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(lrs)))
+    shown = np.maximum(_drawable(losses, float(losses[0, 0])), _SMALLEST)
     for colour, index in zip(colours, order, strict=True):
-        axes.semilogy(np.maximum(losses[index], _SMALLEST), color=colour, linewidth=2.5)
+        axes.semilogy(shown[index], color=colour, linewidth=2.5)
+    axes.set_ylim(top=min(axes.get_ylim()[1], _highest(float(losses[0, 0]))))
     named = order if len(lrs) <= 12 else order[[0, -1]]
-    heights = _spread(
-        np.log(np.maximum(losses[named, -1], _SMALLEST)), np.diff(np.log(axes.get_ylim()))[0] / 18
-    )
+    overflows = ~np.isfinite(losses[:, -1])
+    ends = np.where(overflows, axes.get_ylim()[1], shown[:, -1])
+    heights = _spread(np.log(ends[named]), np.diff(np.log(axes.get_ylim()))[0] / 18)
     for index, height in zip(named, heights, strict=True):
         axes.text(
             1.02,
             np.exp(height),
-            f"η = {lrs[index]:g}",
+            f"η = {lrs[index]:g}" + (" overflows" if overflows[index] else ""),
             transform=axes.get_yaxis_transform(),
             va="center",
             color=colours[np.flatnonzero(order == index)[0]],
             fontweight="bold",
         )
     axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
-    best = f"{lrs[int(np.argmin(losses[:, -1]))]:g}"
-    faster = len(lrs) > 1 and (np.diff(losses[order, -1]) < 0).all()
-    axes.set_title(
-        "The larger the learning rate η, the faster the loss falls"
-        if faster
-        else f"Of these learning rates η, {best} ends with the smallest loss"
-    )
+    best = f"{lrs[int(np.argmin(np.where(overflows, np.inf, losses[:, -1])))]:g}"
+    ordered = losses[order, -1]
+    title = f"Of these learning rates η, {best} ends with the smallest loss"
+    if overflows.all():
+        title = "With each of these learning rates η the loss overflows"
+    elif len(lrs) > 1 and not overflows.any() and (ordered[1:] < ordered[:-1]).all():
+        title = "The larger the learning rate η, the faster the loss falls"
+    axes.set_title(title)
     axes.set_xlim(0, losses.shape[1] - 1)
     return figure
 
@@ -83,7 +98,9 @@ def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float])
     """
     figure, axes = _axes()
     lrs = frontier.lrs
-    excess = np.maximum(frontier.ending.loss.astype(np.float64) - frontier.smallest_loss, _SMALLEST)
+    start = frontier.start_loss - frontier.smallest_loss
+    above = frontier.ending.loss.astype(np.float64) - frontier.smallest_loss
+    excess = np.maximum(_drawable(np.asarray(above), start), _SMALLEST)
     axes.loglog(lrs, excess, color=_INK, linewidth=2.5)
 
     edges = np.flatnonzero(frontier.outcome[1:] != frontier.outcome[:-1]) + 1
@@ -94,26 +111,40 @@ def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float])
             middle = np.sqrt(lrs[first] * lrs[last])
             axes.text(middle, 1.01, outcome, transform=axes.get_xaxis_transform(), ha="center", color=_INK)
 
-    start = frontier.start_loss - frontier.smallest_loss
     axes.axhline(start, color=_INK, linestyle=":")
     axes.axhline(TOLERANCE, color=_OUTCOME_COLOURS["converged"], linestyle=":")
     for text, height in (("loss at the start", start), (f"tolerance {TOLERANCE:g}", TOLERANCE)):
         axes.annotate(text, (lrs[-1], height), (-4, -14), textcoords="offset points", ha="right", bbox=_WHITE)
     shown = [lr for lr in listed if lrs[0] <= lr <= lrs[-1]]
     axes.plot(shown, np.interp(shown, lrs, excess), "o", color=_BLUE, label="the listed rates")
-    best = claims.best_rate, excess[np.argmin(excess)]
-    axes.plot(*best, "D", color=_ORANGE, label=f"smallest loss: {claims.best_rate:.4g}")
+    if claims.best_rate is not None:
+        label = f"smallest loss: {claims.best_rate:.4g}"
+        axes.plot([claims.best_rate], [np.nanmin(excess)], "D", color=_ORANGE, label=label)
     axes.legend(loc="lower left", frameon=False)
 
     goal = f" above its minimum of {frontier.smallest_loss:.3g}" if frontier.smallest_loss else ""
     axes.set(xlabel="learning rate", ylabel=f"loss after {frontier.epochs:,} epochs{goal}")
-    axes.set_xlim(lrs[0], lrs[-1])
+    axes.set(xlim=(lrs[0], lrs[-1]), ylim=(None, min(axes.get_ylim()[1], _highest(start))))
     beyond = "no rate above it fails"
     if claims.failing_from is not None:
         all_or_some = "all" if claims.failing_from == claims.failing_always_from else "some"
         beyond = f"from {claims.failing_from:.4g} on {all_or_some} fail to converge"
-    axes.set_title(f"Learning rate {claims.best_rate:.4g} ends lowest; {beyond}", pad=24)
+    best = "Every learning rate overflows"
+    if claims.best_rate is not None:
+        best = f"Learning rate {claims.best_rate:.4g} ends lowest; {beyond}"
+    axes.set_title(best, pad=24)
     return figure
+
+
+def _drawable(losses: np.ndarray, start: float) -> np.ndarray:
+    """Losses that a figure can hold: too large a one leaves it at the top, and an overflow is a gap."""
+    shown = np.minimum(losses.astype(np.float64), 1e3 * _highest(start))
+    return np.where(np.isfinite(losses), shown, np.nan)
+
+
+def _highest(start: float) -> float:
+    """The top of a figure whose losses grow beyond all bounds."""
+    return 1e6 * max(1, start)
 
 
 def _axes() -> tuple[Figure, Axes]:

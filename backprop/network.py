@@ -1,15 +1,29 @@
-"""The classroom network: two inputs, two hidden and two output neurons, no biases."""
+"""A network with one hidden layer as a function: from the inputs to E_total."""
 
-from typing import NamedTuple
+import operator
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, reduce
+from itertools import chain
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
 
+from backprop.shape import CLASSROOM, Shape
+
 Scalar = Float[Array, ""]
+Scalars = tuple[Scalar, ...]
+
+FUNCTIONS: Mapping[str, Callable[[Scalar], Scalar]] = MappingProxyType(
+    {"sigmoid": jax.nn.sigmoid, "tanh": jax.numpy.tanh, "relu": jax.nn.relu}
+)
+"""shape.ACTIVATIONS as functions."""
 
 
 class Weights(NamedTuple):
-    """The eight weights, or the derivative of E_total with respect to each.
+    """The eight weights of the classroom network, or the derivative of E_total by each.
 
     Eight scalars, not one array: XLA then keeps each in a register of its own, which makes a
     descent over many learning rates some 70 times as fast.
@@ -34,42 +48,41 @@ class Example(NamedTuple):
     t2: Scalar
 
 
-class Forward(NamedTuple):
-    """Every value of a forward pass."""
-
-    h1: Scalar
-    a_h1: Scalar
-    h2: Scalar
-    a_h2: Scalar
-    o1: Scalar
-    a_o1: Scalar
-    o2: Scalar
-    a_o2: Scalar
-    E1: Scalar
-    E2: Scalar
-    E_total: Scalar
+@cache
+def _forward_type(shape: Shape) -> Any:
+    return namedtuple("Forward", shape.forward_names)
 
 
-def forward(weights: Weights, example: Example) -> Forward:
-    """Step 1: from the inputs to E_total, by the assignment's equations."""
-    w1, w2, w3, w4, w5, w6, w7, w8 = weights
-    i1, i2, t1, t2 = example
+def forward(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> Scalars:
+    """Step 1: from the inputs to E_total, by the assignment's equations.
 
-    h1 = w1 * i1 + w2 * i2
-    h2 = w3 * i1 + w4 * i2
-    a_h1 = jax.nn.sigmoid(h1)
-    a_h2 = jax.nn.sigmoid(h2)
+    Args:
+      weights: in the order of shape.weight_names; for the classroom network, a Weights.
+      example: the inputs, then the targets; for the classroom network, an Example.
 
-    o1 = w5 * a_h1 + w6 * a_h2
-    o2 = w7 * a_h1 + w8 * a_h2
-    a_o1 = jax.nn.sigmoid(o1)
-    a_o2 = jax.nn.sigmoid(o2)
+    Returns:
+      A named tuple of all values, in the order of shape.forward_names.
+    """
+    next_weight = iter(weights)
 
-    E1 = (t1 - a_o1) ** 2 / 2
-    E2 = (t2 - a_o2) ** 2 / 2
-    return Forward(h1, a_h1, h2, a_h2, o1, a_o1, o2, a_o2, E1, E2, E_total=E1 + E2)
+    def layer(inputs: Sequence[Scalar], neurons: int) -> tuple[list[Scalar], list[Scalar]]:
+        sums = [_sum(next(next_weight) * value for value in inputs) for _ in range(neurons)]
+        if shape.biases:
+            sums = [value + next(next_weight) for value in sums]
+        return sums, [FUNCTIONS[shape.activation](value) for value in sums]
+
+    h, a_h = layer(example[: shape.inputs], shape.hidden)
+    o, a_o = layer(a_h, shape.outputs)
+    E = [(t - a) ** 2 / 2 for t, a in zip(example[shape.inputs :], a_o, strict=True)]
+
+    neurons = chain(*zip(h, a_h, strict=True), *zip(o, a_o, strict=True))
+    return _forward_type(shape)(*neurons, *E, _sum(E))
 
 
-def total_error(weights: Weights, example: Example) -> Scalar:
+def _sum(terms: Iterable[Scalar]) -> Scalar:
+    return reduce(operator.add, terms)
+
+
+def total_error(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> Scalar:
     """E_total, the loss that gradient descent lowers."""
-    return forward(weights, example).E_total
+    return forward(weights, example, shape)[-1]

@@ -1,8 +1,10 @@
 """A run in words: what the terminal shows, and the claims as sentences."""
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,32 +14,34 @@ from jaxtyping import Float
 
 from backprop.check import Gradients, Published, Verdict
 from backprop.descent import TOLERANCE, Claims, Frontier
-from backprop.equations import EQUATIONS, STEPS, evaluate, heading
-from backprop.network import Example, Scalar, Weights, total_error
+from backprop.equations import EQUATIONS, evaluate, heading, named, steps
+from backprop.network import Scalar, Scalars, total_error
+from backprop.shape import CLASSROOM, Shape
 
 _WIDTH = 100
+_LONGEST = 125  # an equation longer than this goes on in the next line
 
 
-def walk_through(weights: Weights, example: Example, lr: float) -> str:
+def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = CLASSROOM) -> str:
     """The first update as a teacher would write it: step, equation, numbers put in, result."""
-    values = jax.tree.map(float, _all_steps(weights, example))
+    values = jax.tree.map(float, _all_steps(weights, example, shape))
     lines = []
-    for step, equations in STEPS.items():
+    for step, equations in steps(shape).items():
         lines += ["", f"Step {step}"]
         lines += [_worked(name, text, values) for name, text in equations.items()]
     lines += ["", f"The update: w <- w - eta * dE/dw, with eta = {lr:g}"]
-    updated = {w: values[w] - lr * values[f"dE_d{w}"] for w in Weights._fields}
-    for w in Weights._fields:
+    updated = {w: values[w] - lr * values[f"dE_d{w}"] for w in shape.weight_names}
+    for w in shape.weight_names:
         lines.append(_worked(w, f"{w} - {lr:g}*dE_d{w}", values | {w: updated[w]}, put_in=values))
-    after = float(total_error(Weights(*map(jnp.asarray, updated.values())), example))
-    lines.append(f"E_total was {values['E_total']:.6g} and is now {after:.6g}.")
+    after = float(total_error(tuple(map(jnp.asarray, updated.values())), example, shape))
+    lines.append(f"E_total was {values['E_total']:.6g} and is now {_loss(after, '.6g')}.")
     return "\n".join(lines[1:])
 
 
-@jax.jit
-def _all_steps(weights: Weights, example: Example) -> dict[str, Scalar]:
-    values = {**weights._asdict(), **example._asdict()}
-    for equations in STEPS.values():
+@partial(jax.jit, static_argnums=2)
+def _all_steps(weights: Scalars, example: Scalars, shape: Shape) -> dict[str, Scalar]:
+    values = named(weights, example, shape)
+    for equations in steps(shape).values():
         values |= evaluate(equations, values)
     return values
 
@@ -50,7 +54,11 @@ def _worked(
     parts = list(dict.fromkeys([heading(text), numbers, f"{values[name]:.6g}"]))
     start = f"  {heading(name):<10}= "
     line = start + " = ".join(parts)
-    return line if len(line) <= _WIDTH else start + f"\n{'':<12}= ".join(parts)
+    if len(line) <= _WIDTH:
+        return line
+    indent = " " * 14
+    folded = [textwrap.fill(part, _LONGEST, subsequent_indent=indent) for part in parts]
+    return start + f"\n{indent[2:]}= ".join(folded)
 
 
 def _number(name: str, values: Mapping[str, float]) -> str:
@@ -59,10 +67,19 @@ def _number(name: str, values: Mapping[str, float]) -> str:
     return f"({values[name]:.6g})" if values[name] < 0 else f"{values[name]:.6g}"
 
 
-def gradients_text(gradients: Gradients) -> str:
-    """The eight derivatives, found in three ways, side by side."""
+def finite(value: float | np.floating) -> float | np.floating | None:
+    """The number, or None (JSON: null, CSV: empty) where it outgrew the floating-point numbers."""
+    return value if math.isfinite(value) else None
+
+
+def _loss(value: float | np.floating, digits: str) -> str:
+    return format(value, digits) if math.isfinite(value) else "overflow"
+
+
+def gradients_text(gradients: Gradients, shape: Shape = CLASSROOM) -> str:
+    """The derivatives, found in three ways, side by side."""
     lines = [f"{'':10}{'by hand':>20}{'jax.grad':>20}{'finite difference':>20}"]
-    for w, *three in zip(Weights._fields, *gradients, strict=True):
+    for w, *three in zip(shape.weight_names, *gradients, strict=True):
         lines.append(f"  {heading(f'dE_d{w}'):<8}" + "".join(f"{float(value):>20.12g}" for value in three))
     by_hand, finite = gradient_differences(gradients)
     lines.append(
@@ -72,7 +89,7 @@ def gradients_text(gradients: Gradients) -> str:
 
 
 def gradient_differences(gradients: Gradients) -> tuple[np.ndarray, np.ndarray]:
-    """How far each derivative by hand and by finite difference is from autodiff's; shape [8] each."""
+    """How far each derivative by hand and by finite difference is from autodiff's; shape [weight]."""
     by_hand, autodiff, finite = (np.asarray(kind) for kind in gradients)
     return np.abs(by_hand - autodiff), np.abs(finite - autodiff)
 
@@ -106,23 +123,30 @@ def _how_far(verdict: Verdict) -> str:
 def descents_text(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"]) -> str:
     """The loss of each listed rate at the start and at the end."""
     lines = [f"{'learning rate':>15}{'loss at the start':>20}{f'after {losses.shape[1] - 1} epochs':>22}"]
-    lines += [f"{lr:>15g}{loss[0]:>20.10g}{loss[-1]:>22.10g}" for lr, loss in zip(lrs, losses, strict=True)]
+    lines += [
+        f"{lr:>15g}{_loss(loss[0], '.10g'):>20}{_loss(loss[-1], '.10g'):>22}"
+        for lr, loss in zip(lrs, losses, strict=True)
+    ]
     return "\n".join(lines)
 
 
 def claims_in_words(
-    lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"], frontier: Frontier, claims: Claims
+    lrs: Sequence[float],
+    losses: Float[np.ndarray, "rate epoch"],
+    frontier: Frontier,
+    claims: Claims,
+    shape: Shape = CLASSROOM,
 ) -> list[dict[str, Any]]:
     """Each claim, whether it holds, and the evidence in plain English."""
     order = np.argsort(lrs)
     final = losses[order, -1]
-    faster = bool((np.diff(final) < 0).all())
+    faster = bool((final[1:] < final[:-1]).all() and np.isfinite(final).all())
     return [
         {
             "claim": "Over the listed rates, a larger learning rate converges faster.",
             "holds": faster,
             "evidence": f"After {losses.shape[1] - 1} epochs the loss is "
-            + ", ".join(f"{loss:.4g} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
+            + ", ".join(f"{_loss(loss, '.4g')} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
             + ".",
         },
         {
@@ -133,7 +157,7 @@ def claims_in_words(
         {
             "claim": "If the rate keeps growing, the loss might not converge at all.",
             "holds": claims.failing > 0,
-            "evidence": _what_fails(frontier, claims),
+            "evidence": _what_fails(frontier, claims, shape),
         },
     ]
 
@@ -154,38 +178,60 @@ def claims_text(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
     lrs = frontier.lrs
+    if claims.best_rate is None:
+        return f"With each of {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss overflows."
     text = (
         f"Of {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g}, each has a smaller loss after "
         f"{frontier.epochs:,} epochs than the one before it, up to {claims.falls_up_to_rate:.5g}; "
         f"the smallest loss is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
     )
-    if claims.fewest_epochs is None:
-        return text + f" No rate comes within {TOLERANCE:g} of the smallest possible loss."
+    if claims.converged_from is None:
+        return text + f" No rate ends within {TOLERANCE:g} of the smallest possible loss."
+    between = (lrs >= claims.converged_from) & (lrs <= claims.converged_to)
+    some = "the rates" if claims.outcomes["converged"] == between.sum() else "some of the rates"
     return text + (
-        f" Within {TOLERANCE:g} of the smallest possible loss ({frontier.smallest_loss:.3g}) end the rates "
+        f" Within {TOLERANCE:g} of the smallest possible loss ({frontier.smallest_loss:.3g}) end {some} "
         f"from {claims.converged_from:.5g} to {claims.converged_to:.5g}; {claims.fewest_epochs_rate:.5g} "
         f"gets there first, in epoch {claims.fewest_epochs}."
     )
 
 
-def _what_fails(frontier: Frontier, claims: Claims) -> str:
-    text = (
-        "The loss never grows without bound: the outputs stay between 0 and 1, so E_total is at most "
-        f"{frontier.largest_loss:.4g} (the largest final loss is {claims.largest_loss:.4g}). "
-    )
+_BOUND = {"sigmoid": "between 0 and 1", "tanh": "between -1 and 1", "relu": "0, as the inputs are"}
+
+
+def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
+    if math.isfinite(frontier.largest_loss):
+        text = (
+            f"The loss never grows without bound: the outputs stay {_BOUND[shape.activation]}, so E_total is "
+            f"at most {frontier.largest_loss:.4g} (the largest final loss is {claims.largest_loss:.4g}). "
+        )
+    else:
+        diverged = f"{claims.outcomes['diverged']:,}" if "diverged" in claims.outcomes else "none"
+        text = (
+            "ReLU's outputs have no upper bound, nor has E_total: it overflows with "
+            f"{diverged} of {len(frontier.lrs):,} rates. "
+        )
+    if claims.best_rate is None:
+        return text
     if claims.failing_from is None:
         return text + f"No rate above {claims.best_rate:.5g} stalls or oscillates."
     above = int((frontier.lrs > claims.best_rate).sum())
     always = claims.failing_always_from
     last = frontier.ending.loss[-1]
     looser = "; a tolerance looser than that would call it converged" if last < frontier.start_loss else ""
+    saturated = ": the sigmoids are saturated" if shape.activation == "sigmoid" else ""
     return text + (
         f"But {claims.failing:,} of the {above:,} rates above {claims.best_rate:.5g} fail, the first at "
         f"{claims.failing_from:.5g}"
         + (f", all from {always:.5g} on" if always is not None else "")
         + f": the loss ends more than {TOLERANCE:g} above the smallest possible one, and either stalls "
-        f"({frontier.epochs:,} epochs more would, by its gradient, bring it less than 1% closer: the "
-        "sigmoids are saturated) or still oscillates. "
-        f"With {frontier.lrs[-1]:g} the loss goes from {frontier.start_loss:.4g} to {last:.4g} and the "
-        f"gradient to {frontier.ending.gradient[-1]:.2g}{looser}."
+        f"({frontier.epochs:,} epochs more would, by its gradient, bring it less than 1% closer{saturated}) "
+        f"or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
+        f"With {frontier.lrs[-1]:g} the loss "
+        + (
+            f"goes from {frontier.start_loss:.4g} to {last:.4g} and the gradient to "
+            f"{_loss(float(frontier.ending.gradient[-1]), '.2g')}{looser}."
+            if math.isfinite(last)
+            else "overflows."
+        )
     )

@@ -1,7 +1,7 @@
 """What --task=backprop does, top to bottom."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from backprop import report
-from backprop.check import Gradients, gradients, judge_published
+from backprop.check import Gradients, Published, Verdict, gradients, judge_published
 from backprop.config import BackpropConfig
-from backprop.descent import COLUMNS, TOLERANCE, Frontier, descend_each, explore, settle, table
+from backprop.descent import TOLERANCE, Frontier, descend_each, explore, settle, table
 from backprop.equations import EQUATIONS
 from backprop.figures import all_loss_curves, frontier_figure, loss_curve
-from backprop.network import Example, Weights
+from backprop.network import Scalars
+from backprop.report import finite
+from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
 from workdir import open_workdir, read_flags, save_figure, write_bytes, write_config, write_csv, write_json
 
@@ -31,35 +33,38 @@ def run(config: BackpropConfig) -> None:
     _clear_earlier_run(folder)
     write_config(folder, "backprop", config, device="CPU")
 
+    shape = config.shape
+
     # On the CPU: a TPU has no float64, and so small a network gains nothing from a GPU.
     with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(config.precision == "float64"):
         weights, example = start(config)
-        print(report.walk_through(weights, example, lr=config.lrs[0]))
+        print(report.walk_through(weights, example, config.lrs[0], shape))
 
-        derivatives = gradients(weights, example)
+        derivatives = gradients(weights, example, shape)
         print(f"\nThe derivatives, found in three ways ({config.precision})")
-        print(report.gradients_text(derivatives))
+        print(report.gradients_text(derivatives, shape))
 
         trajectories = descend_from_start(config)
-        losses = trajectories[:, :, COLUMNS.index("E_total")]
+        losses = trajectories[:, :, shape.columns.index("E_total")]
 
         lrs = np.geomspace(config.frontier_min, config.frontier_max, config.frontier_rates)
-        frontier = explore(jnp.asarray(lrs), weights, example, config.frontier_epochs)
+        frontier = explore(jnp.asarray(lrs), weights, example, config.frontier_epochs, shape)
         claims = settle(frontier)
 
     # In float64 at any precision: as the documents' own numbers, and as a spreadsheet computes.
     with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
-        published = judge_published(*start(BackpropConfig()))
+        published = judge_published(*start(BackpropConfig())) if shape == CLASSROOM else {}
         spreadsheet = workbook(config, descend_from_start(config))
 
-    print("\nThe published equations against jax.grad, at the assignment's start values")
-    print(report.published_text(published))
+    if published:
+        print("\nThe published equations against jax.grad, at the assignment's start values")
+        print(report.published_text(published))
     print(f"\nGradient descent\n{report.descents_text(config.lrs, losses)}")
-    words = report.claims_in_words(config.lrs, losses, frontier, claims)
+    words = report.claims_in_words(config.lrs, losses, frontier, claims, shape)
     print(f"\nThe claims\n{report.claims_text(words)}")
 
-    _write_gradients(folder, derivatives)
-    write_csv(folder / "trajectories.csv", ("lr", "epoch", *COLUMNS), _epochs(config, trajectories))
+    _write_gradients(folder, derivatives, shape)
+    write_csv(folder / "trajectories.csv", ("lr", "epoch", *shape.columns), _epochs(config, trajectories))
     _write_frontier(folder, frontier)
     write_bytes(folder / "backprop.xlsx", spreadsheet)
     for lr, loss in zip(config.lrs, losses, strict=True):
@@ -67,35 +72,26 @@ def run(config: BackpropConfig) -> None:
     save_figure(folder, "loss_all", all_loss_curves(config.lrs, losses))
     save_figure(folder, "frontier", frontier_figure(frontier, claims, listed=config.lrs))
 
-    by_hand, finite = report.gradient_differences(derivatives)
+    by_hand, by_difference = report.gradient_differences(derivatives)
     write_json(
         folder / "summary.json",
         {
             "precision": config.precision,
-            "start_loss": float(losses[0, 0]),
-            "final_losses": {str(lr): float(loss[-1]) for lr, loss in zip(config.lrs, losses, strict=True)},
-            "gradients": {
-                "max_difference_by_hand_autodiff": float(by_hand.max()),
-                "max_difference_finite_difference_autodiff": float(finite.max()),
+            "start_loss": finite(float(losses[0, 0])),
+            "final_losses": {
+                str(lr): finite(float(loss[-1])) for lr, loss in zip(config.lrs, losses, strict=True)
             },
-            "wrong_published_equations": [
-                {
-                    "document": equation.document,
-                    "printed": f"{equation.name} = {equation.text}",
-                    "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
-                    "printed_value": verdict.printed,
-                    "right_value": verdict.right,
-                    "gradient_off": verdict.gradient_off,
-                }
-                for equation, verdict in published.items()
-                if verdict.wrong
-            ],
+            "gradients": {
+                "max_difference_by_hand_autodiff": finite(float(by_hand.max())),
+                "max_difference_finite_difference_autodiff": finite(float(by_difference.max())),
+            },
+            **_wrong_equations(published),
             "frontier": {
                 "rates": len(lrs),
                 "epochs": config.frontier_epochs,
                 "tolerance": TOLERANCE,
                 "smallest_possible_loss": frontier.smallest_loss,
-                "largest_possible_loss": frontier.largest_loss,
+                "largest_possible_loss": finite(frontier.largest_loss),
                 **dataclasses.asdict(claims),
             },
             "claims": words,
@@ -104,16 +100,36 @@ def run(config: BackpropConfig) -> None:
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 
 
-def start(config: BackpropConfig) -> tuple[Weights, Example]:
+def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:
+    if not published:  # they are about the classroom network
+        return {}
+    return {
+        "wrong_published_equations": [
+            {
+                "document": equation.document,
+                "printed": f"{equation.name} = {equation.text}",
+                "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
+                "printed_value": verdict.printed,
+                "right_value": verdict.right,
+                "gradient_off": verdict.gradient_off,
+            }
+            for equation, verdict in published.items()
+            if verdict.wrong
+        ]
+    }
+
+
+def start(config: BackpropConfig) -> tuple[Scalars, Scalars]:
     """The weights and the example as scalars of JAX's current precision."""
-    weights = Weights(*map(jnp.asarray, config.weights))
-    return weights, Example(*map(jnp.asarray, (*config.inputs, *config.targets)))
+    weights = tuple(map(jnp.asarray, config.start.values()))
+    return weights, tuple(map(jnp.asarray, (*config.inputs, *config.targets)))
 
 
 def descend_from_start(config: BackpropConfig) -> Float[np.ndarray, "rate epoch column"]:
-    """COLUMNS for each of config.lrs and each epoch, in JAX's current precision."""
+    """config.shape.columns for each of config.lrs and each epoch, in JAX's current precision."""
     weights, example = start(config)
-    return table(descend_each(jnp.asarray(config.lrs), weights, example, config.epochs), example)
+    rows = descend_each(jnp.asarray(config.lrs), weights, example, config.epochs, config.shape)
+    return table(rows, example, config.shape)
 
 
 def _clear_earlier_run(folder: Path) -> None:
@@ -129,18 +145,18 @@ def _epochs(
 ) -> Iterator[tuple[Any, ...]]:
     for lr, rows in zip(config.lrs, trajectories, strict=True):
         for epoch, values in enumerate(rows):
-            yield lr, epoch, *values
+            yield lr, epoch, *map(finite, values)
 
 
-def _write_gradients(folder: Path, derivatives: Gradients) -> None:
-    by_hand, finite = report.gradient_differences(derivatives)
+def _write_gradients(folder: Path, derivatives: Gradients, shape: Shape) -> None:
+    columns = (*map(np.asarray, derivatives), *report.gradient_differences(derivatives))
     write_csv(
         folder / "gradients.csv",
         (
             *("weight", "by_hand", "autodiff", "finite_difference"),
             *("max_difference_by_hand", "max_difference_finite_difference"),
         ),
-        zip(Weights._fields, *map(np.asarray, derivatives), by_hand, finite, strict=True),
+        zip(shape.weight_names, *(map(finite, column) for column in columns), strict=True),
     )
 
 
@@ -150,5 +166,13 @@ def _write_frontier(folder: Path, frontier: Frontier) -> None:
     write_csv(
         folder / "frontier.csv",
         ("lr", "final_loss", "gradient_norm", "last_rise", "epochs_to_tolerance", "outcome"),
-        zip(frontier.lrs, end.loss, end.gradient, end.last_rise, reached, frontier.outcome, strict=True),
+        zip(
+            frontier.lrs,
+            map(finite, end.loss),
+            map(finite, end.gradient),
+            end.last_rise,
+            reached,
+            frontier.outcome,
+            strict=True,
+        ),
     )

@@ -1,7 +1,10 @@
 """The assignment's spreadsheet: live formulas, their values already in the cells, and charts."""
 
 import io
+import math
 import re
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,32 +13,26 @@ from jaxtyping import Float
 from xlsxwriter.utility import xl_col_to_name
 
 from backprop.config import BackpropConfig
-from backprop.descent import COLUMNS
-from backprop.equations import EQUATIONS, heading
+from backprop.equations import all_equations, heading
+from backprop.shape import CLASSROOM, Shape
 
 # A sheet: settings, equations and chart on the left (A to D), the table from column F on.
 _TITLE, _GROUPS, _HEADINGS, _FIRST = 1, 2, 3, 4  # rows, counted as a spreadsheet counts
 _EPOCH = 5  # column F, counted from 0
-_LETTER = {name: xl_col_to_name(_EPOCH + 1 + place) for place, name in enumerate(COLUMNS)}
-_GROUP = (
-    ("targets", "#D9D9D9", ("t1", "t2")),
-    ("inputs", "#DDEBF7", ("i1", "i2")),
-    ("weights to the hidden layer", "#FFE699", ("w1", "w2", "w3", "w4")),
-    ("hidden layer", "#C6E0B4", ("h1", "a_h1", "h2", "a_h2")),
-    ("weights to the output layer", "#FFE699", ("w5", "w6", "w7", "w8")),
-    ("output layer", "#F8CBAD", ("o1", "a_o1", "o2", "a_o2")),
-    ("error", "#FF9F9F", ("E1", "E2", "E_total")),
-    ("derivatives of E_total", "#D9C3EC", COLUMNS[-8:]),
-)
-_SETTINGS = ("eta", "i1", "i2", "t1", "t2", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8")
-_SETTING = {name: f"$B${_FIRST + place}" for place, name in enumerate(_SETTINGS)}
+_COLOURS = ("#D9D9D9", "#DDEBF7", "#FFE699", "#C6E0B4", "#FFE699", "#F8CBAD", "#FF9F9F", "#D9C3EC")
+_FUNCTIONS = {"sigmoid": r"1/(1+EXP(MIN(-\1,700)))", "tanh": r"TANH(\1)", "relu": r"MAX(\1,0)"}
 
 _NOTES = (
     "Each sheet is one gradient descent, one row an epoch: row n holds the weights before update n.",
     "Change a yellow cell of a sheet (eta, an input, a target, a weight): every row and chart follows.",
-    "sigmoid(x) is 1/(1+EXP(MIN(-x,700))) in a cell: EXP fails (#NUM!) from 710 on, which a weight "
-    "reaches after a large eta; 1/(1+EXP(700)) is already 0 to 304 decimal places.",
 )
+_FUNCTION_NOTE = {
+    "sigmoid": "sigmoid(x) is 1/(1+EXP(MIN(-x,700))) in a cell: EXP fails (#NUM!) from 710 on, which a "
+    "weight reaches after a large eta; 1/(1+EXP(700)) is already 0 to 304 decimal places.",
+    "tanh": "tanh(x) is TANH(x) in a cell.",
+    "relu": "relu(x) is MAX(x,0) in a cell, and its derivative (x>0) counts as 1 or 0. #NUM! in a cell: the "
+    "descent has diverged, and its numbers are too large for a spreadsheet.",
+}
 
 
 def sheet_name(lr: float) -> str:
@@ -47,7 +44,7 @@ def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column
     """The .xlsx file of a descent for each of config.lrs.
 
     Args:
-      table: the values of COLUMNS, shown until a spreadsheet program computes the formulas. In
+      table: the values of config.shape.columns, shown until a spreadsheet program computes the formulas. In
         float64, as a spreadsheet computes.
     """
     content = io.BytesIO()
@@ -71,18 +68,31 @@ def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column
     return content.getvalue()
 
 
-def formula(name: str, row: int) -> str:
+def formula(name: str, row: int, shape: Shape = CLASSROOM) -> str:
     """The live formula of a column in a row (the first is 4), over the cells of the same sheet."""
-    if name in EQUATIONS:
-        text = re.sub(r"sigmoid\((\w+)\)", r"1/(1+EXP(MIN(-\1,700)))", EQUATIONS[name].replace(" ", ""))
-        return "=" + re.sub(r"\w+", lambda word: _cell(word.group(), row), text)
-    if name.startswith("w") and row > _FIRST:
-        return f"={_cell(name, row - 1)}-{_SETTING['eta']}*{_cell(f'dE_d{name}', row - 1)}"
-    return f"={_SETTING[name]}"
+    letter, setting = _letters(shape), _setting_cells(shape)
+    if name in all_equations(shape):
+        function = rf"{shape.activation}\((\w+)\)"
+        text = re.sub(function, _FUNCTIONS[shape.activation], all_equations(shape)[name].replace(" ", ""))
+        return "=" + re.sub(r"[A-Za-z]\w*", lambda word: _cell(word.group(), row, letter), text)
+    if f"dE_d{name}" in letter and row > _FIRST:
+        return f"={letter[name]}{row - 1}-{setting['eta']}*{letter[f'dE_d{name}']}{row - 1}"
+    return f"={setting[name]}"
 
 
-def _cell(name: str, row: int) -> str:
-    return f"{_LETTER[name]}{row}" if name in _LETTER else name
+def _cell(name: str, row: int, letter: Mapping[str, str]) -> str:
+    return f"{letter[name]}{row}" if name in letter else name
+
+
+@cache
+def _letters(shape: Shape) -> dict[str, str]:
+    return {name: xl_col_to_name(_EPOCH + 1 + place) for place, name in enumerate(shape.columns)}
+
+
+@cache
+def _setting_cells(shape: Shape) -> dict[str, str]:
+    settings = ("eta", *shape.input_names, *shape.target_names, *shape.weight_names)
+    return {name: f"$B${_FIRST + place}" for place, name in enumerate(settings)}
 
 
 def _write_sheet(
@@ -92,45 +102,56 @@ def _write_sheet(
     lr: float,
     rows: Float[np.ndarray, "epoch column"],
 ) -> None:
+    shape = config.shape
+    letter, setting = _letters(shape), _setting_cells(shape)
     sheet = book.add_worksheet(sheet_name(lr))
     sheet.freeze_panes(_HEADINGS, 0)
     _print_on_one_page_width(sheet)
-    for columns, width in (("A:A", 8), ("B:B", 13), ("C:C", 10), ("D:D", 78), ("E:E", 2), ("F:F", 8)):
+    equation_width = min(255, 39 * max(2, shape.outputs))
+    widths = {"A:A": 8, "B:B": 13, "C:C": 10, "D:D": equation_width, "E:E": 2, "F:F": 8}
+    for columns, width in widths.items():
         sheet.set_column(columns, width)
-    sheet.set_column(f"{_LETTER['t1']}:{_LETTER['dE_dw8']}", 13)
+    sheet.set_column(_EPOCH + 1, _EPOCH + len(letter), 13)
 
-    title = f'="Gradient descent with eta = "&{_SETTING["eta"]}'
+    title = f'="Gradient descent with eta = "&{setting["eta"]}'
     sheet.write_formula(f"A{_TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
     sheet.write(f"A{_HEADINGS}", "setting", styles["head"])
     sheet.write(f"B{_HEADINGS}", "change me", styles["head"])
-    settings = (lr, *config.inputs, *config.targets, *config.weights)
-    for name, value in zip(_SETTINGS, settings, strict=True):
-        sheet.write(_SETTING[name].replace("$B$", "A"), name, styles["bold"])
-        sheet.write(_SETTING[name].replace("$", ""), value, styles["setting"])
+    settings = (lr, *config.inputs, *config.targets, *config.start.values())
+    for (name, cell), value in zip(setting.items(), settings, strict=True):
+        sheet.write(cell.replace("$B$", "A"), name, styles["bold"])
+        sheet.write(cell.replace("$", ""), value, styles["setting"])
 
     sheet.merge_range(f"C{_HEADINGS}:D{_HEADINGS}", "  equation", styles["head"])
-    updates = {"w": "w - eta * dE/dw, for each weight, gives the next row"}
-    for row, (name, text) in enumerate((EQUATIONS | updates).items(), start=_FIRST):
+    updates = {"w": f"w - eta * dE/dw, for each weight{' and bias' * shape.biases}, gives the next row"}
+    equations = {**all_equations(shape), **updates}
+    for row, (name, text) in enumerate(equations.items(), start=_FIRST):
         sheet.write(f"C{row}", heading(name), styles["name"])
         sheet.write_string(f"D{row}", f"= {text}", styles["equation"])
 
     sheet.write(f"F{_HEADINGS}", "epoch", styles["head"])
-    for group, colour, names in _GROUP:
+    for (group, names), colour in zip(shape.column_groups.items(), _COLOURS, strict=True):
         style = book.add_format({"bold": True, "bg_color": colour, "align": "center", "border": 1})
-        sheet.merge_range(f"{_LETTER[names[0]]}{_GROUPS}:{_LETTER[names[-1]]}{_GROUPS}", group, style)
+        if len(names) > 1:
+            sheet.merge_range(f"{letter[names[0]]}{_GROUPS}:{letter[names[-1]]}{_GROUPS}", group, style)
+        else:
+            sheet.write(f"{letter[names[0]]}{_GROUPS}", group, style)
         for name in names:
-            sheet.write(f"{_LETTER[name]}{_HEADINGS}", heading(name), style)
-    formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in COLUMNS]
+            sheet.write(f"{letter[name]}{_HEADINGS}", heading(name), style)
+    formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in shape.columns]
     for epoch, values in enumerate(rows.tolist()):
         row = _FIRST + epoch
         sheet.write_number(row - 1, _EPOCH, epoch, styles["epoch"])
-        for place, (name, style, value) in enumerate(zip(COLUMNS, formats, values, strict=True)):
-            sheet.write_formula(row - 1, _EPOCH + 1 + place, formula(name, row), style, value)
+        for place, (name, style, value) in enumerate(zip(letter, formats, values, strict=True)):
+            content = formula(name, row, shape)
+            sheet.write_formula(row - 1, _EPOCH + 1 + place, content, style, _cached(value))
 
     chart = _loss_chart(book, "Loss after each epoch", epochs=len(rows) - 1)
-    chart.add_series(_loss_series(lr, len(rows)) | {"line": {"color": "#0072B2", "width": 2}})
+    chart.add_series(_loss_series(lr, shape, len(rows)) | {"line": {"color": "#0072B2", "width": 2}})
     chart.set_legend({"none": True})
-    sheet.insert_chart(f"A{_FIRST + 22}", chart, {"x_scale": 1.6, "y_scale": 1.4})
+    sheet.insert_chart(
+        f"A{_FIRST + max(len(setting), len(equations)) + 2}", chart, {"x_scale": 1.6, "y_scale": 1.4}
+    )
 
 
 def _write_overview(
@@ -140,11 +161,12 @@ def _write_overview(
     config: BackpropConfig,
     table: Float[np.ndarray, "rate epoch column"],
 ) -> None:
+    letter, setting = _letters(config.shape), _setting_cells(config.shape)
     first, last = _FIRST, _FIRST + table.shape[1] - 1
     _print_on_one_page_width(sheet)
     sheet.set_column("A:C", 22)
     sheet.write("A1", "Back-propagation by hand: the loss for each learning rate", styles["title"])
-    for row, note in enumerate(_NOTES, start=2):
+    for row, note in enumerate((*_NOTES, _FUNCTION_NOTE[config.activation]), start=2):
         sheet.write(f"A{row}", note)
     for cell, text in (
         ("A6", "learning rate (eta)"),
@@ -152,15 +174,21 @@ def _write_overview(
         ("C6", f"after {last - first} epochs"),
     ):
         sheet.write(cell, text, styles["head"])
-    loss = table[:, :, COLUMNS.index("E_total")].tolist()
+    loss = table[:, :, config.shape.columns.index("E_total")].tolist()
     chart = _loss_chart(book, "Loss for each learning rate (eta)", epochs=last - first)
     for row, (lr, losses) in enumerate(zip(config.lrs, loss, strict=True), start=7):
         there = f"'{sheet_name(lr)}'!"
-        sheet.write_formula(f"A{row}", f"={there}{_SETTING['eta']}", styles["epoch"], lr)
-        sheet.write_formula(f"B{row}", f"={there}{_LETTER['E_total']}{first}", styles["value"], losses[0])
-        sheet.write_formula(f"C{row}", f"={there}{_LETTER['E_total']}{last}", styles["value"], losses[-1])
-        chart.add_series(_loss_series(lr, len(losses)) | {"line": {"width": 2}})
+        sheet.write_formula(f"A{row}", f"={there}{setting['eta']}", styles["epoch"], lr)
+        for column, at in (("B", first), ("C", last)):
+            value = _cached(losses[at - first])
+            sheet.write_formula(f"{column}{row}", f"={there}{letter['E_total']}{at}", styles["value"], value)
+        chart.add_series(_loss_series(lr, config.shape, len(losses)) | {"line": {"width": 2}})
     sheet.insert_chart("E6", chart, {"x_scale": 1.8, "y_scale": 1.8})
+
+
+def _cached(value: float) -> float | str:
+    """A computed value as a spreadsheet shows it: too large a number is an error."""
+    return value if math.isfinite(value) else "#NUM!"
 
 
 def _print_on_one_page_width(sheet: Any) -> None:
@@ -176,12 +204,12 @@ def _loss_chart(book: xlsxwriter.Workbook, title: str, *, epochs: int) -> Any:
     return chart
 
 
-def _loss_series(lr: float, rows: int) -> dict[str, Any]:
+def _loss_series(lr: float, shape: Shape, rows: int) -> dict[str, Any]:
     first, last = _FIRST - 1, _FIRST + rows - 2
-    loss = _EPOCH + 1 + COLUMNS.index("E_total")
+    loss = _EPOCH + 1 + shape.columns.index("E_total")
     name = sheet_name(lr)
     return {
-        "name": f"='{name}'!{_SETTING['eta']}",
+        "name": f"='{name}'!{_setting_cells(shape)['eta']}",
         "categories": [name, first, _EPOCH, last, _EPOCH],
         "values": [name, first, loss, last, loss],
     }

@@ -32,8 +32,7 @@ WRONG = {
     "--epochs=8333": "--epochs=8333 with 6 learning rates",
     "--lrs=1 --epochs=50000": "--epochs=50000 with 1 learning rates",
     # inputs, targets, weights
-    "--inputs=0.05": "--inputs has 1 numbers: give 2",
-    "--inputs=1,2,3": "--inputs has 3 numbers: give 2",
+    "--inputs=1,2,3,4,5,6,7,8,9": "--inputs has 9 numbers: give 1 to 8",
     "--inputs=": "number",
     "--inputs=a,b": "'a' is not a number",
     "--inputs=nan,0": "--inputs has nan",
@@ -49,6 +48,26 @@ WRONG = {
     "--weights=1,2,3,4,5,6,7,nan": "--weights has nan",
     "--weights=1,2,3,4,5,6,7,1e300": "--weights has 1e+300",
     "--weights=1,2,3,4,5,6,7,w8": "'w8' is not a number",
+    # the network
+    "--hidden=0": "--hidden=0: give 1 to 8 neurons",
+    "--hidden=9": "--hidden=9: give 1 to 8 neurons",
+    "--hidden=-1": "--hidden=-1: give 1 to 8",
+    "--hidden=two": "'two' is not a whole number",
+    "--hidden=2.5": "is not a whole number",
+    "--hidden=": "is not a whole number",
+    "--outputs=0": "--outputs=0: give 1 to 8 neurons",
+    "--outputs=9": "--outputs=9: give 1 to 8 neurons",
+    "--outputs=1e1": "is not a whole number",
+    "--outputs=3": "--targets has 2 numbers: give 3",
+    "--outputs=1 --targets=0.1,0.2": "--targets has 2 numbers: give 1",
+    "--hidden=3 --weights=1,2,3,4,5,6,7,8": "--weights has 8 numbers: give 12",
+    "--inputs=1,2,3 --weights=1,2,3,4,5,6,7,8": "--weights has 8 numbers: give 10",
+    "--biases --weights=1,2,3,4,5,6,7,8,9,10,11,12": "--weights has 12 numbers: give 8",
+    "--biases=perhaps": "'perhaps' is not true or false",
+    "--activation=": "choose one of sigmoid, tanh, relu",
+    "--activation=rleu": "did you mean relu?",
+    "--activation=step": "choose one of sigmoid, tanh, relu",
+    "--hidden=8 --biases --epochs=3000": "give 1 to 2326 epochs (the spreadsheet holds 13963 rows)",
     # precision
     "--precision=": "choose one of float64, float32",
     "--precision=float16": "choose one of float64, float32",
@@ -96,6 +115,7 @@ def test_flags_become_a_configuration():
         [
             *("launch.py", "--task=backprop", "--lrs=3,1e-2", "--epochs=7", "--targets=0.5,0.5"),
             *("--inputs=-1,2", "--precision=float32", "--weights=1,2,3,4,5,6,7,8", "--workdir=here"),
+            *("--hidden=2", "--outputs=2", "--biases", "--activation=tanh"),
             *("--frontier_rates=10", "--frontier_min=1", "--frontier_max=2", "--frontier_epochs=3"),
         ]
     )
@@ -106,6 +126,8 @@ def test_flags_become_a_configuration():
         targets=(0.5, 0.5),
         inputs=(-1.0, 2.0),
         precision="float32",
+        biases=True,
+        activation="tanh",
         weights=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0),
         frontier_rates=10,
         frontier_min=1.0,

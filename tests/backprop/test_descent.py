@@ -7,6 +7,7 @@ import pytest
 
 from backprop.descent import COLUMNS, TOLERANCE, descend, descend_each, explore, loss_range, settle, table
 from backprop.network import Example, Weights
+from backprop.shape import Shape
 
 from .test_network import CASE, START, scalars
 
@@ -159,3 +160,38 @@ def test_the_range_of_the_loss():
     smallest, largest = loss_range(scalars(Example, (0.0, 0.0, 2.0, 0.25)))
     assert float(smallest) == 0.5
     assert float(largest) == (4 + 0.75**2) / 2
+
+
+def test_the_range_of_the_loss_of_other_activations():
+    with jax.enable_x64(True):
+        case = scalars(Example, (0.5, 0.0, 2.0, -0.25))
+        ranges = {
+            shape.activation: tuple(map(float, loss_range(case, shape)))
+            for shape in (Shape(activation="tanh"), Shape(activation="relu"))
+        }
+        assert ranges == {"tanh": (0.5, (9 + 1.25**2) / 2), "relu": (0.25**2 / 2, math.inf)}
+        silent = scalars(Example, (0.0, 0.0, 2.0, -0.25))  # the outputs are 0 whatever the weights
+        for activation in ("tanh", "relu"):
+            assert tuple(map(float, loss_range(silent, Shape(activation=activation)))) == (2.03125, 2.03125)
+            biased = loss_range(silent, Shape(activation=activation, biases=True))
+            assert float(biased[0]) == ranges[activation][0]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(("lr", "outcome"), [(0.5, "converged"), (1e-4, "still falling"), (1e5, "stalled")])
+def test_outcomes_of_other_activations(activation, lr, outcome):
+    with jax.enable_x64(True):
+        weights, example = scalars(Weights, START), scalars(Example, (0.5, 1.0, 0.3, 0.6))
+        found = explore(jnp.asarray([lr]), weights, example, 1000, Shape(activation=activation))
+        assert found.outcome.tolist() == [outcome]
+
+
+def test_an_overflow_is_a_divergence():
+    shape = Shape(activation="relu")
+    found = explore(  # float32
+        jnp.asarray([1e-9, 1e12]), scalars(Weights, START), scalars(Example, (1e5, 1e5, 1e6, 1e6)), 20, shape
+    )
+    assert found.outcome[1] == "diverged"
+    assert found.ending.loss[1] == math.inf
+    claims = settle(found)
+    assert (claims.best_rate, claims.failing, claims.largest_loss) == (pytest.approx(1e-9), 1, None)

@@ -179,3 +179,67 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_network(tmp_path):
+    done = launch(
+        tmp_path,
+        *("--hidden=3", "--outputs=1", "--inputs=0.1,0.2,0.3", "--targets=0.5", "--activation=tanh"),
+        *("--biases", "--lrs=0.1", "--epochs=5", "--frontier_rates=64", "--frontier_epochs=50"),
+    )
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "o1        = w10*a_h1 + w11*a_h2 + w12*a_h3 + b4",
+        "da_o1/do1 = (1 - a_o1^2) = (1 - 0.922802^2) = 0.148436",
+        "dE/db4    = dE1/da_o1 * da_o1/do1 * 1 = 0.422802 * 0.148436 * 1 = 0.0627591",
+        "the outputs stay between -1 and 1, so E_total is",
+    ):
+        assert line in done.stdout
+    assert [f"Step {n}." in done.stdout for n in range(1, 7)] == [True] * 6
+    assert "published" not in done.stdout
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert "wrong_published_equations" not in summary
+    assert summary["frontier"]["largest_possible_loss"] == 1.125
+    assert summary["gradients"]["max_difference_by_hand_autodiff"] < 1e-15
+    names = [f"w{n}" for n in range(1, 10)] + ["b1", "b2", "b3", "w10", "w11", "w12", "b4"]
+    assert [row["weight"] for row in rows(tmp_path / "gradients.csv")] == names
+    assert [name for name in rows(tmp_path / "trajectories.csv")[0] if name[0] in "wb"] == names
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["weights"][-1] == 0.7
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("frontier_min", [1e-3, 1e11])
+def test_a_descent_that_overflows_leaves_no_wrong_number(tmp_path, capsys, frontier_min):
+    run(
+        BackpropConfig(
+            lrs=(1e-9, 1e12),
+            epochs=6,
+            activation="relu",
+            inputs=(1e5, 1e5),
+            targets=(1e6, 1e6),
+            precision="float32",
+            frontier_rates=64,
+            frontier_min=frontier_min,
+            frontier_max=1e12,
+            frontier_epochs=20,
+            workdir=str(tmp_path),
+        )
+    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["final_losses"]["1000000000000.0"] is None
+    assert summary["final_losses"]["1e-09"] > 0
+    assert summary["frontier"]["outcomes"]["diverged"] > 0
+    if frontier_min == 1e11:
+        assert summary["frontier"]["outcomes"] == {"diverged": 64}
+        assert summary["frontier"]["best_rate"] is summary["frontier"]["best_loss"] is None
+        assert summary["frontier"]["failing_always_from"] == pytest.approx(1e11)
+    for name in ("trajectories", "frontier", "gradients"):
+        text = (tmp_path / f"{name}.csv").read_text()
+        assert "nan" not in text
+        assert "inf" not in text
+    assert {row["final_loss"] for row in rows(tmp_path / "frontier.csv") if row["outcome"] == "diverged"} == {
+        ""
+    }
+    shown = capsys.readouterr().out
+    assert "overflow" in shown
+    assert "nan" not in shown

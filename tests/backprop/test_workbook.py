@@ -6,12 +6,13 @@ import subprocess
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import openpyxl
 import pytest
 
 from backprop.config import BackpropConfig
-from backprop.descent import COLUMNS
+from backprop.descent import COLUMNS, descend_each, table
 from backprop.task import descend_from_start
 from backprop.workbook import formula, workbook
 
@@ -30,16 +31,16 @@ def content():
     return workbook(CONFIG, trajectories(CONFIG))
 
 
-def cells(book, lr, rows):
+def cells(book, lr, rows, columns=COLUMNS):
     """The table of a sheet, by its headings."""
     sheet = book[f"eta={lr}"]
     headings = {sheet.cell(3, column).value: column for column in range(1, sheet.max_column + 1)}
-    columns = [headings[name.replace("_dw", "/dw")] for name in COLUMNS]
-    return [[sheet.cell(FIRST_ROW + row, column).value for column in columns] for row in range(rows)]
+    places = [headings[name.replace("_d", "/d")] for name in columns]
+    return [[sheet.cell(FIRST_ROW + row, place).value for place in places] for row in range(rows)]
 
 
 def setting(sheet, name):
-    return next(sheet.cell(row, 2) for row in range(1, 20) if sheet.cell(row, 1).value == name)
+    return next(sheet.cell(row, 2) for row in range(1, 50) if sheet.cell(row, 1).value == name)
 
 
 def test_cached_values_are_our_trajectories(content):
@@ -149,3 +150,51 @@ def test_a_sigmoid_cell_never_overflows():
     assert 1 / (1 + largest) < 1e-303
     with pytest.raises(OverflowError):
         math.exp(710)
+
+
+NETWORKS = {
+    "tanh": BackpropConfig(
+        lrs=(0.5,), epochs=40, hidden=4, inputs=(0.1, -0.2, 0.3), activation="tanh", biases=True
+    ),
+    "relu": BackpropConfig(
+        lrs=(0.5,), epochs=40, hidden=3, outputs=1, inputs=(0.4,), targets=(0.7,), activation="relu"
+    ),
+    "sigmoid": BackpropConfig(
+        lrs=(0.5,), epochs=40, hidden=1, outputs=3, targets=(0.0, 1.0, 0.5), biases=True
+    ),
+}
+EDITS = {"tanh": {"b2": -0.4, "w20": 0.3}, "relu": {"w2": -1.5, "i1": 0.8}, "sigmoid": {"b4": -0.1}}
+
+
+def test_libreoffice_computes_the_workbook_of_any_network(tmp_path):
+    books, expected = {}, {}
+    for name, config in NETWORKS.items():
+        content, shape = workbook(config, trajectories(config)), config.shape
+        for edits in ({}, EDITS[name]):
+            book = openpyxl.load_workbook(io.BytesIO(content))
+            for cell, value in edits.items():
+                setting(book["eta=0.5"], cell).value = value
+            values = dict(zip(shape.input_names, config.inputs, strict=True)) | config.start | edits
+            with jax.enable_x64(True):
+                example = tuple(jnp.asarray(values[name]) for name in shape.input_names)
+                example += tuple(map(jnp.asarray, config.targets))
+                weights = tuple(jnp.asarray(values[name]) for name in shape.weight_names)
+                rows = descend_each(jnp.array([0.5]), weights, example, 40, shape)
+                books[f"{name}{len(edits)}"] = book
+                expected[f"{name}{len(edits)}"] = table(rows, example, shape)[0], shape.columns
+    for name, book in recalculate(tmp_path, books).items():
+        values, columns = expected[name]
+        found = np.array(cells(book, 0.5, 41, columns), dtype=float)
+        np.testing.assert_allclose(found, values, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_a_number_too_large_is_the_error_that_a_spreadsheet_shows():
+    config = BackpropConfig(lrs=(0.5,), epochs=2, activation="relu")
+    values = trajectories(config)
+    loss = COLUMNS.index("E_total")
+    values[0, 2, [loss, -1, -2]] = np.inf, -np.inf, np.nan
+    content = io.BytesIO(workbook(config, values))
+    book = openpyxl.load_workbook(content, data_only=True)
+    assert [cells(book, 0.5, 3)[2][place] for place in (loss, -1, -2)] == ["#NUM!"] * 3
+    assert book["overview"]["C7"].value == "#NUM!"
+    assert cells(openpyxl.load_workbook(content), 0.5, 3)[2][loss].startswith("=")
