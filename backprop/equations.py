@@ -8,16 +8,22 @@ from typing import Any
 
 import jax
 
-from backprop.network import FUNCTIONS, Example, Scalar, Scalars, Weights, forward
+from backprop.network import FUNCTIONS, Example, Scalar, Scalars, Weights
 from backprop.shape import CLASSROOM, Neuron, Shape
 
 
 def by_hand(weights: Weights, example: Example) -> Weights:
     """The classroom network's dE_total/dw1 .. dw8 by the chain rule, without automatic differentiation."""
+    w1, w2, w3, w4, w5, w6, w7, w8 = weights
     i1, i2, t1, t2 = example
 
-    # Step 1: the forward pass.
-    _, a_h1, _, a_h2, _, a_o1, _, a_o2, *_ = forward(weights, example)
+    # Step 1: the forward pass. E_total = (t1 - a_o1)^2 / 2 + (t2 - a_o2)^2 / 2.
+    h1 = w1 * i1 + w2 * i2
+    h2 = w3 * i1 + w4 * i2
+    a_h1, a_h2 = jax.nn.sigmoid(h1), jax.nn.sigmoid(h2)
+    o1 = w5 * a_h1 + w6 * a_h2
+    o2 = w7 * a_h1 + w8 * a_h2
+    a_o1, a_o2 = jax.nn.sigmoid(o1), jax.nn.sigmoid(o2)
 
     # Step 2: dE/dw5 by the chain rule.
     dE1_da_o1 = a_o1 - t1
@@ -34,8 +40,7 @@ def by_hand(weights: Weights, example: Example) -> Weights:
     dE_dw8 = dE2_da_o2 * da_o2_do2 * do2_dw8
 
     # Step 4: the loss reaches each hidden activation by two routes, E1 and E2.
-    do1_da_h1, do1_da_h2 = weights.w5, weights.w6
-    do2_da_h1, do2_da_h2 = weights.w7, weights.w8
+    do1_da_h1, do1_da_h2, do2_da_h1, do2_da_h2 = w5, w6, w7, w8
     dE_da_h1 = dE1_da_o1 * da_o1_do1 * do1_da_h1 + dE2_da_o2 * da_o2_do2 * do2_da_h1
     dE_da_h2 = dE1_da_o1 * da_o1_do1 * do1_da_h2 + dE2_da_o2 * da_o2_do2 * do2_da_h2
 
