@@ -18,6 +18,7 @@ from backprop.equations import EQUATIONS
 from backprop.figures import all_loss_curves, frontier_figure, loss_curve
 from backprop.network import Example, Weights
 from backprop.workbook import workbook
+from html_report import write_report
 from workdir import open_workdir, read_flags, save_figure, write_bytes, write_config, write_csv, write_json
 
 
@@ -101,6 +102,8 @@ def run(config: BackpropConfig) -> None:
             "claims": words,
         },
     )
+    figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
+    write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"])
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 
 
