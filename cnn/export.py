@@ -133,7 +133,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     numbers = {kind: itertools.count() for kind in (Conv, BatchNorm, Dense)}
     for layer, shape in zip(architecture.layers, shapes, strict=False):
         match layer:
-            case Conv(_, kernel, stride, padding):
+            case Conv(stride=stride, padding=padding):
                 at = f"Conv_{next(numbers[Conv])}"
                 add("Conv", f"{at}/kernel", f"{at}/bias", strides=[stride] * 2, pads=[padding] * 4)
             case BatchNorm():
