@@ -132,7 +132,7 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     if given.get("resume") or given.get("eval_only"):
         kept = read_flags(given.get("workdir"), task)
         if given.get("eval_only"):  # it does nothing more but what is asked for anew
-            kept = {name: kept[name] for name in kept.keys() - {"resume", "export", "tensorboard"}}
+            kept = {name: kept[name] for name in kept.keys() - {"export", "tensorboard"}}
         given = kept | given
     return task, config(**given)
 

@@ -25,13 +25,13 @@ def write_events(workdir: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """
     folder = workdir / "tensorboard"
     folder.mkdir(exist_ok=True)
-    start = time.time() - sum(row["seconds"] for row in history)
-    times = itertools.accumulate((row["seconds"] for row in history), initial=start)
+    seconds = [row["seconds"] for row in history]
+    start = time.time() - sum(seconds)
     with tempfile.TemporaryDirectory() as scratch:
         with SummaryWriter(scratch) as writer:
-            for row, when in zip(history, itertools.islice(times, 1, None), strict=True):
+            for row, elapsed in zip(history, itertools.accumulate(seconds), strict=True):
                 for name in row.keys() - {"epoch"}:
-                    writer.add_scalar(name, row[name], row["epoch"], walltime=when)
+                    writer.add_scalar(name, row[name], row["epoch"], walltime=start + elapsed)
             for file in sorted(workdir.glob("*.png")):
                 picture = matplotlib.image.imread(file)[..., :3]
                 writer.add_image(file.stem, picture, len(history), dataformats="HWC")

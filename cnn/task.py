@@ -54,12 +54,13 @@ def run(config: CnnConfig) -> None:
     """Describe, train or evaluate a network, as the flags say.
 
     Raises:
-      UserError: a mistake in the flags, the data or the workdir.
+      UserError: a mistake in the flags, the data or a folder; an export that differs.
       Diverged: the loss is no longer a finite number.
     """
     print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
     if config.describe:
         return
+    train.keep_freed_memory()
     run = _prepare(config)
     state = train.init_state(run.setup, run.key)
     history: list[dict[str, Any]] = []
@@ -72,16 +73,19 @@ def run(config: CnnConfig) -> None:
             require(restored is not None, f"--workdir={config.workdir} holds no checkpoint: use --resume")
             _evaluate_again(run, state)
         else:
+            started = dataclasses.replace(config, resume=False)
             recipe = dataclasses.asdict(config.recipe)
-            write_config(run.folder, "mnist", config, device=_device_name(), recipe=recipe)
+            write_config(run.folder, "mnist", started, device=_device_name(), recipe=recipe)
             for row, trained in _epochs(run, state, done=len(history)):
                 history.append(row)
                 checkpoint.save(checkpoints, row["epoch"], trained, history)
-                _write_metrics(run, history)
+                _write_metrics(run.folder, history)
+                if config.tensorboard:
+                    _write_events(run.folder, history)
                 state = trained
             _write_results(run, state, history)
     if config.tensorboard:
-        _write_events(run.folder, history)  # once more, with the figures
+        _write_events(run.folder, history)  # now with the figures
     if config.export is not None:
         _export(run, state, config.export)
 
@@ -199,11 +203,9 @@ def _line(row: Mapping[str, Any], *, epochs: int, images: int) -> str:
     )
 
 
-def _write_metrics(run: Run, history: Sequence[Mapping[str, Any]]) -> None:
+def _write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     columns = [*_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
-    write_csv(run.folder / "metrics.csv", columns, ([row[name] for name in columns] for row in history))
-    if run.config.tensorboard:
-        _write_events(run.folder, history)
+    write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in history))
 
 
 def _write_events(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -236,7 +238,7 @@ def _evaluate_again(run: Run, state: train.TrainState) -> None:
 
 def _write_results(run: Run, state: train.TrainState, history: Sequence[Mapping[str, Any]]) -> None:
     """Metrics, confusion matrix, figures and summary of a finished run."""
-    _write_metrics(run, history)
+    _write_metrics(run.folder, history)
     test = run.evaluated["test"]
     logits = np.asarray(train.evaluate(state, _on_device(test), setup=run.setup).logits)
     counts = np.zeros((data.CLASSES, data.CLASSES), np.int64)

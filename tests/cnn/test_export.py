@@ -206,7 +206,6 @@ def test_flags_of_an_export_are_kept_for_resuming_and_asked_for_anew_when_evalua
 
 
 def test_a_finished_run_is_exported_again(exported, tmp_path, capsys):
-    """Resumed first, because a resumed run's folder must not be refused when it is evaluated."""
     workdir, folder, _ = exported
     before = events(workdir)[0]
     assert launch.main(["", "--task=mnist", "--resume", f"--workdir={workdir}"]) == 0

@@ -135,6 +135,9 @@ def test_interrupted_and_resumed_a_run_ends_the_same(finished, small, tmp_path):
     for timing in ("images_per_second", "training_seconds"):
         ours.pop(timing), theirs.pop(timing)
     assert ours == theirs
+    again = launch("--eval_only", f"--workdir={tmp_path}")
+    assert again.returncode == 0, again.stderr
+    assert f"test accuracy {ours['final_test_accuracy']:.2%}" in again.stdout
 
 
 def test_a_finished_run_is_evaluated_again(finished):

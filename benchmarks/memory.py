@@ -1,0 +1,67 @@
+"""python -m benchmarks.memory: training images a second with and without train.keep_freed_memory.
+
+The C library's setting holds for a process, so each measurement is a process of its own.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+
+from cnn import data, train
+from cnn.config import CnnConfig
+from cnn.model import Network
+
+_STEPS, _REPEATS = 100, 5
+
+
+def images_a_second() -> tuple[float, float]:
+    """Of the default network, and the share of the processors' time that went to the kernel."""
+    config = CnnConfig()
+    recipe = config.recipe
+    network = Network(config.entry.architecture, recipe.initialization)
+    setup = train.Setup(network, recipe, steps_per_epoch=_STEPS, mean=0.1307, deviation=0.3081)
+    key = jax.random.key(0)
+    images = train.Images(*jax.device_put(data.load("mnist", None).train))
+    state = train.init_state(setup, key)
+    run_epoch, _ = train.compile_epoch(setup, state, images, key, scan=False)
+    state, totals = run_epoch(state, lambda steps, totals: None)
+    jax.block_until_ready(totals)
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    state, totals = run_epoch(state, lambda steps, totals: None)
+    jax.block_until_ready(totals)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    kernel, user = after.ru_stime - before.ru_stime, after.ru_utime - before.ru_utime
+    return _STEPS * recipe.batch_size / seconds, kernel / (kernel + user)
+
+
+def main() -> None:
+    """Print the table; with an argument, keep or return, measure once and print two numbers."""
+    if len(sys.argv) > 1:
+        if sys.argv[1] == "keep":
+            train.keep_freed_memory()
+        print(*images_a_second())
+        return
+    speeds: dict[str, list[float]] = {"keep": [], "return": []}
+    kernel: dict[str, list[float]] = {"keep": [], "return": []}
+    for _ in range(_REPEATS):
+        for name in speeds:
+            command = [sys.executable, "-m", "benchmarks.memory", name]
+            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            speeds[name].append(float(printed[0]))
+            kernel[name].append(float(printed[1]))
+    print(f"compact_20k, median of {_REPEATS} alternating repeats (min to max)")
+    for name, values in speeds.items():
+        print(
+            f"freed memory: {name:<7}{statistics.median(values):>8,.0f} images/s "
+            f"({min(values):,.0f} to {max(values):,.0f}), {statistics.median(kernel[name]):.0%} in the kernel"
+        )
+    ratios = [keep / back for keep, back in zip(speeds["keep"], speeds["return"], strict=True)]
+    print(f"keep / return: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
