@@ -30,6 +30,7 @@ data { white-space: nowrap; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   figure, tr { break-inside: avoid; }
+  img { max-height: 12cm; }
   h2, h3 { break-after: avoid; }
 }
 """

@@ -1,3 +1,4 @@
+import base64
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_the_smaller_picture_is_embedded(folder):
         write_report(folder, "A run", figures=["curves"], tables=[])
         (source,) = Page(folder / "report.html").values("img", "src")
         assert source.startswith(f"data:image/{small}")
+        assert base64.b64decode(source.partition("base64,")[2]) == b"x" * 99
 
 
 def test_nested_values_stand_under_a_heading(folder):

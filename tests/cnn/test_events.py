@@ -39,6 +39,8 @@ def events(workdir):
 
 
 def test_each_epoch_is_there_once_however_often_it_is_written(tmp_path):
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events.out.tfevents.1.elsewhere").write_bytes(b"an earlier run's")
     for epochs in (1, 2, 2, 3):
         write_events(tmp_path, HISTORY[:epochs])
     scalars, images = events(tmp_path)
