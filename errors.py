@@ -1,6 +1,7 @@
 """What a user did wrong, in the user's words."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -33,3 +34,9 @@ def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
     near = difflib.get_close_matches(value, names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise UserError(f"--{flag}={value} is not known{hint}: choose one of {', '.join(names)}")
+
+
+def require_installed(flag: str, packages: Iterable[str], *, extra: str) -> None:
+    """Raise UserError unless all packages of an optional extra can be imported."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    require(not missing, f'--{flag} needs {", ".join(missing)}: pip install -e ".[{extra}]"')

@@ -130,7 +130,10 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     for name in given:
         require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")
     if given.get("resume") or given.get("eval_only"):
-        given = read_flags(given.get("workdir"), task) | given
+        kept = read_flags(given.get("workdir"), task)
+        if given.get("eval_only"):  # it does nothing more but what is asked for anew
+            kept = {name: kept[name] for name in kept.keys() - {"export", "tensorboard"}}
+        given = kept | given
     return task, config(**given)
 
 

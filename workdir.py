@@ -29,22 +29,31 @@ def open_workdir(path: str | None, task: str) -> Path:
       path: what the user gave as --workdir; None makes runs/TASK-DATE-TIME.
       task: the task's name.
 
+    Raises:
+      UserError: the path is a file, or nothing can be written there.
+    """
+    default = f"runs/{task}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    return open_folder("workdir", default if path is None else path)
+
+
+def open_folder(flag: str, path: str) -> Path:
+    """Create the folder that a flag names, and try it.
+
     Returns:
       The folder's absolute path (Orbax takes no other).
 
     Raises:
-      UserError: the path is a file, or nothing can be written there.
+      UserError: the path is empty or a file, or nothing can be written there.
     """
-    require(path is None or path.strip() != "", "--workdir is empty: give a folder, such as runs/mine")
-    folder = Path(path or f"runs/{task}-{datetime.datetime.now():%Y%m%d-%H%M%S}").expanduser().absolute()
+    require(path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")
+    folder = Path(path).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0")
     except OSError as error:
         raise UserError(
-            f"--workdir={path or folder}: cannot write there ({error.strerror}): "
-            "give a folder that you may write to"
+            f"--{flag}={path}: cannot write there ({error.strerror}): give a folder that you may write to"
         ) from error
     return folder
 

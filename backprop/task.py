@@ -20,6 +20,7 @@ from backprop.network import Scalars
 from backprop.report import finite
 from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
+from html_report import write_report
 from workdir import open_workdir, read_flags, save_figure, write_bytes, write_config, write_csv, write_json
 
 
@@ -97,6 +98,8 @@ def run(config: BackpropConfig) -> None:
             "claims": words,
         },
     )
+    figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
+    write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"])
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 
 

@@ -33,6 +33,8 @@ class CnnConfig:
     describe: Annotated[bool, "print the network's layers and stop"] = False
     resume: Annotated[bool, "go on with the run in --workdir from its last checkpoint"] = False
     eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
+    export: Annotated[str | None, "folder for safetensors, ONNX and StableHLO; also with --eval_only"] = None
+    tensorboard: Annotated[bool, "write TensorBoard event files into WORKDIR/tensorboard"] = False
     enforce_budget: Annotated[bool, "refuse 20,000 parameters or more, or more than 20 epochs"] = True
 
     def __post_init__(self) -> None:
@@ -67,6 +69,10 @@ class CnnConfig:
         require(
             self.resume + self.eval_only + self.describe <= 1,
             "--describe, --resume and --eval_only exclude each other: give one",
+        )
+        require(
+            not self.describe or (self.export is None and not self.tensorboard),
+            "--describe trains nothing to export: leave out --export and --tensorboard",
         )
         if self.enforce_budget:
             parameters = count_parameters(self.entry.architecture)

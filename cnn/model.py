@@ -21,7 +21,7 @@ from cnn.architecture import (
 
 Initializer = Callable[..., Array]
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _MOMENTUM = 0.1
 
 
@@ -73,10 +73,10 @@ class Network(nn.Module):
                 case AveragePool(int(window)):
                     x = _windows(x, window).mean(axis=(2, 4))
                 case Dense(features, bias):
-                    x = x.reshape(len(x), -1)
+                    x = x.reshape(x.shape[0], -1)
                     kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
                     x = nn.Dense(features, use_bias=bias, kernel_init=kernel_init, bias_init=bias_init)(x)
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def _initializers(self, *, fan_in: int) -> tuple[Initializer, Initializer]:
         """Of the kernel and of the bias."""
@@ -114,7 +114,7 @@ class Normalization(nn.Module):
                 count = x.size // channels
                 running_mean.value += _MOMENTUM * (mean - running_mean.value)
                 running_var.value += _MOMENTUM * (var * count / (count - 1) - running_var.value)
-        return (x - mean) * (scale * jax.lax.rsqrt(var + _EPSILON)) + bias
+        return (x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, key: Key[Array, ""]) -> Float[Array, "*shape"]:

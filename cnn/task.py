@@ -20,10 +20,15 @@ from cnn.architecture import count_parameters, format_table
 from cnn.augment import random_affine
 from cnn.config import CnnConfig
 from cnn.model import Network
-from errors import Diverged, require
-from workdir import open_workdir, read_flags, save_figure, write_config, write_csv, write_json
+from errors import Diverged, require, require_installed
+from html_report import write_report
+from workdir import open_folder, open_workdir, read_flags, save_figure, write_config, write_csv, write_json
 
-_MAY_CHANGE_ON_RESUME = {"workdir", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"}
+_MAY_CHANGE_ON_RESUME = {
+    *("workdir", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
+    *("export", "tensorboard"),
+}
+_EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 
 
@@ -49,7 +54,7 @@ def run(config: CnnConfig) -> None:
     """Describe, train or evaluate a network, as the flags say.
 
     Raises:
-      UserError: a mistake in the flags, the data or the workdir.
+      UserError: a mistake in the flags, the data or a folder; an export that differs.
       Diverged: the loss is no longer a finite number.
     """
     print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
@@ -67,20 +72,31 @@ def run(config: CnnConfig) -> None:
         if config.eval_only:
             require(restored is not None, f"--workdir={config.workdir} holds no checkpoint: use --resume")
             _evaluate_again(run, state)
-            return
-        started = dataclasses.replace(config, resume=False)
-        recipe = dataclasses.asdict(config.recipe)
-        write_config(run.folder, "mnist", started, device=_device_name(), recipe=recipe)
-        for row, trained in _epochs(run, state, done=len(history)):
-            history.append(row)
-            checkpoint.save(checkpoints, row["epoch"], trained, history)
-            _write_metrics(run.folder, history)
-            state = trained
-    _write_results(run, state, history)
+        else:
+            started = dataclasses.replace(config, resume=False)
+            recipe = dataclasses.asdict(config.recipe)
+            write_config(run.folder, "mnist", started, device=_device_name(), recipe=recipe)
+            for row, trained in _epochs(run, state, done=len(history)):
+                history.append(row)
+                checkpoint.save(checkpoints, row["epoch"], trained, history)
+                _write_metrics(run.folder, history)
+                if config.tensorboard:
+                    _write_events(run.folder, history)
+                state = trained
+            _write_results(run, state, history)
+    if config.tensorboard:
+        _write_events(run.folder, history)  # now with the figures
+    if config.export is not None:
+        _export(run, state, config.export)
 
 
 def _prepare(config: CnnConfig) -> Run:
     """Check the folder, read the data, derive what is constant; nothing is written."""
+    if config.tensorboard:
+        require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
+    if config.export is not None:
+        require_installed("export", _EXPORT_PACKAGES, extra="export")
+        open_folder("export", config.export)
     folder = open_workdir(config.workdir, "mnist")
     if config.resume or config.eval_only:
         _require_same_run(config, folder)
@@ -192,6 +208,27 @@ def _write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in history))
 
 
+def _write_events(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    from cnn.events import write_events  # an optional extra
+
+    write_events(folder, history)
+
+
+def _export(run: Run, state: train.TrainState, path: str) -> None:
+    from cnn.export import export  # an optional extra
+
+    folder = open_folder("export", path)
+    variables = train.evaluated_variables(state, run.setup)
+    images = run.evaluated["test"].images
+    description = export(folder, variables, images, name=run.config.model, setup=run.setup)
+    print(
+        f"exported to {folder}: largest difference from our logits (they reach "
+        f"{description['largest_logit']:.1f}) over the {len(images):,} test images"
+    )
+    for file, difference in description["largest_difference"].items():
+        print(f"  {file:<17}  {difference:.1e}")
+
+
 def _evaluate_again(run: Run, state: train.TrainState) -> None:
     for name, split in run.evaluated.items():
         result = train.evaluate(state, _on_device(split), setup=run.setup)
@@ -223,6 +260,8 @@ def _write_results(run: Run, state: train.TrainState, history: Sequence[Mapping[
         save_figure(run.folder, file, figure)
     summary = _summarize(run, history)
     write_json(run.folder / "summary.json", summary)
+    title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
+    write_report(run.folder, title, figures=pictures, tables=["metrics"])
     first = summary["first_epoch_at_target"]
     print(
         f"\nfinal test accuracy {summary['final_test_accuracy']:.2%} after epoch {len(history)}"

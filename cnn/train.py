@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int32, Key, UInt8
+from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
 from cnn.augment import random_affine
 from cnn.model import Network
@@ -177,6 +177,13 @@ def evaluated_variables(state: TrainState, setup: Setup) -> dict[str, Any]:
     return optax.tree.bias_correction(state.ema.ema, setup.recipe.ema_decay, state.ema.count)
 
 
+def predict(
+    variables: Any, images: Num[Array, "batch 28 28 1"], *, setup: Setup
+) -> Float[Array, "batch classes"]:
+    """Logits of images whose grey values are 0 to 255."""
+    return setup.network.apply(variables, _normalize(setup, images), train=False)  # type: ignore[return-value]
+
+
 @functools.partial(jax.jit, static_argnames="setup")
 def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
     """Loss, number of correct answers and logits over all images, however many there are.
@@ -185,10 +192,11 @@ def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
     """
     variables = evaluated_variables(state, setup)
 
-    def predict(image: UInt8[Array, "28 28 1"]) -> Float[Array, "10"]:
-        return setup.network.apply(variables, _normalize(setup, image[None]), train=False)[0]
-
-    logits = jax.lax.map(predict, data.images, batch_size=_EVALUATION_BATCH)
+    logits = jax.lax.map(
+        lambda image: predict(variables, image[None], setup=setup)[0],
+        data.images,
+        batch_size=_EVALUATION_BATCH,
+    )
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.labels).mean()
     return Evaluation(loss, (logits.argmax(-1) == data.labels).sum(dtype=jnp.int32), logits)
 
@@ -292,7 +300,7 @@ def _no_totals() -> Totals:
 
 
 def _normalize(
-    setup: Setup, images: UInt8[Array, "batch 28 28 1"], augment_key: Key[Array, ""] | None = None
+    setup: Setup, images: Num[Array, "batch 28 28 1"], augment_key: Key[Array, ""] | None = None
 ) -> Float[Array, "batch 28 28 1"]:
     grey = images / jnp.float32(255)
     if augment_key is not None and setup.recipe.augmentation is not None:

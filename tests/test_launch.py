@@ -88,6 +88,11 @@ WRONG = [
     ("--task=mnist --resume=perhaps", "'perhaps' is not true or false"),
     ("--task=mnist --enforce_budget=2", "'2' is not true or false"),
     ("--task=mnist --describe --resume --workdir=/nowhere", "holds no run"),
+    ("--task=mnist --tensorboard=perhaps", "'perhaps' is not true or false"),
+    ("--task=mnist --describe --export=/tmp/export", "leave out --export and --tensorboard"),
+    ("--task=mnist --describe --tensorboard", "leave out --export and --tensorboard"),
+    ("--task=backprop --export=/tmp/export", "--export is not a flag of --task=backprop"),
+    ("--task=backprop --tensorboard", "--tensorboard is not a flag of --task=backprop"),
     ("--task=mnist --resume", "need --workdir"),
     ("--task=mnist --eval_only", "need --workdir"),
     ("--task=mnist --resume --workdir=/nowhere/at/all", "holds no run (no config.json)"),
@@ -119,6 +124,8 @@ def test_wrong_flags_are_named_in_one_line(line, message):
         ("--task=backprop --workdir=/dev/null/run", "launch.py: --workdir=/dev/null/run: cannot write there"),
         ("--task=mnist --workdir=/proc", "launch.py: --workdir=/proc: cannot write there"),
         ("--task=mnist --workdir=", "launch.py: --workdir is empty"),
+        ("--task=mnist --export=/dev/null/here", "launch.py: --export=/dev/null/here: cannot write there"),
+        ("--task=mnist --export=", "launch.py: --export is empty"),
     ],
 )
 def test_the_command_ends_with_2_and_one_line(line, message):

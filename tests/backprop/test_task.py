@@ -53,6 +53,7 @@ def test_a_run_leaves_all_its_files_and_no_others(finished):
             "trajectories.csv",
             "frontier.csv",
             "backprop.xlsx",
+            "report.html",
         ),
         *(f"{name}.{kind}" for name in figures for kind in ("png", "svg")),
     }

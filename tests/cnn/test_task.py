@@ -89,6 +89,9 @@ def test_what_a_run_leaves(finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["flags"]["dataset"] == "tiny_mnist"
     assert config["recipe"]["epochs"] == 4
+    assert (
+        f"{float(rows[-1]['test_accuracy']):.2%} of the test images" in (workdir / "report.html").read_text()
+    )
     assert {"task", "versions", "device", "git_commit"} <= set(config)
     assert sorted(folder.name for folder in (workdir / "checkpoints").iterdir()) == ["3", "4"]
 

@@ -1,0 +1,207 @@
+"""A trained network in formats that others read: safetensors, ONNX, StableHLO.
+
+Both programs take "images", float32, batch x 28 x 28 x 1 with any batch, as grey values from 0
+(background) to 255, and give "logits"; the normalisation is inside.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float, UInt8
+
+from cnn import train
+from cnn.architecture import AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU, summarize
+from cnn.data import IMAGE_SHAPE
+from cnn.model import EPSILON
+from errors import UserError
+from workdir import write_bytes, write_json
+
+TOLERANCE = 1e-5
+ROUNDING = 1e-6
+_BATCH = 500
+_OPSET = 17
+_IR_VERSION = 8  # the one that came with opset 17: older runtimes read it too
+
+Images = UInt8[np.ndarray, "images 28 28 1"]
+Logits = Float[np.ndarray, "images classes"]
+
+
+def export(
+    folder: Path, variables: dict[str, Any], images: Images, *, name: str, setup: train.Setup
+) -> dict[str, Any]:
+    """Write model.safetensors, model.onnx, model.stablehlo and export.json; read each back and compare.
+
+    Args:
+      folder: where to write.
+      variables: params and batch_stats, those that are evaluated.
+      images: what each format is run on once it is read back.
+      name: of the network.
+      setup: the network, and the normalisation of its images.
+
+    Returns:
+      The content of export.json: with the largest logit and each file's largest difference from
+      our logits.
+
+    Raises:
+      UserError: a file gives logits that differ by more than TOLERANCE; or, where logits exceed 10,
+        by more than ROUNDING of the largest: eight roundings of a float32, about as much as ours
+        themselves differ from the same network in float64.
+    """
+    variables = jax.tree.map(np.asarray, variables)
+    with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
+        write_bytes(folder / "model.safetensors", to_safetensors(variables, name=name, setup=setup))
+        write_bytes(folder / "model.onnx", to_onnx(variables, name=name, setup=setup).SerializeToString())
+        write_bytes(folder / "model.stablehlo", to_stablehlo(variables, setup=setup))
+        ours = _program(variables, setup)
+        logits = _in_batches(ours, images)
+        differences = {
+            file: float(np.abs(_in_batches(read(folder / file, setup), images) - logits).max())
+            for file, read in _READERS.items()
+        }
+    largest = float(np.abs(logits).max())
+    for file, difference in differences.items():
+        if not difference <= max(TOLERANCE, ROUNDING * largest):
+            raise UserError(
+                f"{folder / file} gives logits that differ from ours by {difference:.1e}, the largest being "
+                f"{largest:.1f}: do not use it; try the versions in constraints.txt"
+            )
+    description = {
+        "model": name,
+        "input": {
+            "name": "images",
+            "dtype": "float32",
+            "shape": ["batch", *IMAGE_SHAPE],
+            "values": "0 to 255",
+        },
+        "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
+        "mean": setup.mean,
+        "deviation": setup.deviation,
+        "compared_on_images": len(images),
+        "largest_logit": largest,
+        "largest_difference": differences,
+    }
+    write_json(folder / "export.json", description)
+    return description
+
+
+def to_safetensors(variables: dict[str, Any], *, name: str, setup: train.Setup) -> bytes:
+    """The arrays under flat names such as params/Conv_0/kernel; kernels are height, width, in, out."""
+    metadata = {"model": name, "mean": str(setup.mean), "deviation": str(setup.deviation)}
+    return safetensors.numpy.save(flatten_dict(variables, sep="/"), metadata)
+
+
+def to_stablehlo(variables: dict[str, Any], *, setup: train.Setup) -> bytes:
+    """The program by jax.export, weights inside, for CPU, CUDA and TPU; read by jax.export.deserialize."""
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *IMAGE_SHAPE), jnp.float32)
+    program = jax.export.export(_program(variables, setup), platforms=("cpu", "cuda", "tpu"))(images)
+    return bytes(program.serialize())
+
+
+def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx.ModelProto:
+    """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
+    architecture = setup.network.architecture
+    arrays: dict[str, Any] = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
+    for collection in variables.values():
+        for label, array in flatten_dict(collection, sep="/").items():
+            arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+    nodes: list[onnx.NodeProto] = []
+
+    def add(operator: str, *labels: str, **attributes: Any) -> None:
+        """Append a node that takes the output of the one before it, then those arrays that exist."""
+        before = nodes[-1].output[0] if nodes else "images"
+        inputs, output = [before, *(label for label in labels if label in arrays)], f"{operator}_{len(nodes)}"
+        nodes.append(onnx.helper.make_node(operator, inputs, [output], output, **attributes))
+
+    add("Div", "white")
+    add("Sub", "mean")
+    add("Div", "deviation")
+    add("Transpose", perm=(0, 3, 1, 2))
+    shapes = [architecture.input_shape, *(row.output_shape for row in summarize(architecture))]
+    numbers = {kind: itertools.count() for kind in (Conv, BatchNorm, Dense)}
+    for layer, shape in zip(architecture.layers, shapes, strict=False):
+        match layer:
+            case Conv(stride=stride, padding=padding):
+                at = f"Conv_{next(numbers[Conv])}"
+                add("Conv", f"{at}/kernel", f"{at}/bias", strides=[stride] * 2, pads=[padding] * 4)
+            case BatchNorm():
+                at = f"Normalization_{next(numbers[BatchNorm])}"
+                labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
+                add("BatchNormalization", *labels, epsilon=EPSILON)
+            case ReLU():
+                add("Relu")
+            case Dropout():
+                pass
+            case MaxPool(window):
+                add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
+            case AveragePool(None):
+                add("GlobalAveragePool")
+            case AveragePool(int(window)):
+                add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
+            case Dense():
+                if len(shape) == 3:
+                    add("Transpose", perm=(0, 2, 3, 1))
+                    add("Flatten")
+                at = f"Dense_{next(numbers[Dense])}"
+                add("Gemm", f"{at}/kernel", f"{at}/bias")
+    add("Flatten")
+    nodes[-1].output[0] = "logits"
+    interface = {"images": architecture.input_shape, "logits": shapes[-1][-1:]}
+    images, logits = (
+        onnx.helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ["batch", *shape])
+        for label, shape in interface.items()
+    )
+    weights = [
+        onnx.numpy_helper.from_array(np.asarray(array, np.float32), label) for label, array in arrays.items()
+    ]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, name, [images], [logits], weights),
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _program(variables: dict[str, Any], setup: train.Setup) -> jax.stages.Wrapped:
+    return jax.jit(functools.partial(train.predict, variables, setup=setup))
+
+
+def _read_safetensors(file: Path, setup: train.Setup) -> Callable[..., Any]:
+    return _program(unflatten_dict(safetensors.numpy.load(file.read_bytes()), sep="/"), setup)
+
+
+def _read_onnx(file: Path, _: train.Setup) -> Callable[..., Any]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+def _read_stablehlo(file: Path, _: train.Setup) -> Callable[..., Any]:
+    return jax.export.deserialize(bytearray(file.read_bytes())).call
+
+
+_READERS = {
+    "model.safetensors": _read_safetensors,
+    "model.onnx": _read_onnx,
+    "model.stablehlo": _read_stablehlo,
+}
+
+
+def _in_batches(program: Callable[..., Any], images: Images) -> Logits:
+    """The program's logits of all images, which it takes as float32, a batch at a time."""
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate(
+        [np.asarray(program(np.float32(images[start : start + _BATCH]))) for start in starts]
+    )
