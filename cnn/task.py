@@ -55,7 +55,7 @@ def run(config: CnnConfig) -> None:
     print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
     if config.describe:
         return
-    run = _prepare(config)
+    run = prepare(config)
     state = train.init_state(run.setup, run.key)
     history: list[dict[str, Any]] = []
     with checkpoint.open_checkpoints(run.folder) as checkpoints:
@@ -77,7 +77,7 @@ def run(config: CnnConfig) -> None:
     _write_results(run, state, history)
 
 
-def _prepare(config: CnnConfig) -> Run:
+def prepare(config: CnnConfig) -> Run:
     """Check the folder, read the data, derive what is constant; nothing is written."""
     folder = open_workdir(config.workdir, "mnist")
     if config.resume or config.eval_only:
