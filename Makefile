@@ -32,7 +32,7 @@ $(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/run
-	$(INSTALL) --editable ".[tests]"
+	$(INSTALL) --editable ".[tests,demo]"
 	touch $@
 
 $(VENV)/lint: $(VENV)/run

@@ -62,22 +62,22 @@ def digit_tab(trained: Trained) -> None:
             return None, None
         image = as_mnist(ink)
         answers = probabilities(trained, image)
-        shown = np.kron(255 - image, np.ones((_ENLARGED, _ENLARGED), np.uint8))
+        shown = np.kron(image, np.ones((_ENLARGED, _ENLARGED), np.uint8))
         return {str(label): float(value) for label, value in enumerate(answers)}, shown
 
     with gr.Row():
         with gr.Column():
-            gr.Markdown("### Draw a digit")
             paper = gr.HTML(html_template=_PAPER, js_on_load=_PEN, elem_id="paper")
+        with gr.Column():
+            name = trained.run.config.model
+            label = gr.Label(num_top_classes=10, label=f"the answer of {name}", elem_id="answer")
+        with gr.Column():
             seen = gr.Image(
                 label="what the network sees: scaled and centred as MNIST was",
                 height=250,
                 buttons=[],
                 elem_id="seen",
             )
-        with gr.Column():
-            name = trained.run.config.model
-            label = gr.Label(num_top_classes=10, label=f"the answer of {name}", elem_id="answer")
     paper.input(answer, paper, [label, seen], show_progress="hidden")
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
-_WIDTH, _HEIGHT, _RADIUS = 360, 370, 27
-_COLUMNS, _ROWS = {"i": 42, "h": 180, "o": 318}, {"1": 85, "2": 275}
+_WIDTH, _HEIGHT, _RADIUS = 360, 342, 27
+_COLUMNS, _ROWS = {"i": 42, "h": 180, "o": 318}, {"1": 77, "2": 265}
 _EDGES = {
     "w1": ("i1", "h1"),
     "w2": ("i2", "h1"),
@@ -24,12 +24,12 @@ _OUTSIDE = {  # above an upper neuron, below a lower one, from the neuron outwar
 STYLE = """
 :root { --forward: #0072b2; --backward: #d55e00 }
 .dark { --forward: #56b4e9; --backward: #e69f00 }
-.network { display: block; width: 100%; max-width: 520px; margin: auto; font-size: 11.5px }
+.network { display: block; width: 100%; max-width: 440px; margin: auto; font-size: 12.5px }
 .network text { fill: var(--body-text-color); text-anchor: middle }
 .network line { stroke: var(--border-color-primary); stroke-width: 2 }
 .network circle { fill: var(--background-fill-primary); stroke: var(--body-text-color); stroke-width: 1.5 }
 .network .name { font-weight: 600 }
-.network text.edge { stroke: var(--background-fill-primary); stroke-width: 5; paint-order: stroke }
+.network text.edge { stroke: var(--background-fill-primary); stroke-width: 4; paint-order: stroke }
 .network text.backward { fill: var(--backward) }
 .network circle.new { stroke: var(--forward); stroke-width: 3 }
 .network line.new { stroke: var(--backward); stroke-width: 3 }
@@ -54,7 +54,7 @@ def draw(values: Mapping[str, float], new: Collection[str]) -> str:
     for neuron in ("i1", "i2", "h1", "h2", "o1", "o2"):
         parts += _neuron(neuron, values, new)
     total = f"E_total = {values['E_total']:.4g}" if "E_total" in values else ""
-    parts.append(_text(_WIDTH - 60, _HEIGHT / 2 - 1, total, _new(new, "E_total")))
+    parts.append(_text(_WIDTH - 54, _HEIGHT / 2 + 4, total, _new(new, "E_total")))
     return (
         f'<svg class="network" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="the network, its weights and values">{"".join(parts)}</svg>'
@@ -87,10 +87,10 @@ def _edge_label(weight: str, values: Mapping[str, float], new: Collection[str]) 
     (x1, y1), (x2, y2) = (_place(neuron) for neuron in _EDGES[weight])
     along = 0.5 if y1 == y2 else 0.3
     x, y = x1 + along * (x2 - x1), y1 + along * (y2 - y1)
-    label = _text(x, y - 2, f"{weight} {values[weight]:.4g}", "edge name", _new(new, weight))
+    label = _text(x, y - 5, f"{weight} {values[weight]:.4g}", "edge name", _new(new, weight))
     if f"dE_d{weight}" in values:
         derivative = f"dE_d{weight}"
-        label += _text(x, y + 12, f"{values[derivative]:.3g}", "edge", _new(new, derivative), "backward")
+        label += _text(x, y + 13, f"{values[derivative]:.3g}", "edge", _new(new, derivative), "backward")
     return label
 
 

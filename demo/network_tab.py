@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,14 +19,15 @@ from backprop.report import walk_through
 from demo.network_drawing import draw
 
 _UPDATE = len(STEPS) + 1  # the step after the last is the update
-_START = BackpropConfig()
+_START, _ETA = BackpropConfig(), 0.5
 
 STYLE = """
 .equations > h3 { margin: 0 0 0.6em }
-.equations > p { margin: 0.35em 0; font-family: var(--font-mono); font-size: 13px; line-height: 1.5;
-  display: flex; flex-wrap: wrap; column-gap: 0.6em; overflow-wrap: anywhere }
-.equations b { min-width: 6em }
-.equations span:last-child { font-weight: 700 }
+.equations > p { margin: 0.35em 0; font-family: var(--font-mono); font-size: 13px; line-height: 1.5 }
+.equations > p:has(b) { display: grid; grid-template-columns: 5.8em 1fr }
+.equations p > span { display: flex; flex-wrap: wrap; column-gap: 0.6em; overflow-wrap: anywhere }
+.equations i { font-style: normal; white-space: nowrap }
+.equations span > span:last-child { font-weight: 700 }
 """
 
 
@@ -74,7 +75,7 @@ def ten_updates(walk: Walk, eta: float, i1: float, i2: float) -> Walk:
     return walk
 
 
-def show(walk: Walk, eta: float, i1: float, i2: float) -> tuple[str, str, pd.DataFrame]:
+def show(walk: Walk, eta: float, i1: float, i2: float) -> tuple[str, str, gr.LinePlot]:
     """The drawing, the equations of the step, and the loss of each update."""
     with _float64():
         weights, example = Weights(*map(jnp.asarray, walk.weights)), _example(i1, i2)
@@ -92,48 +93,39 @@ def show(walk: Walk, eta: float, i1: float, i2: float) -> tuple[str, str, pd.Dat
         new, losses = set(Weights._fields), updated.losses
     number = f"Update {len(walk.losses)}"
     text = _equations(number, sections[walk.shown - 1]) if walk.shown else _invitation(number)
-    curve = pd.DataFrame({"update": range(len(losses)), "E_total": losses})
-    return draw({name: float(value) for name, value in values.items()}, new), text, curve
+    return draw({name: float(value) for name, value in values.items()}, new), text, _curve(losses)
 
 
 def network_tab() -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
     start = begin(*_START.inputs)
-    drawing, text, curve = show(start, 0.5, *_START.inputs)
+    drawing, text, curve = show(start, _ETA, *_START.inputs)
     walk = gr.State(start)
     with gr.Row():
         with gr.Column():
             network = gr.HTML(drawing, elem_id="network")
             with gr.Row():
-                step_button = gr.Button("Step", variant="primary")
-                ten_button = gr.Button("10 updates")
-                start_button = gr.Button("Start over")
-            eta = gr.Slider(0.1, 100, value=0.5, step=0.1, label="learning rate eta")
+                step_button = gr.Button("Step", variant="primary", size="md", min_width=80)
+                ten_button = gr.Button("10 updates", size="md", min_width=80)
+                start_button = gr.Button("Start over", size="md", min_width=80)
+        with gr.Column():
+            equations = gr.HTML(text, elem_id="equations")
+    with gr.Row():
+        with gr.Column():
+            eta = gr.Slider(0.1, 10, value=_ETA, step=0.1, label="learning rate eta")
             i1, i2 = (
-                gr.Slider(0, 1, value=value, step=0.01, label=f"input {name}; a change starts over")
+                gr.Slider(0, 1, value=value, step=0.01, label=f"input {name} (a change starts over)")
                 for name, value in zip(("i1", "i2"), _START.inputs, strict=True)
             )
         with gr.Column():
-            equations = gr.HTML(text, elem_id="equations")
-            loss = gr.LinePlot(
-                curve,
-                x="update",
-                y="E_total",
-                x_title="updates",
-                y_title="loss E_total",
-                height=260,
-                buttons=[],
-            )
-    settings, shown = [eta, i1, i2], [network, equations, loss]
+            curve.render()
+    settings, shown = [eta, i1, i2], [network, equations, curve]
     for button, move in ((step_button, step), (ten_button, ten_updates)):
-        button.click(move, [walk, *settings], walk).then(show, [walk, *settings], shown)
-    gr.on(
-        [start_button.click, i1.change, i2.change],
-        begin,
-        [i1, i2],
-        walk,
-    ).then(show, [walk, *settings], shown)
-    eta.change(show, [walk, *settings], shown)
+        moved = button.click(move, [walk, *settings], walk, show_progress="hidden")
+        moved.then(show, [walk, *settings], shown, show_progress="hidden")
+    begun = gr.on([start_button.click, i1.change, i2.change], begin, [i1, i2], walk, show_progress="hidden")
+    begun.then(show, [walk, *settings], shown, show_progress="hidden")
+    eta.change(show, [walk, *settings], shown, show_progress="hidden")
 
 
 @contextmanager
@@ -153,14 +145,32 @@ def _updated(weights: Weights, example: Example, eta: Scalar) -> Weights:
 
 
 def _equations(number: str, section: str) -> str:
-    """A section of walk_through as HTML: lines break only before an equals sign where they must."""
+    """A section of walk_through as HTML: name, equation, numbers put in, result."""
     title, *lines = re.sub(r"\n {10,}=", " =", section).splitlines()
     parts = [f"<h3>{number}. {html.escape(title)}</h3>"]
     for line in lines:
         name, *sides = html.escape(line.strip()).split(" = ")
-        spans = "".join(f"<span>= {side}</span>" for side in sides)
-        parts.append(f"<p><b>{name}</b>{spans}</p>" if sides else f"<p>{name}</p>")
+        unbroken = [re.sub(r"\([^()]*\)", r"<i>\g<0></i>", side) for side in sides]
+        spans = " ".join(f"<span>= {side}</span>" for side in unbroken)
+        parts.append(f"<p><b>{name.strip()}</b> <span>{spans}</span></p>" if sides else f"<p>{name}</p>")
     return f'<div class="equations">{"".join(parts)}</div>'
+
+
+def _curve(losses: Sequence[float]) -> gr.LinePlot:
+    return gr.LinePlot(
+        pd.DataFrame({"update": range(len(losses)), "E_total": losses}),
+        x="update",
+        y="E_total",
+        x_title="updates",
+        y_title="loss E_total",
+        x_lim=[0, max(10, len(losses) - 1)],
+        y_lim=[0, 1.1 * max(losses)],
+        x_axis_format="d",
+        height=260,
+        buttons=[],
+        elem_id="loss",
+        render=False,
+    )
 
 
 def _invitation(number: str) -> str:

@@ -18,10 +18,10 @@ _MOST_SHOWN = 100
 
 STYLE = """
 .confusion { border-collapse: collapse; table-layout: fixed; width: 100%; max-width: 620px; font-size: 12px }
-.confusion td, .confusion th { text-align: right; padding: 5px 2px; border: 1px solid var(--border-color-primary) }
-.confusion th { text-align: center; font-weight: 600 }
+.confusion td, .confusion th { padding: 5px 2px; border: 1px solid var(--border-color-primary);
+  text-align: center }
+.confusion th { font-weight: 700 }
 .confusion .mistake { font-weight: 700; color: #000 }
-.confusion .right { color: var(--body-text-color-subdued) }
 .misclassified { display: grid; grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)); gap: 10px }
 .misclassified figure { margin: 0; text-align: center; font-size: 13px }
 .misclassified img { width: 100%; image-rendering: pixelated; border: 1px solid var(--border-color-primary) }
@@ -75,7 +75,7 @@ def confusion_table(counts: Int[np.ndarray, "true predicted"]) -> str:
         cells = f"<th>{true}</th>"
         for predicted, count in enumerate(row):
             if true == predicted:
-                cells += f'<td class="right">{count}</td>'
+                cells += f"<td>{count}</td>"
             elif count:
                 shade = f"background: rgb(230 159 0 / {0.3 + 0.7 * count / most:.2f})"
                 cells += f'<td class="mistake" style="{shade}">{count}</td>'

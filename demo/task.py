@@ -1,6 +1,8 @@
 """What --task=demo does: check, load, serve until Ctrl-C."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import socket
 import threading
@@ -29,17 +31,18 @@ def run(config: DemoConfig) -> None:
     network = None if config.workdir is None else trained.load(config.workdir)
     blocks = page.build(network)
     try:
-        blocks.launch(
-            server_name=_THIS_MACHINE,
-            server_port=config.port,
-            share=config.share,
-            theme=page.THEME,
-            css=page.STYLE,
-            footer_links=[],
-            ssr_mode=False,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # what Gradio says of a link, and why not
+            blocks.launch(
+                server_name=_THIS_MACHINE,
+                server_port=config.port,
+                share=config.share,
+                theme=page.THEME,
+                css=page.STYLE,
+                footer_links=[],
+                ssr_mode=False,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
         require(
             not config.share or bool(blocks.share_url),
             "--share got no link from Gradio's servers: connect to the internet, or leave --share out",

@@ -75,7 +75,7 @@ def as_mnist(drawing: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "2
     weight = ink.astype(float)
     corner = []
     for axis, length in enumerate(ink.shape):
-        centre = (weight.sum(axis=1 - axis) @ (np.arange(length) + 0.5)) / weight.sum()
+        centre = weight.sum(axis=1 - axis) @ np.arange(length) / weight.sum()
         corner.append(int(np.clip(round(_SIDE / 2 - centre), 0, _SIDE - length)))
     image[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
     return image
