@@ -49,7 +49,8 @@ class Walk:
 def begin(i1: float, i2: float) -> Walk:
     """Before the first step, with the assignment's weights."""
     with _float64():
-        return Walk(_START.weights, 0, (float(total_error(Weights(*_START.weights), _example(i1, i2))),))
+        loss = float(total_error(Weights(*map(jnp.asarray, _START.weights)), _example(i1, i2)))
+    return Walk(_START.weights, 0, (loss,))
 
 
 def step(walk: Walk, eta: float, i1: float, i2: float) -> Walk:
@@ -175,6 +176,6 @@ def _curve(losses: Sequence[float]) -> gr.LinePlot:
 
 def _invitation(number: str) -> str:
     return (
-        f'<div class="equations"><h3>{number}</h3>Press Step: first the forward pass, then the derivatives '
+        f'<div class="equations"><h3>{number}</h3> Press Step: first the forward pass, then the derivatives '
         "in five more steps, then the update of the weights.</div>"
     )
