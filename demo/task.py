@@ -3,12 +3,12 @@
 import contextlib
 import importlib.util
 import io
-import os
 import socket
 import threading
 
 from demo.config import DemoConfig
 from errors import UserError, require
+from workdir import read_flags
 
 _THIS_MACHINE = "127.0.0.1"
 
@@ -24,7 +24,8 @@ def run(config: DemoConfig) -> None:
         '--task=demo needs Gradio: pip install -e ".[demo]"',
     )
     _require_free(config.port)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if config.workdir is not None:
+        read_flags(config.workdir, "mnist")
     # Importing JAX and Gradio takes seconds: what the user got wrong is said before.
     from demo import page, trained
 
