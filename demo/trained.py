@@ -59,7 +59,7 @@ def as_mnist(drawing: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "2
     """A drawing as MNIST's images were made (LeCun, Cortes and Burges, the MNIST database).
 
     The ink's bounding box is scaled to fit 20x20, its proportions kept; then the centre of mass is
-    moved to the centre of 28x28, as far as no ink is lost.
+    moved to pixel 14, 14 of 28x28, as far as no ink is lost.
 
     Args:
       drawing: ink, 0 (none) to 255; without ink the image is empty.
