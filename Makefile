@@ -1,4 +1,4 @@
-# make run: both tasks; make test: lint and tests' own set-up, then the tests; make lint.
+# make run: both tasks; make test: the tests; make test-slow: a full training; make lint.
 # Everything is installed into .venv, from constraints.txt; no network is needed for data.
 PYTHON ?= python3
 VENV := .venv

@@ -16,12 +16,14 @@ from absl import flags, logging
 
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
+from demo.config import DemoConfig
 from errors import UserError, require, require_choice
 from workdir import read_flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
     "mnist": (CnnConfig, "cnn.task"),
+    "demo": (DemoConfig, "demo.task"),
 }
 
 

@@ -139,7 +139,7 @@ def _clear_earlier_run(folder: Path) -> None:
     """Remove what a run over an earlier one would not write anew, or only at its end."""
     if (folder / "config.json").exists():
         read_flags(str(folder), "backprop")  # refuses another task's run
-        for stale in (folder / "summary.json", *folder.glob("loss_eta_*")):
+        for stale in (folder / "summary.json", folder / "report.html", *folder.glob("loss_eta_*")):
             stale.unlink(missing_ok=True)
 
 

@@ -61,7 +61,7 @@ def run(config: CnnConfig) -> None:
     if config.describe:
         return
     train.keep_freed_memory()
-    run = _prepare(config)
+    run = prepare(config)
     state = train.init_state(run.setup, run.key)
     history: list[dict[str, Any]] = []
     with checkpoint.open_checkpoints(run.folder) as checkpoints:
@@ -90,7 +90,7 @@ def run(config: CnnConfig) -> None:
         _export(run, state, config.export)
 
 
-def _prepare(config: CnnConfig) -> Run:
+def prepare(config: CnnConfig) -> Run:
     """Check the folder, read the data, derive what is constant; nothing is written."""
     if config.tensorboard:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")

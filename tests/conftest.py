@@ -4,7 +4,7 @@ import os
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["backprop", "cnn"], "beartype.beartype")
+install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
 

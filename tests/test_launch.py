@@ -84,6 +84,11 @@ WRONG = [
     ("--task=mnist --dataset=a;b", "give mnist or a tensorflow-datasets name"),
     ("--task=mnist --data_dir=/tmp", "does not go with --dataset=mnist"),
     ("--task=mnist --dataset=kmnist --data_dir=", "--data_dir is empty"),
+    # the page
+    *((f"--task=demo --port={port}", "give a whole number from 1 to 65535") for port in (0, -1, 65536)),
+    ("--task=demo --port=http", "'http' is not a whole number"),
+    ("--task=demo --share=perhaps", "'perhaps' is not true or false"),
+    ("--task=demo --epochs=3", "--epochs is not a flag of --task=demo"),
     # switches
     ("--task=mnist --resume=perhaps", "'perhaps' is not true or false"),
     ("--task=mnist --enforce_budget=2", "'2' is not true or false"),

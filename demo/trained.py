@@ -1,0 +1,81 @@
+"""A network that --task=mnist trained, and what it makes of a drawing."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from cnn import checkpoint, task, train
+from cnn.config import CnnConfig
+from errors import require
+from workdir import read_flags
+
+_BOX, _SIDE = 20, 28
+
+
+class Trained(NamedTuple):
+    """A run's last checkpoint.
+
+    Attributes:
+      history: the rows of metrics.csv.
+      logits: of the test images.
+    """
+
+    run: task.Run
+    state: train.TrainState
+    history: list[dict[str, Any]]
+    logits: Float[np.ndarray, "images 10"]
+
+
+def load(workdir: str) -> Trained:
+    """Restore the run in a folder and evaluate it on its test images.
+
+    Raises:
+      UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
+    """
+    flags = read_flags(workdir, "mnist") | {"workdir": workdir, "resume": False, "eval_only": True}
+    run = task.prepare(CnnConfig(**flags))
+    with checkpoint.open_checkpoints(run.folder) as checkpoints:
+        restored = checkpoint.restore(checkpoints, like=train.init_state(run.setup, run.key))
+    require(
+        restored is not None,
+        f"--workdir={workdir} holds no checkpoint yet: wait for the run's first epoch, or name another run",
+    )
+    assert restored is not None
+    state, history = restored
+    test = train.Images(*jax.device_put(run.evaluated["test"]))
+    return Trained(run, state, history, np.asarray(train.evaluate(state, test, setup=run.setup).logits))
+
+
+def probabilities(trained: Trained, image: UInt8[np.ndarray, "28 28"]) -> Float[np.ndarray, "10"]:
+    """The network's probability of each class."""
+    one = train.Images(jax.device_put(image[None, :, :, None]), jax.numpy.zeros(1, jax.numpy.int32))
+    return np.asarray(jax.nn.softmax(train.evaluate(trained.state, one, setup=trained.run.setup).logits[0]))
+
+
+def as_mnist(drawing: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "28 28"]:
+    """A drawing as MNIST's images were made (LeCun, Cortes and Burges, the MNIST database).
+
+    The ink's bounding box is scaled to fit 20x20, its proportions kept; then the centre of mass is
+    moved to pixel 14, 14 of 28x28, as far as no ink is lost.
+
+    Args:
+      drawing: ink, 0 (none) to 255; without ink the image is empty.
+    """
+    image = np.zeros((_SIDE, _SIDE), np.uint8)
+    box = Image.fromarray(drawing).getbbox()
+    if box is None:
+        return image
+    left, top, right, bottom = box
+    scale = _BOX / max(right - left, bottom - top)
+    size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
+    ink = np.asarray(Image.fromarray(drawing).resize(size, Image.Resampling.LANCZOS, box=box))
+    weight = ink.astype(float)
+    corner = []
+    for axis, length in enumerate(ink.shape):
+        centre = weight.sum(axis=1 - axis) @ np.arange(length) / weight.sum()
+        corner.append(int(np.clip(round(_SIDE / 2 - centre), 0, _SIDE - length)))
+    image[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
+    return image

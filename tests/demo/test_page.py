@@ -1,0 +1,253 @@
+"""The page in a real browser, as a person uses it, on a desktop and on a phone."""
+
+import importlib.util
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from backprop.config import BackpropConfig
+from backprop.network import Example, Weights, total_error
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+SCREENS = {
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+SEVEN = [(0.28, 0.24), (0.72, 0.24), (0.45, 0.82)]  # corners, as fractions of the paper
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
+    missing += [] if CHROMIUM.exists() else [str(CHROMIUM)]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"CI has no {', '.join(missing)}: .ci/run and make test install them")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+def serve(*flags):
+    """The process of the page, and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "launch.py", "--task=demo", f"--port={port}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    assert line == f"The page is at http://127.0.0.1:{port}/; Ctrl-C ends it.\n", process.communicate()
+    return process, f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def address(chromium, tmp_path_factory):
+    """A page with a network that was trained for an epoch of 15,000 images."""
+    workdir = tmp_path_factory.mktemp("run")
+    trained = subprocess.run(
+        [
+            *(sys.executable, "launch.py", "--task=mnist", "--epochs=1", "--validation_size=45000"),
+            f"--workdir={workdir}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert trained.returncode == 0, trained.stderr
+    process, address = serve(f"--workdir={workdir}")
+    yield address
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(params=SCREENS)
+def page(request, chromium, address):
+    """The page on one screen; at the end nothing has gone wrong there and nothing was fetched elsewhere."""
+    requested, errors = [], []
+    context = chromium.new_context(**SCREENS[request.param])
+    page = context.new_page()
+    page.on("request", lambda sent: requested.append(sent.url))
+    page.on("websocket", lambda opened: requested.append(opened.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    context.close()
+    assert errors == []
+    assert len(requested) > 10
+    elsewhere = {url for url in requested if urlsplit(url).scheme not in ("data", "blob")}
+    assert {urlsplit(url).hostname for url in elsewhere} == {"127.0.0.1"}
+
+
+def test_a_person_steps_through_an_update(page):
+    from playwright.sync_api import expect
+
+    step = page.get_by_role("button", name="Step")
+    equations, network = page.locator("#equations"), page.locator("#network")
+    for number in range(1, 7):
+        step.click()
+        expect(equations).to_contain_text(f"Update 1. Step {number}.")
+        assert overlapping(network) == []
+    step.click()
+    expect(equations).to_contain_text("Update 1. The update: w <- w - eta * dE/dw, with eta = 0.5")
+
+    config = BackpropConfig()
+    with jax.enable_x64(True):
+        weights = Weights(*map(jnp.asarray, config.weights))
+        example = Example(*map(jnp.asarray, (*config.inputs, *config.targets)))
+        gradient = jax.grad(total_error)(weights, example)
+        updated = jax.tree.map(lambda w, slope: w - 0.5 * slope, weights, gradient)
+        before, after = total_error(weights, example), total_error(updated, example)
+    for name, w in updated._asdict().items():
+        expect(equations).to_contain_text(f"= {w:.6g}")
+        expect(network).to_contain_text(f"{name} {w:.4g}")
+    expect(equations).to_contain_text(f"E_total was {before:.6g} and is now {after:.6g}.")
+    expect(page.locator("#loss")).to_contain_text("loss E_total")
+    assert len(points_of_curve(page)) == 2
+
+    page.get_by_role("button", name="10 updates").click()
+    expect(equations).to_contain_text("Update 12")
+    heights = points_of_curve(page, at_least=12)
+    assert heights == sorted(heights), "on a screen a falling loss has growing heights"
+
+    page.get_by_label(re.compile("^number input for input i1")).fill("1")
+    expect(equations).to_contain_text("Update 1 Press Step")
+    step.click()
+    expect(equations).to_contain_text("= w1*i1 + w2*i2 = 0.15*1 + 0.2*0.1")
+
+
+def overlapping(network):
+    """The pairs of labels in the drawing that lie on each other."""
+    return network.evaluate(
+        """(network) => {
+          const labels = [...network.querySelectorAll("text")].filter((label) => label.textContent);
+          const boxes = labels.map((label) => label.getBoundingClientRect());
+          const on = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.3 * a.height;
+          return labels.flatMap((label, i) => labels.slice(i + 1)
+            .filter((_, j) => on(boxes[i], boxes[i + 1 + j]))
+            .map((other) => [label.textContent, other.textContent]));
+        }"""
+    )
+
+
+def points_of_curve(page, at_least=2):
+    """The heights of the loss curve's points on the screen, 0 at the top."""
+    line = page.locator("#loss .mark-line path")
+    page.wait_for_function(
+        "n => (document.querySelector('#loss .mark-line path')?.getAttribute('d') || '')"
+        ".split(/[ML]/).length > n",
+        arg=at_least,
+    )
+    return [float(point.split(",")[1]) for point in re.split("[ML]", line.get_attribute("d"))[1:]]
+
+
+def test_a_person_draws_a_seven(page):
+    from playwright.sync_api import expect
+
+    page.get_by_role("tab", name="Draw a digit").click()
+    paper, answer = page.locator("#paper canvas"), page.locator("#answer")
+    draw(page, paper, SEVEN)
+    expect(answer.get_by_role("heading")).to_have_text("7")
+    shares = [int(text.removesuffix("%")) for text in re.findall(r"\d+%", answer.inner_text())]
+    assert len(shares) == 10
+    assert shares[0] > 50
+    assert abs(sum(shares) - 100) <= 5
+    expect(page.locator("#seen img")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(answer).not_to_contain_text("%")
+
+
+def draw(page, paper, corners):
+    """A line through the corners, by finger on a phone, by mouse elsewhere."""
+    box = paper.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    if not page.evaluate("navigator.maxTouchPoints"):
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=10)
+        page.mouse.up()
+        return
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        finger.send(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]}
+        )
+
+    touch("touchStart", places[0])
+    for (x1, y1), (x2, y2) in itertools.pairwise(places):
+        for part in range(1, 11):
+            touch("touchMove", (x1 + (x2 - x1) * part / 10, y1 + (y2 - y1) * part / 10))
+    touch("touchEnd")
+
+
+def test_a_person_looks_at_the_run(page):
+    from playwright.sync_api import expect
+
+    page.get_by_role("tab", name="The run").click()
+    title = page.get_by_role("heading", name=re.compile("of the test images correct"))
+    accuracy = float(re.search(r"([\d.]+)%", title.inner_text()).group(1)) / 100
+    assert accuracy > 0.9
+    cells = [
+        [int(cell or 0) for cell in row.locator("td").all_inner_texts()]
+        for row in page.locator("#confusion tr").all()[1:]
+    ]
+    assert [sum(row) for row in cells] == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert sum(cells[digit][digit] for digit in range(10)) == round(10_000 * accuracy)
+    captions = page.locator("#misclassified figcaption").all_inner_texts()
+    assert len(captions) == 100
+    assert all(re.fullmatch(r"\d → \d", caption) and caption[0] != caption[-1] for caption in captions)
+    expect(page.locator(".mark-line path").first).to_be_attached()
+
+
+def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium):
+    process, address = serve()
+    page = chromium.new_page()
+    page.goto(address)
+    for tab in ("Draw a digit", "The run"):
+        page.get_by_role("tab", name=tab).click()
+        page.get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
+            "visible=true"
+        ).wait_for()
+    taken = subprocess.run(
+        [sys.executable, "launch.py", "--task=demo", f"--port={urlsplit(address).port}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert taken.returncode == 2
+    assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", taken.stderr)
+    page.close()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "launch.py: interrupted\n")
+    assert process.returncode == 130
