@@ -35,7 +35,8 @@ def load(workdir: str) -> Trained:
     Raises:
       UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
     """
-    flags = read_flags(workdir, "mnist") | {"workdir": workdir, "resume": False, "eval_only": True}
+    alone = {"workdir": workdir, "resume": False, "eval_only": True, "export": None, "tensorboard": False}
+    flags = read_flags(workdir, "mnist") | alone
     run = task.prepare(CnnConfig(**flags))
     with checkpoint.open_checkpoints(run.folder) as checkpoints:
         restored = checkpoint.restore(checkpoints, like=train.init_state(run.setup, run.key))
