@@ -9,7 +9,8 @@ from openpyxl.comments import Comment
 from openpyxl.styles import PatternFill
 from openpyxl.workbook import Workbook
 
-from backprop.audit import FileAudit, Finding, TableAudit, WrongCell
+from backprop.audit import FileAudit, TableAudit
+from backprop.diagnosis import Finding, WrongCell
 from backprop.equations import heading
 from backprop.reading import Sheet, open_workbook, read_sheets
 

@@ -4,8 +4,7 @@ A cell is wrong when the cells that it is computed from, as they stand in the sh
 value. One that differs from the true descent only because those cells do is a consequence.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,12 @@ import numpy as np
 
 from backprop.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
 from backprop.config import BackpropConfig
+from backprop.diagnosis import Finding, explain, is_pasted
 from backprop.equations import EQUATIONS, heading
-from backprop.mistakes import UPDATE, alternatives
-from backprop.rate import Rate, find_rate, references
+from backprop.mistakes import UPDATE
+from backprop.rate import Rate, find_rate
 from backprop.reading import read_sheets
-from backprop.tables import GIVEN, WEIGHTS, Table, address, find_tables
+from backprop.tables import GIVEN, WEIGHTS, Table, find_tables
 from errors import UserError
 
 _LAYERS = ("h1", "h2", "a_h1", "a_h2", "o1", "o2", "a_o1", "a_o2", "E1", "E2", "E_total")
@@ -26,38 +26,8 @@ ORDER = (*GIVEN, *WEIGHTS, *_LAYERS, *(f"dE_d{w}" for w in WEIGHTS))
 
 
 @dataclass(frozen=True)
-class WrongCell:
-    """A cell that does not follow from those it is computed from.
-
-    Attributes:
-      name: its column; row: its row in the table, from 0; address: where it stands, such as W5.
-      formula: as text, None for a constant.
-      value: what it shows; right: what it should.
-      equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
-    """
-
-    name: str
-    row: int
-    address: str
-    formula: str | None
-    value: float | str
-    right: float
-    equation: str
-    right_formula: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Wrong cells of one column with one cause; mistake is None where no known one fits."""
-
-    name: str
-    mistake: str | None
-    cells: tuple[WrongCell, ...]
-
-
-@dataclass(frozen=True)
 class Consequence:
-    """A column that is wrong only because of the findings, from its first such cell on."""
+    """The cells of a column that are wrong only because of the findings; address is the first one's."""
 
     name: str
     address: str
@@ -133,9 +103,7 @@ def audit_table(table: Table) -> TableAudit:
     wrong = {name: _wrong(table, columns, right, name) for name in ORDER if name in table.columns}
 
     findings = [
-        finding
-        for name, rows in wrong.items()
-        for finding in _explained(table, rate, around, right, name, rows)
+        finding for name, rows in wrong.items() for finding in explain(table, rate, around, right, name, rows)
     ]
     findings.sort(key=lambda finding: (finding.cells[0].row, ORDER.index(finding.name)))
     return TableAudit(
@@ -215,88 +183,13 @@ def _wrong(table: Table, columns: Columns, right: Columns, name: str) -> np.ndar
     return (off | error) & np.isfinite(expected)
 
 
-def _explained(
-    table: Table, rate: Rate, around: Columns, right: Columns, name: str, wrong: np.ndarray
-) -> list[Finding]:
-    """The wrong cells of a column, grouped by the mistake that reproduces them."""
-    mistakes: dict[int, str] = {}
-    wrong_rows: list[int] = np.flatnonzero(wrong).tolist()
-    for row in wrong_rows:
-        if words := _seen_in_the_cell(table, rate, name, row):
-            mistakes[row] = words
-    fits = []
-    for cause, text in (*_other_rate(rate, around, name, wrong), *alternatives(name)) if wrong.any() else ():
-        value, bound = bounded(text, around)
-        with np.errstate(all="ignore"):
-            near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
-        fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))
-    while fits:
-        cause, rows = max(fits, key=lambda fit: len(fit[1] - mistakes.keys()))
-        left = rows - mistakes.keys()
-        if not left:
-            break
-        mistakes |= dict.fromkeys(left, cause)
-    groups: dict[str | None, list[WrongCell]] = {}
-    for row in wrong_rows:
-        cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
-        likely = mistakes.get(row)
-        if likely is None and cell.formula and rate.place in references(cell.formula) and name in EQUATIONS:
-            likely = "the cell was filled with an update formula"
-        if likely is None and _is_pasted(table, name, row):
-            likely = "a constant was typed over the formula"
-        groups.setdefault(likely, []).append(cell)
-    return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
-
-
-def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | None:
-    """A mistake that the cell itself shows: a reference to eta that slid down, or an error value."""
-    cell = table.cells[name][row]
-    assert cell is not None
-    if name in WEIGHTS and cell.formula and rate.place:
-        eta_row, eta_column = rate.place
-        found = set(references(cell.formula))
-        found -= {(table.first + row - 1, table.columns.get(other)) for other in (name, f"dE_d{name}")}
-        slid = any(column == eta_column and below > eta_row for below, column in found)
-        if slid and rate.place not in found:
-            return "the reference to eta slid down: write ${}${}".format(*_split(rate.place))
-    if isinstance(cell.value, str):
-        return f"the cell shows {cell.value[:20]}, not a number"
-    return "an input or a target changes from row to row" if name in GIVEN else None
-
-
-def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> Iterable[tuple[str, str]]:
-    """For a weight's update: another learning rate than the sheet's."""
-    if name in WEIGHTS:
-        values = around.values
-        with np.errstate(all="ignore"):
-            ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
-        ratios = ratios[np.isfinite(ratios)]
-        others = {float(np.median(ratios))} if ratios.size > 2 else set()
-        if rate.inferred is not None:
-            others.add(rate.inferred)
-        for other in others:
-            short = float(f"{other:.6g}")
-            if abs(short) > 1e-9 and all(abs(short - known) > 1e-6 for known in (1, -1, -rate.value)):
-                words = f"eta = {short:g} was used instead of {rate.value:g}"
-                yield words, f"prev_{name}-({short!r})*prev_dE_d{name}"
-
-
-def _is_pasted(table: Table, name: str, row: int) -> bool:
-    """Whether a constant stands where the column otherwise holds formulas."""
-    column = table.cells[name][1:]
-    formulas = sum(cell is not None and cell.formula is not None for cell in column)
-    cell = table.cells[name][row]
-    start = row == 0 and name in WEIGHTS
-    return cell is not None and cell.formula is None and not start and 2 * formulas > len(column)
-
-
 def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
     """Constants among formulas whose value is right: nothing is wrong until something changes."""
     warnings = []
     for name in (*WEIGHTS, *EQUATIONS):
         if name not in table.columns:
             continue
-        rows = [row for row in range(table.rows) if _is_pasted(table, name, row) and not wrong[name][row]]
+        rows = [row for row in range(table.rows) if is_pasted(table, name, row) and not wrong[name][row]]
         if rows:
             warnings.append(
                 f"{_cells(table, name, rows)} ({heading(name)}): a constant stands where the column has "
@@ -325,56 +218,26 @@ def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
     return warnings
 
 
-def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> WrongCell:
-    cell = table.cells[name][row]
-    assert cell is not None
-    if name in GIVEN:
-        equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
-    elif name in WEIGHTS:
-        equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
-        formula = _as_formula(table, rate, UPDATE.format(w=name), row)
-    else:
-        equation, formula = EQUATIONS[name], _as_formula(table, rate, EQUATIONS[name], row)
-    return WrongCell(name, row, table.address(name, row), cell.formula, cell.value, right, equation, formula)
-
-
-def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
-    """An equation over the sheet's cells; "" where one of its columns is missing."""
-
-    def cell(word: re.Match[str]) -> str:
-        name = word.group().removeprefix("prev_")
-        if name == "eta" and name not in table.columns:
-            return "${}${}".format(*_split(rate.place)) if rate.place else f"{rate.value:g}"
-        return table.address(name, row - word.group().startswith("prev_"))
-
-    if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta"}:
-        return ""
-    text = re.sub(r"sigmoid\((\w+)\)", r"1/(1+EXP(-\1))", text.replace(" ", ""))
-    return "=" + re.sub(r"\b[a-zA-Z_]\w*\b(?!\()", cell, text)
-
-
-def _split(place: tuple[int, int]) -> tuple[str, int]:
-    return address(*place).rstrip("0123456789"), place[0]
-
-
 def _consequences(table: Table, columns: Columns, findings: list[Finding]) -> tuple[Consequence, ...]:
-    """Columns without a mistake of their own that leave the true descent downstream of a finding."""
-    mistaken = {finding.name for finding in findings}
-    downstream = set(mistaken)
-    while grown := {name for name in ORDER if name not in downstream and _inputs(name) & downstream}:
+    """Cells that follow from those before them, yet leave the true descent, downstream of a finding."""
+    mistaken = {(found.name, cell.row) for found in findings for cell in found.cells}
+    sources = {name for name, _ in mistaken}
+    downstream: set[str] = set()
+    while grown := {n for n in ORDER if n not in downstream and _inputs(n) & (sources | downstream)}:
         downstream |= grown
     if not findings:
         return ()
     true = _true_descent(columns, table.rows)
-    found = []
-    for name in (name for name in ORDER if name in downstream - mistaken and name in table.columns):
+    consequences = []
+    for name in (name for name in ORDER if name in downstream and name in table.columns):
         value, exact = columns.values[name], true[name]
         shown = np.array([cell is not None for cell in table.cells[name]])
         near = np.abs(value - exact) <= 3 * columns.rounding[name] + 1e-11 * np.maximum(1e-3, np.abs(exact))
-        rows = np.flatnonzero(shown & ~near & np.isfinite(exact)).tolist()
+        off = np.flatnonzero(shown & ~near & np.isfinite(exact)).tolist()
+        rows = tuple(row for row in off if (name, row) not in mistaken)
         if rows:
-            found.append(Consequence(name, table.address(name, rows[0]), tuple(rows)))
-    return tuple(found)
+            consequences.append(Consequence(name, table.address(name, rows[0]), rows))
+    return tuple(consequences)
 
 
 def _inputs(name: str) -> set[str]:

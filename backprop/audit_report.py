@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from backprop.audit import FileAudit, Finding, TableAudit, WrongCell
+from backprop.audit import FileAudit, TableAudit
 from backprop.descent import COLUMNS
+from backprop.diagnosis import Finding, WrongCell
 from backprop.equations import heading
 from backprop.tables import address
 
@@ -78,7 +79,8 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
         yield _line("also wrong", where + (f": {same}" if same else ""))
     if audit.consequences:
         columns = ", ".join(f"{heading(found.name)} ({found.address})" for found in audit.consequences)
-        yield _line("because of it", f"only, from the cell named on: {columns}")
+        cause = "that" if len(audit.findings) == 1 else "those"
+        yield _line("follows", f"wrong only because of {cause}, each from the cell named on: {columns}")
 
 
 def _extent(audit: TableAudit, finding: Finding) -> str:

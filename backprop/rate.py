@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from openpyxl.formula import Tokenizer
+from openpyxl.formula.tokenizer import TokenizerError
 from openpyxl.utils import column_index_from_string
 from openpyxl.utils.cell import coordinate_from_string
 
@@ -36,7 +37,11 @@ class Rate:
 def references(formula: str) -> list[tuple[int, int]]:
     """The single cells of its own sheet that a formula refers to: "=G5-$B$2" is [(5, 7), (2, 2)]."""
     places = []
-    for token in Tokenizer(formula).items:
+    try:
+        tokens = Tokenizer(formula).items
+    except TokenizerError:
+        return []
+    for token in tokens:
         if token.type == "OPERAND" and re.fullmatch(r"\$?[A-Za-z]{1,3}\$?[0-9]{1,7}", token.value):
             column, row = coordinate_from_string(token.value.upper())
             places.append((row, column_index_from_string(column)))

@@ -150,7 +150,7 @@ def _sheet(sheet: Worksheet, formulas: Mapping[tuple[int, int], str]) -> Sheet:
     for cell in _filled(sheet):
         place = (cell.row, cell.column)
         if isinstance(cell.value, int | float) and not isinstance(cell.value, bool):
-            cells[place] = Cell(float(cell.value), repr(cell.value), formulas.get(place))
+            cells[place] = Cell(float(repr(cell.value)), repr(cell.value), formulas.get(place))
         else:
             cells[place] = _text_cell(str(cell.value), formulas.get(place))
     for merged in sheet.merged_cells.ranges:
@@ -203,13 +203,14 @@ def _read_csv(name: str, content: bytes) -> Sheet:
             b"\0" not in content and not content.startswith(b"PK"),
             f"{name} is not a text file inside: open it in a spreadsheet program and save it as .xlsx",
         )
-        encoding = "utf-8-sig"
+        encoding = "utf-8"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
+    text = text.removeprefix("\ufeff")
     # A comma may be a decimal comma: it separates only where nothing else does.
-    separator = next((mark for mark in "\t;" if text.count(mark) > text.count("\n")), ",")
+    separator = next((mark for mark in "\t;" if text.count(mark) >= max(1, text.count("\n"))), ",")
     cells = {}
     try:
         for row, line in enumerate(csv.reader(io.StringIO(text), delimiter=separator), start=1):

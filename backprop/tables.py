@@ -37,6 +37,7 @@ _SPELLINGS = {
 _LABEL = re.compile(rf"{_ETA}(?:{_ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
 _ROUNDS = re.compile(r"ROUND|TRUNC|FIXED|INT\(", re.IGNORECASE)
 _FEWEST_NAMES = 10  # a row with fewer known headings is not the head of a table
+_LONGEST_HEADING = 60
 _LINES_TO_NUMBERS = 3  # at most this far below the headings stands the first row
 
 
@@ -110,7 +111,11 @@ def _plain(text: str) -> str:
 
 def find_tables(sheet: Sheet) -> tuple[Table, ...]:
     """Each table of a sheet, from the top down; none in a sheet that holds only text."""
-    texts = {place: cell.value for place, cell in sheet.cells.items() if isinstance(cell.value, str)}
+    texts = {
+        place: cell.value
+        for place, cell in sheet.cells.items()
+        if isinstance(cell.value, str) and len(cell.value) <= _LONGEST_HEADING
+    }
     by_row: dict[int, dict[int, str]] = {}
     for (row, column), text in texts.items():
         name = canonical(f"{texts.get((row - 1, column), '')}{text}") or canonical(text)
@@ -149,7 +154,7 @@ def _table(sheet: Sheet, head: int, found: dict[int, str]) -> Table | None:
     if not set(WEIGHTS) <= set(columns):
         absent = ", ".join(name for name in WEIGHTS if name not in columns)
         notes.append(f"no column for {absent}: what depends on it is not checked")
-    if any(number(row, column) for row in range(end + 1, end + 4) for column in columns.values()):
+    if any(number(end + 1, column) for column in columns.values()):
         notes.append(f"row {end} is blank: the rows below it are not read")
 
     cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
@@ -239,6 +244,8 @@ def _labels(sheet: Sheet, rows: range, columns: set[int]) -> tuple[Label, ...]:
     labels = []
     for (row, column), cell in sorted(sheet.cells.items()):
         if isinstance(cell.value, float) or (row in rows and column in columns):
+            continue
+        if len(cell.value) > _LONGEST_HEADING:
             continue
         found = _LABEL.fullmatch(_keep_number(cell.value))
         if not found:
