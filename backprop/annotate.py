@@ -1,10 +1,11 @@
 """A copy of somebody's spreadsheet in which the wrong cells are marked and explained."""
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from openpyxl.cell.cell import Cell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
 from openpyxl.comments import Comment
 from openpyxl.styles import PatternFill
 from openpyxl.workbook import Workbook
@@ -67,15 +68,12 @@ def _as_workbook(table: Sheet) -> Workbook:
     sheet = book.active
     for (row, column), shown in table.cells.items():
         cell = sheet.cell(row, column)
-        if isinstance(shown.value, float):
+        if isinstance(shown.value, float) and math.isfinite(shown.value):
             cell.value = shown.value
         else:
-            cell.set_explicit_value(_without_controls(shown.value), "s")  # "=..." in a .csv stays text
+            cell.value = ILLEGAL_CHARACTERS_RE.sub(" ", str(shown.value))
+            cell.data_type = "s"  # "=..." in a .csv file stays text
     return book
-
-
-def _without_controls(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def copy_name(file: Path) -> str:

@@ -21,6 +21,7 @@ from errors import UserError, require
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_UNPACKED = 100 * 2**20
 _MAX_PARTS = 2000
+_MAX_ROWS, _MAX_COLUMNS = 2**20, 2**14  # of a sheet in a spreadsheet program
 _RECALCULATION_SECONDS = 120
 _REACHES_OUT = re.compile(
     r"\b(WEBSERVICE|DDE|FILTERXML|IMPORT\w*|RTD|CALL|REGISTER)\s*\(|\[|://", re.IGNORECASE
@@ -214,6 +215,10 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     cells = {}
     try:
         for row, line in enumerate(csv.reader(io.StringIO(text), delimiter=separator), start=1):
+            require(
+                row <= _MAX_ROWS and len(line) <= _MAX_COLUMNS,
+                f"{name} is too large: a sheet has at most {_MAX_ROWS} rows and {_MAX_COLUMNS} columns",
+            )
             for column, shown in enumerate(line, start=1):
                 if shown.strip():
                     decimal = shown.replace(",", ".") if separator != "," else shown

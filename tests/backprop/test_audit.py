@@ -145,7 +145,7 @@ def audited(*sheet, **more):
 numbers = st.floats(-2, 2).map(lambda number: round(number, 3))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     weights=st.tuples(*[numbers] * 8),
     case=st.tuples(*[numbers] * 4),
@@ -170,7 +170,7 @@ def test_the_learning_rate_is_inferred(lr, shown, off):
     assert found.rate.source == "inferred from how the weights change"
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     column=st.sampled_from(ORDER[4:]),
     row=st.integers(1, 29),
