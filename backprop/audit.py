@@ -12,7 +12,7 @@ import numpy as np
 
 from backprop.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
 from backprop.config import BackpropConfig
-from backprop.diagnosis import Finding, explain, is_pasted
+from backprop.diagnosis import Finding, explain, pasted_rows
 from backprop.equations import EQUATIONS, heading
 from backprop.mistakes import UPDATE
 from backprop.rate import Rate, find_rate
@@ -189,7 +189,7 @@ def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
     for name in (*WEIGHTS, *EQUATIONS):
         if name not in table.columns:
             continue
-        rows = [row for row in range(table.rows) if is_pasted(table, name, row) and not wrong[name][row]]
+        rows = [row for row in pasted_rows(table, name) if not wrong[name][row]]
         if rows:
             warnings.append(
                 f"{_cells(table, name, rows)} ({heading(name)}): a constant stands where the column has "

@@ -66,13 +66,14 @@ def explain(
         if not left:
             break
         mistakes |= dict.fromkeys(left, cause)
+    pasted = set(pasted_rows(table, name))
     groups: dict[str | None, list[WrongCell]] = {}
     for row in wrong_rows:
         cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
         likely = mistakes.get(row)
         if likely is None and cell.formula and rate.place in references(cell.formula) and name in EQUATIONS:
             likely = "the cell was filled with an update formula"
-        if likely is None and is_pasted(table, name, row):
+        if likely is None and row in pasted:
             likely = "a constant was typed over the formula"
         groups.setdefault(likely, []).append(cell)
     return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
@@ -111,13 +112,14 @@ def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> It
                 yield words, f"prev_{name}-({short!r})*prev_dE_d{name}"
 
 
-def is_pasted(table: Table, name: str, row: int) -> bool:
-    """Whether a constant stands where the column otherwise holds formulas."""
-    column = table.cells[name][1:]
-    formulas = sum(cell is not None and cell.formula is not None for cell in column)
-    cell = table.cells[name][row]
-    start = row == 0 and name in WEIGHTS
-    return cell is not None and cell.formula is None and not start and 2 * formulas > len(column)
+def pasted_rows(table: Table, name: str) -> list[int]:
+    """The rows of a column with a constant, where the column otherwise holds formulas."""
+    column = table.cells[name]
+    formulas = sum(cell is not None and cell.formula is not None for cell in column[1:])
+    if 2 * formulas <= len(column) - 1:
+        return []
+    constant = (row for row, cell in enumerate(column) if cell is not None and cell.formula is None)
+    return [row for row in constant if row > 0 or name not in WEIGHTS]
 
 
 def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> WrongCell:

@@ -19,7 +19,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 from errors import UserError, require
 
 _MAX_BYTES = 20 * 2**20  # of the file
-_MAX_UNPACKED = 100 * 2**20
+_MAX_UNPACKED = 50 * 2**20
 _MAX_PARTS = 2000
 _MAX_ROWS, _MAX_COLUMNS = 2**20, 2**14  # of a sheet in a spreadsheet program
 _RECALCULATION_SECONDS = 120

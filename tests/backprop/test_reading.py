@@ -123,7 +123,7 @@ REFUSED = {
     "document.xlsx": (archive(word__document_xml="<a/>"), "is not an .xlsx file inside"),
     "cut.xlsx": (archive(xl__workbook_xml="<a/>")[:60], "is damaged"),
     "odd.xlsx": (archive(xl__workbook_xml="<a"), "is damaged"),
-    "bomb.xlsx": (archive(xl__workbook_xml=b"\0" * 101 * 2**20), "is too large when unpacked"),
+    "bomb.xlsx": (archive(xl__workbook_xml=b"\0" * 51 * 2**20), "is too large when unpacked"),
     "parts.xlsx": (archive(**{f"part{n}": "" for n in range(2001)}), "in 2001 parts"),
     "large.csv": (b"1," * 11 * 2**20, "is too large (22 MB)"),
     "book.csv": (archive(xl__workbook_xml="<a/>"), "is not a text file inside"),
