@@ -206,11 +206,11 @@ def _cells(table: Table, name: str, rows: list[int]) -> str:
 def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
     warnings = []
     for label in table.labels:
-        if label.place is None and label.value != rate.value and rate.value == rate.value:
+        if label.place is None and label.value != rate.value and not np.isnan(rate.value):
             warnings.append(
                 f"the sheet's name says eta = {label.value:g}, the table has {rate.value:g} ({rate.source})"
             )
-    if rate.rounding == 0 and rate.value != rate.value and table.rows > 1:
+    if np.isnan(rate.value) and table.rows > 1:
         warnings.append("the learning rate is not known, so the updates are not checked: label it, eta = 0.5")
     eta = table.values.get("eta", np.array([]))
     if len(set(eta[np.isfinite(eta)].tolist())) > 1:

@@ -82,5 +82,5 @@ def _open(config: AuditConfig) -> Path:
 
 def _count(audits: Sequence[FileAudit]) -> str:
     verdicts = [audit.verdict for audit in audits]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts)))
+    counts = "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts)))
     return f"{len(audits)} files: {counts}"

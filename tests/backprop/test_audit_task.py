@@ -145,7 +145,7 @@ def test_a_folder_is_one_table(books, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["file", "sheet", "verdict", "first", "wrong", "cell"]
     assert len([line for line in lines if "table." in line]) == 3
-    assert "4 files: 1 right, 1 unreadable, 2 wrong." in lines[-1]
+    assert "4 files: 1 right; 1 unreadable; 2 wrong." in lines[-1]
     assert audit(folder, out).stdout == done.stdout  # what the first audit wrote is not audited
 
 
