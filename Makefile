@@ -12,7 +12,7 @@ run: $(VENV)/run
 	$(BIN)/python launch.py --task=mnist
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -m slow

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from backprop.config import BackpropConfig
+from backprop.config import AuditConfig, BackpropConfig
 from cnn.config import CnnConfig
 from demo.config import DemoConfig
 from errors import UserError, require, require_choice
@@ -22,6 +22,7 @@ from workdir import read_flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
+    "audit": (AuditConfig, "backprop.audit_task"),
     "mnist": (CnnConfig, "cnn.task"),
     "demo": (DemoConfig, "demo.task"),
 }
@@ -140,11 +141,11 @@ def parse(argv: list[str]) -> tuple[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Run the task; a user's mistake becomes one line and exit code 2."""
+    """Run the task; its exit code is what it returns (None is 0), 2 and one line for a user's mistake."""
     logging.set_verbosity(logging.ERROR)  # libraries warn of what a user cannot change
     try:
         task, config = parse(argv)
-        importlib.import_module(TASKS[task][1]).run(config)
+        return importlib.import_module(TASKS[task][1]).run(config) or 0
     except UserError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return error.exit_code
@@ -158,7 +159,6 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("launch.py: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""What --task=audit does, top to bottom."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backprop import audit_report
+from backprop.annotate import annotated, copy_name
+from backprop.audit import FileAudit, audit_file
+from backprop.config import AuditConfig
+from errors import UserError, require
+from workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
+
+
+def run(config: AuditConfig) -> int:
+    """Audit a spreadsheet, or each in a folder; say what is wrong and mark it in a copy.
+
+    Returns:
+      0 when every number is right, 1 when one is not (in a folder: or a file cannot be read).
+
+    Raises:
+      UserError: nothing to read, or a single file without a table; a folder of another task's run.
+    """
+    given = Path(str(config.workbook)).expanduser()
+    require(
+        given.exists(), f"--workbook={config.workbook} is not there: give an .xlsx or .csv file, or a folder"
+    )
+    if given.is_dir():
+        return _audit_folder(given, config)
+
+    audit = audit_file(given)
+    if audit.unreadable:
+        raise UserError(audit_report.printable(audit.unreadable))
+    workdir = _open(config)
+    print(audit_report.file_text(audit))
+    write_csv(workdir / "audit.csv", audit_report.CSV_HEADER, audit_report.csv_rows([audit], given.parent))
+    if audit.verdict == "wrong":
+        write_bytes(workdir / "audited.xlsx", annotated(audit))
+        print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
+    return int(audit.verdict == "wrong")
+
+
+def _audit_folder(folder: Path, config: AuditConfig) -> int:
+    files = _spreadsheets(folder, config.workdir)
+    require(len(files) > 0, f"--workbook={folder} holds no .xlsx or .csv file: give a folder that does")
+    workdir = _open(config)
+    audits = [audit_file(file) for file in files]
+    print(audit_report.folder_text(audits, folder))
+    write_csv(workdir / "audit.csv", audit_report.CSV_HEADER, audit_report.csv_rows(audits, folder))
+    for audit in audits:
+        if audit.verdict == "wrong":
+            copy = workdir / "audited" / audit.file.relative_to(folder).with_name(copy_name(audit.file))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(copy, annotated(audit))
+    print(f"\n{_count(audits)}. In {workdir}: audit.csv, and marked copies in audited/.")
+    return int(any(audit.verdict in ("wrong", "unreadable") for audit in audits))
+
+
+def _spreadsheets(folder: Path, workdir: str | None) -> list[Path]:
+    """The files to audit: no lock files, nothing that an audit wrote."""
+    own = Path(workdir).expanduser().absolute() if workdir else None
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in (".xlsx", ".csv", ".xls", ".xlsm", ".ods")
+        and file.is_file()
+        and not file.name.startswith((".", "~$"))
+        and (own is None or own == folder.absolute() or own not in file.absolute().parents)
+    )
+
+
+def _open(config: AuditConfig) -> Path:
+    """The folder of the run, without what an earlier audit left there."""
+    workdir = open_workdir(config.workdir, "audit")
+    if (workdir / "config.json").exists():
+        read_flags(str(workdir), "audit")  # refuses another task's run
+        (workdir / "audited.xlsx").unlink(missing_ok=True)
+        for copy in (workdir / "audited").rglob("*.audited.xlsx"):
+            copy.unlink()
+    write_config(workdir, "audit", config, device="CPU")
+    return workdir
+
+
+def _count(audits: Sequence[FileAudit]) -> str:
+    verdicts = [audit.verdict for audit in audits]
+    counts = "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts)))
+    return f"{len(audits)} files: {counts}"
