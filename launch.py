@@ -22,7 +22,7 @@ from workdir import read_flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
-    "audit": (AuditConfig, "backprop.audit_task"),
+    "audit": (AuditConfig, "backprop.audit.task"),
     "mnist": (CnnConfig, "cnn.task"),
     "demo": (DemoConfig, "demo.task"),
 }

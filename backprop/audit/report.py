@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from backprop.audit import FileAudit, TableAudit
+from backprop.audit.diagnosis import Finding, WrongCell
+from backprop.audit.tables import address
+from backprop.audit.verdict import FileAudit, TableAudit
 from backprop.descent import COLUMNS
-from backprop.diagnosis import Finding, WrongCell
 from backprop.equations import heading
-from backprop.tables import address
 
 _WIDTH = 100
 CSV_HEADER = (

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from backprop.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
+from backprop.audit.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
+from backprop.audit.diagnosis import Finding, explain, pasted_rows
+from backprop.audit.mistakes import UPDATE
+from backprop.audit.rate import Rate, find_rate
+from backprop.audit.reading import read_sheets
+from backprop.audit.tables import GIVEN, WEIGHTS, Table, find_tables
 from backprop.config import BackpropConfig
-from backprop.diagnosis import Finding, explain, pasted_rows
 from backprop.equations import EQUATIONS, heading
-from backprop.mistakes import UPDATE
-from backprop.rate import Rate, find_rate
-from backprop.reading import read_sheets
-from backprop.tables import GIVEN, WEIGHTS, Table, find_tables
 from errors import UserError
 
 _LAYERS = ("h1", "h2", "a_h1", "a_h2", "o1", "o2", "a_o1", "a_o2", "E1", "E2", "E_total")

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backprop.audit import ORDER, audit_file, audit_table
+from backprop.audit.reading import Cell, Sheet
+from backprop.audit.tables import WEIGHTS, find_tables
+from backprop.audit.verdict import ORDER, audit_file, audit_table
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
-from backprop.reading import Cell, Sheet
-from backprop.tables import WEIGHTS, find_tables
+from tests.backprop.audit.make_workbooks import CLEAN, WRONG, Layout, Student
+from tests.backprop.test_descent import spreadsheet
+from tests.backprop.test_network import CASE, START
+from tests.backprop.test_workbook import recalculate
 
 from . import make_workbooks
-from .make_workbooks import CLEAN, WRONG, Layout, Student
-from .test_descent import spreadsheet
-from .test_network import CASE, START
-from .test_workbook import recalculate
 
 
 @pytest.fixture(scope="module")

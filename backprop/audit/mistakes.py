@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from backprop.audit.tables import GIVEN, WEIGHTS
 from backprop.equations import EQUATIONS, heading
-from backprop.tables import GIVEN, WEIGHTS
 
 UPDATE = "prev_{w} - prev_eta*prev_dE_d{w}"
 """A weight's equation; prev_ is the row above, next_ the row below."""

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 
+from backprop.audit.reading import Cell, Sheet
+from backprop.audit.tables import canonical, find_tables
 from backprop.descent import COLUMNS
 from backprop.equations import heading
-from backprop.reading import Cell, Sheet
-from backprop.tables import canonical, find_tables
-
-from .test_descent import spreadsheet
-from .test_network import CASE, START
+from tests.backprop.test_descent import spreadsheet
+from tests.backprop.test_network import CASE, START
 
 ROWS = spreadsheet(0.5, START, CASE, 4).tolist()
 

@@ -6,8 +6,8 @@ import openpyxl
 import pytest
 from openpyxl.worksheet.formula import ArrayFormula
 
-from backprop import reading
-from backprop.reading import Cell, read_sheets
+from backprop.audit import reading
+from backprop.audit.reading import Cell, read_sheets
 from errors import UserError
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from backprop.annotate import annotated, copy_name
-from backprop.audit import audit_file
+from backprop.audit.annotate import annotated, copy_name
+from backprop.audit.verdict import audit_file
 from backprop.descent import COLUMNS
+from tests.backprop.audit.make_workbooks import clean, other_output_in_E2, skipped_row
+from tests.backprop.test_descent import spreadsheet
+from tests.backprop.test_network import CASE, START
+from tests.backprop.test_workbook import recalculate
 
-from .make_workbooks import clean, other_output_in_E2, skipped_row
-from .test_descent import spreadsheet
-from .test_network import CASE, START
-from .test_workbook import recalculate
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def launch(*flags):

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from openpyxl.utils import get_column_letter
 
+from backprop.audit.reading import Cell, Sheet
 from backprop.descent import COLUMNS
 from backprop.equations import heading
-from backprop.reading import Cell, Sheet
 
 GIVEN = ("i1", "i2", "t1", "t2")
 WEIGHTS = ("w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from backprop import audit_report
-from backprop.annotate import annotated, copy_name
-from backprop.audit import FileAudit, audit_file
+from backprop.audit import report
+from backprop.audit.annotate import annotated, copy_name
+from backprop.audit.verdict import FileAudit, audit_file
 from backprop.config import AuditConfig
 from errors import UserError, require
 from workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
@@ -29,10 +29,10 @@ def run(config: AuditConfig) -> int:
 
     audit = audit_file(given)
     if audit.unreadable:
-        raise UserError(audit_report.printable(audit.unreadable))
+        raise UserError(report.printable(audit.unreadable))
     workdir = _open(config)
-    print(audit_report.file_text(audit))
-    write_csv(workdir / "audit.csv", audit_report.CSV_HEADER, audit_report.csv_rows([audit], given.parent))
+    print(report.file_text(audit))
+    write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows([audit], given.parent))
     if audit.verdict == "wrong":
         write_bytes(workdir / "audited.xlsx", annotated(audit))
         print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
@@ -44,8 +44,8 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
     require(len(files) > 0, f"--workbook={folder} holds no .xlsx or .csv file: give a folder that does")
     workdir = _open(config)
     audits = [audit_file(file) for file in files]
-    print(audit_report.folder_text(audits, folder))
-    write_csv(workdir / "audit.csv", audit_report.CSV_HEADER, audit_report.csv_rows(audits, folder))
+    print(report.folder_text(audits, folder))
+    write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audits, folder))
     for audit in audits:
         if audit.verdict == "wrong":
             copy = workdir / "audited" / audit.file.relative_to(folder).with_name(copy_name(audit.file))

@@ -10,10 +10,10 @@ from openpyxl.comments import Comment
 from openpyxl.styles import PatternFill
 from openpyxl.workbook import Workbook
 
-from backprop.audit import FileAudit, TableAudit
-from backprop.diagnosis import Finding, WrongCell
+from backprop.audit.diagnosis import Finding, WrongCell
+from backprop.audit.reading import Sheet, open_workbook, read_sheets
+from backprop.audit.verdict import FileAudit, TableAudit
 from backprop.equations import heading
-from backprop.reading import Sheet, open_workbook, read_sheets
 
 _WRONG = PatternFill("solid", fgColor="FF9F9F")
 _CONSEQUENCE = PatternFill("solid", fgColor="FFE699")

@@ -9,8 +9,7 @@ from openpyxl.utils import get_column_letter
 
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
-
-from .test_network import CASE, START
+from tests.backprop.test_network import CASE, START
 
 
 @dataclass(frozen=True)

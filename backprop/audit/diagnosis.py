@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backprop.arithmetic import Columns, bounded, names_in
+from backprop.audit.arithmetic import Columns, bounded, names_in
+from backprop.audit.mistakes import UPDATE, alternatives
+from backprop.audit.rate import Rate, references
+from backprop.audit.tables import GIVEN, WEIGHTS, Table, address
 from backprop.equations import EQUATIONS, heading
-from backprop.mistakes import UPDATE, alternatives
-from backprop.rate import Rate, references
-from backprop.tables import GIVEN, WEIGHTS, Table, address
 
 
 @dataclass(frozen=True)
