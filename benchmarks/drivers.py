@@ -5,7 +5,7 @@ import time
 
 import jax
 
-from cnn import data, train
+from cnn import data, epoch, train
 from cnn.config import CnnConfig
 from cnn.model import Network
 
@@ -23,7 +23,7 @@ def measure(name: str) -> None:
     drivers = []
     for scan in (False, True):
         state = train.init_state(setup, key)
-        drivers.append((train.compile_epoch(setup, state, images, key, scan=scan)[0], state))
+        drivers.append((epoch.compile_epoch(setup, state, images, key, scan=scan)[0], state))
 
     speeds = []
     for _ in range(_REPEATS):

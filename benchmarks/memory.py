@@ -1,4 +1,4 @@
-"""python -m benchmarks.memory: training images a second with and without train.keep_freed_memory.
+"""python -m benchmarks.memory: training images a second with and without epoch.keep_freed_memory.
 
 The C library's setting holds for a process, so each measurement is a process of its own.
 """
@@ -11,7 +11,7 @@ import time
 
 import jax
 
-from cnn import data, train
+from cnn import data, epoch, train
 from cnn.config import CnnConfig
 from cnn.model import Network
 
@@ -27,7 +27,7 @@ def images_a_second() -> tuple[float, float]:
     key = jax.random.key(0)
     images = train.Images(*jax.device_put(data.load("mnist", None).train))
     state = train.init_state(setup, key)
-    run_epoch, _ = train.compile_epoch(setup, state, images, key, scan=False)
+    run_epoch, _ = epoch.compile_epoch(setup, state, images, key, scan=False)
     state, totals = run_epoch(state, lambda steps, totals: None)
     jax.block_until_ready(totals)
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -42,7 +42,7 @@ def main() -> None:
     """Print the table; with an argument, keep or return, measure once and print two numbers."""
     if len(sys.argv) > 1:
         if sys.argv[1] == "keep":
-            train.keep_freed_memory()
+            epoch.keep_freed_memory()
         print(*images_a_second())
         return
     speeds: dict[str, list[float]] = {"keep": [], "return": []}

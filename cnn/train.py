@@ -1,15 +1,11 @@
-"""TrainState, train_step and evaluate: pure functions; and the two ways to drive an epoch.
+"""TrainState, train_step and evaluate: pure functions.
 
 All randomness comes from one key: fold_in by purpose, then by epoch or step, so that what step n
 draws depends on (seed, n) alone, and a resumed run draws what an uninterrupted one would.
 """
 
-import ctypes
 import dataclasses
 import functools
-import platform
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +18,7 @@ from cnn.model import Network
 from cnn.zoo import Recipe
 
 _EVALUATION_BATCH = 250
-_STEPS_A_REPORT = 20
 _INITIALIZATION, _SHUFFLE, _STEP = range(3)
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +75,6 @@ class Evaluation(NamedTuple):
     loss: Float[Array, ""]
     correct: Int32[Array, ""]
     logits: Float[Array, "count 10"]
-
-
-Report = Callable[[int, Totals], None]
-RunEpoch = Callable[[TrainState, Report], tuple[TrainState, Totals]]
 
 
 def learning_rate_schedule(setup: Setup) -> optax.Schedule:
@@ -204,99 +194,6 @@ def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
 def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
     """The order of the training images in an epoch: a permutation of 0 .. count - 1."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
-
-
-def compile_epoch(
-    setup: Setup, state: TrainState, data: Images, key: Key[Array, ""], *, scan: bool
-) -> tuple[RunEpoch, float]:
-    """Compile the training of one epoch.
-
-    Each epoch visits the images in a new order, and leaves out the few that do not fill a batch.
-
-    Args:
-      scan: the whole epoch in one dispatch, the fastest on GPU and TPU; otherwise a Python loop
-        over the compiled step, since XLA's CPU backend runs the gradient of a convolution inside
-        a scan 8 to 10 times slower (jax-ml/jax issue 12868).
-
-    Returns:
-      A function from (state, report) to the state after the epoch and its totals, which donates
-      the state, and the seconds it took to compile. It calls report(steps, totals) now and then
-      with the number of steps since the last call; no step waits for the host.
-    """
-    start = time.perf_counter()
-    order = jax.jit(shuffle, static_argnames="count").lower(key, state.step, count=len(data.labels)).compile()
-    compiled = (
-        jax.jit(functools.partial(_epoch if scan else _step, setup=setup), donate_argnums=0)
-        .lower(state, _no_totals(), data, order(key, state.step), key)
-        .compile()
-    )
-    seconds = time.perf_counter() - start
-
-    def run_epoch(state: TrainState, report: Report) -> tuple[TrainState, Totals]:
-        visit = order(key, state.step // setup.steps_per_epoch)
-        if scan:
-            state, totals = compiled(state, _no_totals(), data, visit, key)
-            report(setup.steps_per_epoch, totals)
-            return state, totals
-        totals, earlier = _no_totals(), None
-        for step in range(1, setup.steps_per_epoch + 1):
-            state, totals = compiled(state, totals, data, visit, key)
-            if step % _STEPS_A_REPORT == 0:
-                if earlier is not None:  # computed long ago: the device is not kept waiting
-                    report(_STEPS_A_REPORT, earlier)
-                earlier = totals
-        report(setup.steps_per_epoch % _STEPS_A_REPORT + _STEPS_A_REPORT * (earlier is not None), totals)
-        return state, totals
-
-    return run_epoch, seconds
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep the memory that a step frees for the next step.
-
-    By default it goes back to Linux and comes again page by page, which costs a CPU a quarter of
-    its time. Does nothing where the C library is another.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _epoch(
-    state: TrainState,
-    totals: Totals,
-    data: Images,
-    order: Int32[Array, " count"],
-    key: Key[Array, ""],
-    *,
-    setup: Setup,
-) -> tuple[TrainState, Totals]:
-    def body(carry: tuple[TrainState, Totals], _: None) -> tuple[tuple[TrainState, Totals], None]:
-        return _step(*carry, data, order, key, setup=setup), None
-
-    return jax.lax.scan(body, (state, totals), length=setup.steps_per_epoch)[0]
-
-
-def _step(
-    state: TrainState,
-    totals: Totals,
-    data: Images,
-    order: Int32[Array, " count"],
-    key: Key[Array, ""],
-    *,
-    setup: Setup,
-) -> tuple[TrainState, Totals]:
-    """train_step on the next batch of the epoch's order."""
-    size = setup.recipe.batch_size
-    chosen = jax.lax.dynamic_slice(order, (state.step % setup.steps_per_epoch * size,), (size,))
-    batch = Images(data.images[chosen], data.labels[chosen])
-    state, step_totals = train_step(state, batch, key=key, setup=setup)
-    return state, jax.tree.map(jnp.add, totals, step_totals)
-
-
-def _no_totals() -> Totals:
-    return Totals(jnp.float32(0), jnp.int32(0), jnp.int32(0))
 
 
 def _normalize(

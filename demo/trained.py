@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cnn import checkpoint, task, train
+from cnn import checkpoint, train
 from cnn.config import CnnConfig
+from cnn.run import Run, prepare
 from errors import require
 from workdir import read_flags
 
@@ -23,7 +24,7 @@ class Trained(NamedTuple):
       logits: of the test images.
     """
 
-    run: task.Run
+    run: Run
     state: train.TrainState
     history: list[dict[str, Any]]
     logits: Float[np.ndarray, "images 10"]
@@ -37,7 +38,7 @@ def load(workdir: str) -> Trained:
     """
     alone = {"workdir": workdir, "resume": False, "eval_only": True, "export": None, "tensorboard": False}
     flags = read_flags(workdir, "mnist") | alone
-    run = task.prepare(CnnConfig(**flags))
+    run = prepare(CnnConfig(**flags))
     with checkpoint.open_checkpoints(run.folder) as checkpoints:
         restored = checkpoint.restore(checkpoints, like=train.init_state(run.setup, run.key))
     require(

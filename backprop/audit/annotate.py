@@ -65,7 +65,7 @@ def _comment(cell: Cell, words: str) -> None:
 
 def _as_workbook(table: Sheet) -> Workbook:
     book = Workbook()
-    sheet = book.active
+    sheet = book.worksheets[0]
     for (row, column), shown in table.cells.items():
         cell = sheet.cell(row, column)
         if isinstance(shown.value, float) and math.isfinite(shown.value):

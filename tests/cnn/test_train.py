@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn import data, train
+from cnn import data, epoch, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.model import Network
 from cnn.zoo import Affine, Recipe
@@ -40,7 +40,7 @@ def mnist():
 
 def _train(setup, images, *, epochs, scan, key=KEY):
     state = train.init_state(setup, key)
-    run_epoch, seconds = train.compile_epoch(setup, state, images, key, scan=scan)
+    run_epoch, seconds = epoch.compile_epoch(setup, state, images, key, scan=scan)
     assert seconds > 0
     history = []
     for _ in range(epochs):
@@ -76,7 +76,7 @@ def test_training_learns_and_the_seed_decides_everything(mnist):
 
 def test_no_step_of_an_epoch_waits_for_the_host(mnist):
     state = train.init_state(SETUP, KEY)
-    run_epoch, _ = train.compile_epoch(SETUP, state, mnist[0], KEY, scan=False)
+    run_epoch, _ = epoch.compile_epoch(SETUP, state, mnist[0], KEY, scan=False)
     with jax.transfer_guard_device_to_host("disallow"):
         state, totals = run_epoch(state, lambda steps, totals: None)
     assert int(totals.seen) == 45 * 32
@@ -112,12 +112,12 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
 
     def spy(state, batch, *, key, setup):
         jax.debug.callback(lambda labels: visited.extend(labels.tolist()), batch.labels)
-        return state._replace(step=state.step + 1), train._no_totals()
+        return state._replace(step=state.step + 1), epoch._no_totals()
 
     monkeypatch.setattr(train, "train_step", spy)
     images = train.Images(mnist[0].images, jnp.arange(len(mnist[0].labels), dtype=jnp.int32))
     state = train.init_state(SETUP, KEY)
-    run_epoch, _ = train.compile_epoch(SETUP, state, images, KEY, scan=False)
+    run_epoch, _ = epoch.compile_epoch(SETUP, state, images, KEY, scan=False)
     state, totals = run_epoch(state, lambda steps, totals: None)
     jax.block_until_ready(totals)
     jax.effects_barrier()
