@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -148,10 +147,8 @@ def test_flags_are_checked_before_jax_is_imported():
         "import sys, launch; code = launch.main(['launch.py', '--task=mnist', '--epochs=0']); "
         "sys.exit(100 if 'jax' in sys.modules else code)"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 2
-    assert time.perf_counter() - start < 30
 
 
 def test_flags_become_a_configuration():
