@@ -132,12 +132,18 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     known = {field.name for field in dataclasses.fields(config)}
     for name in given:
         require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")
-    if given.get("resume") or given.get("eval_only"):
-        kept = read_flags(given.get("workdir"), task)
-        if given.get("eval_only"):  # it does nothing more but what is asked for anew
-            kept = {name: kept[name] for name in kept.keys() - {"export", "tensorboard"}}
-        given = kept | given
-    return task, config(**given)
+    if not (given.get("resume") or given.get("eval_only")):
+        return task, config(**given)
+    kept = read_flags(given.get("workdir"), task)
+    if given.get("eval_only"):  # it does nothing more but what is asked for anew
+        kept = {name: kept[name] for name in kept.keys() - {"export", "tensorboard"}}
+    try:
+        return task, config(**(kept | given))
+    except TypeError as error:
+        raise UserError(
+            f"{given['workdir']}/config.json does not fit this version ({error}): "
+            "go on with the version that wrote it, or start a new run"
+        ) from error
 
 
 def main(argv: list[str]) -> int:

@@ -160,6 +160,13 @@ def test_flags_become_a_configuration():
     assert (task, config.lrs, config.epochs) == ("backprop", (0.1, 2.0), 3)
 
 
+@pytest.mark.parametrize("kept", ['{"model": "bn_4k", "colour": 3}', '{"epochs": "three"}', '{"seed": null}'])
+def test_a_config_that_does_not_fit_is_named(tmp_path, kept):
+    (tmp_path / "config.json").write_text(f'{{"task": "mnist", "flags": {kept}}}')
+    with pytest.raises(UserError, match=r"config.json does not fit this version"):
+        launch.parse(["launch.py", "--task=mnist", "--resume", f"--workdir={tmp_path}"])
+
+
 def test_without_the_budget_more_epochs_are_allowed():
     _, config = launch.parse(_argv("--task=mnist --epochs=21 --noenforce_budget"))
     assert config.recipe.epochs == 21
