@@ -45,6 +45,8 @@ def run(config: CnnConfig) -> None:
             started = dataclasses.replace(config, resume=False)
             recipe = dataclasses.asdict(config.recipe)
             write_config(run.folder, "mnist", started, device=device_name(), recipe=recipe)
+            for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
+                (run.folder / stale).unlink(missing_ok=True)
             for row, trained in _epochs(run, state, done=len(history)):
                 history.append(row)
                 checkpoint.save(checkpoints, row["epoch"], trained, history)

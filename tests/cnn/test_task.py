@@ -171,6 +171,18 @@ def test_a_run_is_not_continued_as_another(finished, flags, message):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_run_at_a_constant_rate_goes_on_for_more_epochs(small, tmp_path):
+    flags = [*small, "--model=plain_4k"]
+    assert launch("--epochs=1", f"--workdir={tmp_path / 'run'}", *flags).returncode == 0
+    longer = launch("--resume", "--epochs=2", f"--workdir={tmp_path / 'run'}")
+    assert longer.returncode == 0, longer.stderr
+    assert launch("--epochs=2", f"--workdir={tmp_path / 'at_once'}", *flags).returncode == 0
+    assert without_seconds(tmp_path / "run") == without_seconds(tmp_path / "at_once")
+    shorter = launch("--resume", "--epochs=1", f"--workdir={tmp_path / 'run'}")
+    assert shorter.returncode == 2
+    assert "--epochs=1 is not what the run in" in shorter.stderr
+
+
 def test_a_diverging_run_says_so(small, tmp_path):
     done = launch(
         *small[:2], "--model=deep_15k", "--learning_rate=2", "--batch_size=8", f"--workdir={tmp_path}"
