@@ -72,8 +72,8 @@ def compile_epoch(
 def keep_freed_memory() -> None:
     """Have glibc keep the memory that a step frees for the next step.
 
-    By default it goes back to Linux and comes again page by page, which costs a CPU a quarter of
-    its time. Does nothing where the C library is another.
+    By default it goes back to Linux and comes again page by page, which costs a CPU much of
+    its time (benchmarks/memory.py). Does nothing where the C library is another.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -120,8 +120,8 @@ class Normalization(nn.Module):
 def dropout(x: Float[Array, "*shape"], rate: float, key: Key[Array, ""]) -> Float[Array, "*shape"]:
     """Zero each element with probability `rate` (to 1/65536) and scale the others to keep the mean.
 
-    Two elements share a 32-bit random word: drawing the words is a third of a training step on a
-    CPU, and a rate needs no more than 16 bits.
+    Two elements share a 32-bit random word: drawing the words is a good part of a training step
+    on a CPU, and a rate needs no more than 16 bits.
     """
     words = jax.random.bits(key, ((x.size + 1) // 2,), jnp.uint32)
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)

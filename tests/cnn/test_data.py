@@ -95,6 +95,14 @@ def test_damaged_prepared_data_set_is_named(prepared, tmp_path):
         data.load("tiny_mnist", str(tmp_path / "tfds"))
 
 
+def test_a_data_set_in_a_format_that_needs_tensorflow_is_named(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "tfds")
+    (info,) = (tmp_path / "tfds").rglob("dataset_info.json")
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=r"stored as tfrecord: prepare it again .*array_record"):
+        data.load("tiny_mnist", str(tmp_path / "tfds"))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
