@@ -10,6 +10,9 @@ from errors import require, require_choice
 
 MAX_PARAMETERS = 20_000
 MAX_EPOCHS = 20
+MAX_SEEDS = 1_000
+MAX_DEVICES = 10_000
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class CnnConfig:
     batch_size: Annotated[int | None, "images a step (default: the network's recipe)"] = None
     learning_rate: Annotated[float | None, "SGD's learning rate or its peak (default: the recipe)"] = None
     seed: Annotated[int, "of initialisation, shuffling, dropout and augmentation"] = 0
+    num_seeds: Annotated[int, "runs, of seed, seed + 1, and so on, with one summary"] = 1
+    compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
     validation_size: Annotated[int, "training images held out and evaluated after every epoch"] = 0
     target_accuracy: Annotated[float, "test accuracy to reach, as a fraction"] = 0.994
     dataset: Annotated[str, "mnist (bundled) or a 28x28x1 tensorflow-datasets name"] = "mnist"
@@ -34,6 +39,12 @@ class CnnConfig:
     resume: Annotated[bool, "go on with the run in --workdir from its last checkpoint"] = False
     eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
     export: Annotated[str | None, "folder for safetensors, ONNX and StableHLO; also with --eval_only"] = None
+    checkpoint_every_steps: Annotated[int | None, "save within an epoch, too (default: after each)"] = None
+    num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a core)"] = None
+    deterministic: Annotated[bool, "the same bits from every run on a GPU, which takes longer"] = False
+    coordinator_address: Annotated[str | None, "HOST:PORT of process 0, with several processes"] = None
+    num_processes: Annotated[int | None, "processes of this run, usually one a machine"] = None
+    process_id: Annotated[int | None, "which of them this one is, from 0"] = None
     tensorboard: Annotated[bool, "write TensorBoard event files into WORKDIR/tensorboard"] = False
     enforce_budget: Annotated[bool, "refuse 20,000 parameters or more, or more than 20 epochs"] = True
 
@@ -48,7 +59,23 @@ class CnnConfig:
             self.learning_rate is None or 0 < self.learning_rate <= 100,
             f"--learning_rate={self.learning_rate}: give a number above 0, at most 100",
         )
-        require(0 <= self.seed < 2**32, f"--seed={self.seed}: give a whole number from 0 to {2**32 - 1}")
+        require(
+            1 <= self.num_seeds <= MAX_SEEDS,
+            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",
+        )
+        last = 2**32 - self.num_seeds
+        require(0 <= self.seed <= last, f"--seed={self.seed}: give a whole number from 0 to {last}")
+        require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        for flag, count, limit in (
+            ("checkpoint_every_steps", self.checkpoint_every_steps, 60_000),
+            ("num_devices", self.num_devices, MAX_DEVICES),
+            ("num_processes", self.num_processes, MAX_DEVICES),
+        ):
+            require(
+                count is None or 1 <= count <= limit,
+                f"--{flag}={count}: give a whole number from 1 to {limit}",
+            )
+        self._check_processes()
         require(
             0 <= self.validation_size < 60_000,
             f"--validation_size={self.validation_size}: give 0 (none) to 59999 training images, such as 5000",
@@ -86,6 +113,32 @@ class CnnConfig:
                 f"--epochs={self.recipe.epochs} is over the budget of {MAX_EPOCHS}: "
                 "give fewer, or add --noenforce_budget",
             )
+
+    def _check_processes(self) -> None:
+        """All three flags of a run of several processes, or none."""
+        together = {
+            "coordinator_address": self.coordinator_address,
+            "num_processes": self.num_processes,
+            "process_id": self.process_id,
+        }
+        missing = [name for name, value in together.items() if value is None]
+        if len(missing) == len(together):
+            return
+        require(
+            not missing,
+            f"--{' and --'.join(missing)} missing: a run of several processes needs --coordinator_address, "
+            "--num_processes and --process_id",
+        )
+        host, _, port = str(self.coordinator_address).rpartition(":")
+        require(
+            host != "" and port.isdecimal() and 0 < int(port) < 2**16,
+            f"--coordinator_address={self.coordinator_address}: give process 0's HOST:PORT, such as 10.0.0.2:1234",
+        )
+        require(
+            self.process_id is not None and 0 <= self.process_id < (self.num_processes or 0),
+            f"--process_id={self.process_id}: give 0 to {(self.num_processes or 0) - 1}, "
+            f"one for each of the {self.num_processes} processes",
+        )
 
     @property
     def entry(self) -> Entry:
