@@ -126,13 +126,14 @@ class CnnConfig:
             return
         require(
             not missing,
-            f"--{' and --'.join(missing)} missing: a run of several processes needs --coordinator_address, "
+            f"without --{' and --'.join(missing)}: a run of several processes needs --coordinator_address, "
             "--num_processes and --process_id",
         )
         host, _, port = str(self.coordinator_address).rpartition(":")
         require(
             host != "" and port.isdecimal() and 0 < int(port) < 2**16,
-            f"--coordinator_address={self.coordinator_address}: give process 0's HOST:PORT, such as 10.0.0.2:1234",
+            f"--coordinator_address={self.coordinator_address}: give process 0's HOST:PORT, "
+            "such as 10.0.0.2:1234",
         )
         require(
             self.process_id is not None and 0 <= self.process_id < (self.num_processes or 0),
