@@ -8,7 +8,7 @@ from cnn.zoo import Affine
 
 
 def random_affine(
-    images: Float[Array, "batch height width channels"], key: Key[Array, ""], strength: Affine
+    images: Float[Array, "batch height width channels"], keys: Key[Array, " batch"], strength: Affine
 ) -> Float[Array, "batch height width channels"]:
     """Each image under its own random affine map about its centre, sampled bilinearly.
 
@@ -17,10 +17,10 @@ def random_affine(
 
     Args:
       images: grey values; 0 is background.
-      key: randomness; image n's map depends on the key and n alone.
+      keys: randomness, a key an image.
       strength: bounds of the uniform draws.
     """
-    draws = jax.random.uniform(key, (len(images), 6), minval=-1.0, maxval=1.0)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
     rotation = draws[:, 0] * jnp.deg2rad(strength.rotation)
     scale = 1 + draws[:, 1] * strength.scale
     shear = draws[:, 2] * strength.shear

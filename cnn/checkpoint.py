@@ -1,53 +1,106 @@
-"""Checkpoints by Orbax: the state and the epochs' metrics, saved together, whole or not at all."""
+"""Checkpoints by Orbax: all that a run needs to go on, saved together, whole or not at all."""
 
-from collections.abc import Sequence
+import hashlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from cnn.train import TrainState
-from errors import UserError
+from cnn.train import Totals, TrainState
+from errors import UserError, require
 
 
-def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
-    """The checkpoints of a run, in folder/checkpoints; the last two are kept."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+class Progress(NamedTuple):
+    """How far a run has come. All arrays are NumPy's, with a leading axis of seeds.
+
+    Attributes:
+      state: of each seed; state.step is 0 for those that have not begun.
+      totals: of the epoch that each seed is in.
+      seconds: spent on that epoch.
+      history: the rows of metrics.csv.
+    """
+
+    state: TrainState
+    totals: Totals
+    seconds: np.ndarray
+    history: list[dict[str, Any]]
+
+
+def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """The checkpoints of a run, in folder/checkpoints; the last two are kept.
+
+    One process alone opens them: of several, the others get what it restored.
+
+    Args:
+      read_only: leave alone what another process may be writing.
+    """
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2,
+        enable_async_checkpointing=False,
+        multiprocessing_options=alone,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        create=False,
+    )
+    if not read_only:
+        (folder / "checkpoints").mkdir(exist_ok=True)
     return ocp.CheckpointManager(folder / "checkpoints", options=options)
 
 
-def save(
-    manager: ocp.CheckpointManager, epoch: int, state: TrainState, history: Sequence[dict[str, Any]]
-) -> None:
-    """Save the state after an epoch, with the metrics of all epochs so far."""
+def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
+    """Save a run's progress under the number of steps that its seeds have made together."""
+    step = int(progress.state.step.sum())
+    if step == manager.latest_step():
+        return
+    record = {"seconds": progress.seconds.tolist(), "history": progress.history}
+    arrays = {"state": progress.state, "totals": progress.totals}
+    record["sha256"] = _digest(arrays, record)
     manager.save(
-        epoch,
-        args=ocp.args.Composite(state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(list(history))),
+        step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
     )
 
 
-def restore(
-    manager: ocp.CheckpointManager, like: TrainState
-) -> tuple[TrainState, list[dict[str, Any]]] | None:
-    """The last saved state and metrics; None where there is none.
+def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
+    """The last saved progress; None where there is none.
 
     Args:
-      like: a state of the same network and recipe.
+      like: of the same network, recipe and seeds.
 
     Raises:
       UserError: the checkpoint is damaged or of another network.
     """
-    epoch = manager.latest_step()
-    if epoch is None:
+    step = manager.latest_step()
+    if step is None:
         return None
-    target = jax.tree.map(ocp.tree.to_shape_dtype_struct, like)
-    items = {"state": ocp.args.StandardRestore(target), "history": ocp.args.JsonRestore()}
+    target = {"state": like.state, "totals": like.totals}
     try:
-        restored = manager.restore(epoch, args=ocp.args.Composite(**items))
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
+            ),
+        )
+        arrays, record = restored["arrays"], restored["record"]
+        digest = record.pop("sha256")
+        require(digest == _digest(arrays, record), "its content is not what was saved: its SHA-256 differs")
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         raise UserError(
-            f"{manager.directory / str(epoch)} cannot be restored ({str(error).splitlines()[0][:200]}): "
+            f"{manager.directory / str(step)} cannot be restored ({str(error).splitlines()[0][:200]}): "
             "delete that folder to go on from the checkpoint before it"
         ) from error
-    return restored["state"], restored["history"]
+    return Progress(arrays["state"], arrays["totals"], np.array(record["seconds"]), record["history"])
+
+
+def _digest(arrays: Any, record: dict[str, Any]) -> str:
+    """SHA-256 of all that a checkpoint says, in the order of the tree."""
+    sha256 = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(arrays):
+        sha256.update(f"{leaf.dtype}{leaf.shape}".encode())
+        sha256.update(np.ascontiguousarray(leaf).tobytes())
+    return sha256.hexdigest()

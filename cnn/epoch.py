@@ -1,72 +1,100 @@
-"""The two ways to drive an epoch of training: one dispatch, or a loop over the compiled step."""
+"""An epoch of training on a mesh of devices: one dispatch, or a loop over the compiled step."""
 
 import ctypes
+import dataclasses
 import functools
 import platform
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, Key
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int32, UInt32
 
-from cnn import train
+from cnn import devices, train
+from cnn.data import Split
+from cnn.devices import DATA, SEED
 from cnn.train import Images, Setup, Totals, TrainState
 
-Report = Callable[[int, Totals], None]
-RunEpoch = Callable[[TrainState, Report], tuple[TrainState, Totals]]
+Report = Callable[[int, Totals], bool]
+RunSteps = Callable[[TrainState, Totals, Array, int, int, Report], tuple[TrainState, Totals, int]]
 
+S = P(SEED)
 _STEPS_A_REPORT = 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
-def compile_epoch(
-    setup: Setup, state: TrainState, data: Images, key: Key[Array, ""], *, scan: bool
-) -> tuple[RunEpoch, float]:
-    """Compile the training of one epoch.
+def compile_steps(
+    setup: Setup, mesh: Mesh, images: Images, state: TrainState, totals: Totals, seeds: Array
+) -> tuple[RunSteps, float]:
+    """Compile the training of the steps of an epoch.
 
     Each epoch visits the images in a new order, and leaves out the few that do not fill a batch.
+    On a GPU or a TPU the steps are one dispatch. On a CPU they are a Python loop over the compiled
+    step, since XLA's CPU backend runs the gradient of a convolution inside a loop 8 to 10 times
+    slower (jax-ml/jax issue 12868).
 
     Args:
-      scan: the whole epoch in one dispatch, the fastest on GPU and TPU; otherwise a Python loop
-        over the compiled step, since XLA's CPU backend runs the gradient of a convolution inside
-        a scan 8 to 10 times slower (jax-ml/jax issue 12868).
+      images: the training images, from put_images.
+      state, totals, seeds: with a leading axis of seeds, sharded over the mesh's axis "seed".
 
     Returns:
-      A function from (state, report) to the state after the epoch and its totals, which donates
-      the state, and the seconds it took to compile. It calls report(steps, totals) now and then
-      with the number of steps since the last call; no step waits for the host.
+      A function, and the seconds it took to compile. From (state, totals, seeds, first, last,
+      report) it trains the steps from `first` to before `last`, all of one epoch, donates the
+      state, and returns state, totals and the step it reached. It calls report(steps, totals)
+      now and then with the number of steps since the last call, and stops where that returns
+      False; no step waits for the host.
     """
-    start = time.perf_counter()
-    order = (
-        jax.jit(train.shuffle, static_argnames="count")
-        .lower(key, state.step, count=len(data.labels))
-        .compile()
-    )
-    compiled = (
-        jax.jit(functools.partial(_epoch if scan else _step, setup=setup), donate_argnums=0)
-        .lower(state, _no_totals(), data, order(key, state.step), key)
-        .compile()
-    )
-    seconds = time.perf_counter() - start
+    start, zero = time.perf_counter(), jnp.int32(0)
+    if jax.default_backend() != "cpu":
+        run_steps = _one_dispatch(
+            jax.jit(epoch_function(setup, mesh), donate_argnums=0)
+            .lower(state, totals, images, seeds, zero, zero)
+            .compile(),
+            images,
+        )
+    else:
+        run_steps = _compile_loop(setup, mesh, images, state, totals, seeds)
+    return run_steps, time.perf_counter() - start
 
-    def run_epoch(state: TrainState, report: Report) -> tuple[TrainState, Totals]:
-        visit = order(key, state.step // setup.steps_per_epoch)
-        if scan:
-            state, totals = compiled(state, _no_totals(), data, visit, key)
-            report(setup.steps_per_epoch, totals)
-            return state, totals
-        totals, earlier = _no_totals(), None
-        for step in range(1, setup.steps_per_epoch + 1):
-            state, totals = compiled(state, totals, data, visit, key)
-            if step % _STEPS_A_REPORT == 0:
-                if earlier is not None:  # computed long ago: the device is not kept waiting
-                    report(_STEPS_A_REPORT, earlier)
-                earlier = totals
-        report(setup.steps_per_epoch % _STEPS_A_REPORT + _STEPS_A_REPORT * (earlier is not None), totals)
-        return state, totals
 
-    return run_epoch, seconds
+def epoch_function(setup: Setup, mesh: Mesh) -> Callable[..., tuple[TrainState, Totals]]:
+    """From (state, totals, images, seeds, first, last) to state and totals after those steps.
+
+    What a GPU or a TPU runs in one dispatch; ahead-of-time compilation takes it from here.
+    """
+    setup, axis = _over(mesh, setup)
+
+    def epoch(
+        state: TrainState, totals: Totals, images: Images, seeds: Array, first: Array, last: Array
+    ) -> tuple[TrainState, Totals]:
+        batches = _arrange(images, seeds, first // setup.steps_per_epoch, setup=setup)
+        return jax.lax.fori_loop(
+            first, last, lambda step, carry: _step(*carry, batches, seeds, step, setup=setup), (state, totals)
+        )
+
+    return jax.shard_map(epoch, mesh=mesh, in_specs=(S, S, P(axis), S, P(), P()), out_specs=S)
+
+
+def evaluation_function(setup: Setup, mesh: Mesh) -> Callable[[TrainState, Images], Float[Array, "..."]]:
+    """From (state, images of put_images) to the logits of each seed."""
+    setup, axis = _over(mesh, setup)
+
+    def logits(state: TrainState, images: Images) -> Float[Array, "seeds count 10"]:
+        return _each_seed(lambda state: train.all_logits(state, images.images, setup=setup))(state)
+
+    return jax.jit(jax.shard_map(logits, mesh=mesh, in_specs=(S, P(axis)), out_specs=P(SEED, axis)))
+
+
+def put_images(split: Split, mesh: Mesh) -> Images:
+    """Images sharded over the mesh's axis "data", the first ones repeated where it does not divide."""
+    count = len(split.labels)
+    rows = np.arange(-(-count // mesh.shape[DATA]) * mesh.shape[DATA]) % count
+    return devices.put(Images(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
 
 
 def keep_freed_memory() -> None:
@@ -81,37 +109,114 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def _epoch(
-    state: TrainState,
-    totals: Totals,
-    data: Images,
-    order: Int32[Array, " count"],
-    key: Key[Array, ""],
-    *,
-    setup: Setup,
-) -> tuple[TrainState, Totals]:
-    def body(carry: tuple[TrainState, Totals], _: None) -> tuple[tuple[TrainState, Totals], None]:
-        return _step(*carry, data, order, key, setup=setup), None
+def _one_dispatch(compiled: Any, images: Images) -> RunSteps:
+    def run_steps(
+        state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
+    ) -> tuple[TrainState, Totals, int]:
+        state, totals = compiled(state, totals, images, seeds, np.int32(first), np.int32(last))
+        report(last - first, totals)
+        return state, totals, last
 
-    return jax.lax.scan(body, (state, totals), length=setup.steps_per_epoch)[0]
+    return run_steps
+
+
+def _compile_loop(
+    setup: Setup, mesh: Mesh, images: Images, state: TrainState, totals: Totals, seeds: Array
+) -> RunSteps:
+    zero = jnp.int32(0)
+    inner, axis = _over(mesh, setup)
+    batched = P(SEED, None, axis)
+    arrange_on_mesh = jax.shard_map(
+        functools.partial(_arrange, setup=inner), mesh=mesh, in_specs=(P(axis), S, P()), out_specs=batched
+    )
+    arrange = jax.jit(arrange_on_mesh).lower(images, seeds, zero).compile()
+    step_on_mesh = jax.shard_map(
+        functools.partial(_step, setup=inner), mesh=mesh, in_specs=(S, S, batched, S, P()), out_specs=S
+    )
+    compiled = (
+        jax.jit(step_on_mesh, donate_argnums=0)
+        .lower(state, totals, arrange(images, seeds, zero), seeds, zero)
+        .compile()
+    )
+
+    def run_steps(
+        state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
+    ) -> tuple[TrainState, Totals, int]:
+        batches = arrange(images, seeds, np.int32(first // setup.steps_per_epoch))
+        reported, earlier = first, None
+        for step in range(first, last):
+            state, totals = compiled(state, totals, batches, seeds, np.int32(step))
+            if (step + 1 - first) % _STEPS_A_REPORT == 0:
+                if earlier is not None:  # computed long ago: the device is not kept waiting
+                    reported += _STEPS_A_REPORT
+                    if not report(_STEPS_A_REPORT, earlier):
+                        return state, totals, step + 1
+                earlier = totals
+        report(last - reported, totals)
+        return state, totals, last
+
+    return run_steps
+
+
+def _arrange(
+    images: Images, seeds: UInt32[Array, " seeds"], epoch: Int32[Array, ""], *, setup: Setup
+) -> Images:
+    """This device's part of every batch of an epoch: seeds x steps x images."""
+    axis, size = setup.network.axis_name, setup.recipe.batch_size
+    if axis is not None:
+        images = jax.lax.all_gather(images, axis, tiled=True)
+        size //= jax.lax.axis_size(axis)
+
+    def batches(seed: UInt32[Array, ""]) -> Images:
+        order = train.shuffle(jax.random.key(seed), epoch, setup.images)
+        order = order[: setup.steps_per_epoch * setup.recipe.batch_size].reshape(setup.steps_per_epoch, -1)
+        if axis is not None:
+            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
+        return jax.tree.map(lambda leaf: leaf[order], images)
+
+    return _each_seed(batches)(seeds)
 
 
 def _step(
     state: TrainState,
     totals: Totals,
-    data: Images,
-    order: Int32[Array, " count"],
-    key: Key[Array, ""],
+    batches: Images,
+    seeds: UInt32[Array, " seeds"],
+    step: Int32[Array, ""],
     *,
     setup: Setup,
 ) -> tuple[TrainState, Totals]:
-    """train.train_step on the next batch of the epoch's order."""
-    size = setup.recipe.batch_size
-    chosen = jax.lax.dynamic_slice(order, (state.step % setup.steps_per_epoch * size,), (size,))
-    batch = Images(data.images[chosen], data.labels[chosen])
-    state, step_totals = train.train_step(state, batch, key=key, setup=setup)
-    return state, jax.tree.map(jnp.add, totals, step_totals)
+    """train.train_step of each seed on its next batch."""
+    batch = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step % setup.steps_per_epoch, 1, keepdims=False),
+        batches,
+    )
+
+    def one(
+        state: TrainState, totals: Totals, batch: Images, seed: UInt32[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        return train.train_step(state, totals, batch, key=jax.random.key(seed), setup=setup)
+
+    return _each_seed(one)(state, totals, batch, seeds)
 
 
-def _no_totals() -> Totals:
-    return Totals(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+def _each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over the leading axis; where that is 1, without the batched convolutions of a vmap."""
+
+    def apply(*trees: Any) -> Any:
+        if len(jax.tree.leaves(trees)[0]) > 1:
+            return jax.vmap(function)(*trees)
+        return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], trees)))
+
+    return apply
+
+
+def _data_axis(mesh: Mesh) -> str | None:
+    """The axis that batches are sharded over; None where there is one device a seed."""
+    return DATA if mesh.shape[DATA] > 1 else None
+
+
+def _over(mesh: Mesh, setup: Setup) -> tuple[Setup, str | None]:
+    """The setup of a device of the mesh, and the axis that batches are sharded over."""
+    axis = _data_axis(mesh)
+    return dataclasses.replace(setup, network=setup.network.clone(axis_name=axis)), axis

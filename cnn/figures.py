@@ -13,30 +13,30 @@ _MOST_SHOWN = 100
 
 
 def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) -> Figure:
-    """Accuracy and loss of every epoch, training and test.
+    """Accuracy and loss of every epoch, training and test; of several seeds the mean, and their range.
 
     Args:
-      history: the rows of metrics.csv.
+      history: the rows of metrics.csv, and the seed of each.
       target: the accuracy to reach, as a fraction.
     """
-    epochs = [row["epoch"] for row in history]
+    epochs = sorted({row["epoch"] for row in history})
+    seeds = len({row["seed"] for row in history})
+
+    def of_epochs(column: str) -> Float[np.ndarray, "epochs seeds"]:
+        return np.array([[row[column] for row in history if row["epoch"] == epoch] for epoch in epochs])
+
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
     for split, colour in (("train", _GREY), ("validation", _BLUE), ("test", _ORANGE)):
         if f"{split}_loss" not in history[0]:
             continue
         for axes, metric in ((accuracy, "accuracy"), (loss, "loss")):
-            axes.plot(
-                epochs,
-                [row[f"{split}_{metric}"] for row in history],
-                color=colour,
-                marker="o",
-                markersize=4,
-                label=split,
-            )
-    final = history[-1]["test_accuracy"]
+            values = of_epochs(f"{split}_{metric}")
+            axes.plot(epochs, values.mean(1), color=colour, marker="o", markersize=4, label=split)
+            axes.fill_between(epochs, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+    test = of_epochs("test_accuracy")
     accuracy.axhline(target, color="black", linewidth=1, linestyle="--", label=f"target {target:.2%}")
-    lowest = min(row["test_accuracy"] for row in history[len(history) // 4 :])
+    lowest = test[len(epochs) // 4 :].min()
     accuracy.set_ylim(min(lowest, target) - 0.25 * (1 - min(lowest, target)) - 1e-3, 1.0005)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     accuracy.set(title="accuracy", xlabel="epoch", ylabel="images classified correctly")
@@ -48,7 +48,9 @@ def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) ->
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.suptitle(f"{name}: {final:.2%} of the test images correct after epoch {epochs[-1]}", fontsize=14)
+    over = f", mean of {seeds} seeds" if seeds > 1 else ""
+    title = f"{name}: {test[-1].mean():.2%} of the test images correct after epoch {epochs[-1]}{over}"
+    figure.suptitle(title, fontsize=14)
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from cnn.architecture import (
@@ -32,10 +33,15 @@ class Network(nn.Module):
       architecture: the layers.
       initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases (the default of
         PyTorch's Conv2d and Linear); or he, normal with variance 2/fan_in and zero biases.
+      dtype: of activations and products; parameters, statistics and logits are float32.
+      axis_name: mesh axis that a batch is sharded over, inside shard_map: statistics are those of
+        the whole batch, and what is dropped depends on an image's place in it; None: no axis.
     """
 
     architecture: Architecture
     initialization: str
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -59,13 +65,15 @@ class Network(nn.Module):
                         use_bias=bias,
                         kernel_init=kernel_init,
                         bias_init=bias_init,
+                        dtype=self.dtype,
                     )(x)
                 case BatchNorm():
-                    x = Normalization()(x, train=train)
+                    x = Normalization(self.axis_name)(x, train=train)
                 case ReLU():
                     x = nn.relu(x)
                 case Dropout(rate):
-                    x = dropout(x, rate, self.make_rng("dropout")) if train else x
+                    if train:
+                        x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
                 case MaxPool(window):
                     x = _windows(x, window).max(axis=(2, 4))
                 case AveragePool(None):
@@ -75,8 +83,14 @@ class Network(nn.Module):
                 case Dense(features, bias):
                     x = x.reshape(x.shape[0], -1)
                     kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
-                    x = nn.Dense(features, use_bias=bias, kernel_init=kernel_init, bias_init=bias_init)(x)
-        return x.reshape(x.shape[0], -1)
+                    x = nn.Dense(
+                        features,
+                        use_bias=bias,
+                        kernel_init=kernel_init,
+                        bias_init=bias_init,
+                        dtype=self.dtype,
+                    )(x)
+        return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
     def _initializers(self, *, fan_in: int) -> tuple[Initializer, Initializer]:
         """Of the kernel and of the bias."""
@@ -95,11 +109,16 @@ class Normalization(nn.Module):
 
     Unlike Flax's, the running variance takes the unbiased variance of the batch (Ioffe and Szegedy
     2015, algorithm 2), while the batch itself is normalised with the biased one.
+
+    Attributes:
+      axis_name: mesh axis that the batch is sharded over; None: no axis.
     """
+
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "... channels"], *, train: bool) -> Float[Array, "... channels"]:
-        """Normalised, scaled and shifted x; training also updates the running statistics."""
+        """Normalised, scaled and shifted x, in its dtype; training also updates the running statistics."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -107,26 +126,55 @@ class Normalization(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         mean, var = running_mean.value, running_var.value
         if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            var = jnp.maximum((x * x).mean(axes) - mean * mean, 0)  # one pass over x
+            axes, count = tuple(range(x.ndim - 1)), x.size // channels
+            wide = x.astype(jnp.float32)
+            sums = jnp.stack([wide.sum(axes), (wide * wide).sum(axes)])  # one pass over x
+            if self.axis_name is not None:
+                sums = jax.lax.psum(sums, self.axis_name)
+                count *= jax.lax.axis_size(self.axis_name)
+            mean, var = _mean_and_variance(sums, count)
             if not self.is_initializing():
-                count = x.size // channels
                 running_mean.value += _MOMENTUM * (mean - running_mean.value)
                 running_var.value += _MOMENTUM * (var * count / (count - 1) - running_var.value)
-        return (x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias
+            if self.axis_name is not None:  # after this cast both gradients are one reduction, not two
+                mean, var = _mean_and_variance(jax.lax.pcast(sums, self.axis_name, to="varying"), count)
+        return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias).astype(x.dtype)
 
 
-def dropout(x: Float[Array, "*shape"], rate: float, key: Key[Array, ""]) -> Float[Array, "*shape"]:
+def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Array, " count"]:
+    """A key for each of the images that are here, from its place in the whole batch.
+
+    What is drawn for an image then does not depend on the number of devices.
+
+    Args:
+      count: images on this device.
+      axis_name: mesh axis that the batch is sharded over; None: no axis.
+    """
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(count))
+
+
+def dropout(
+    x: Float[Array, "images *shape"], rate: float, keys: Key[Array, " images"]
+) -> Float[Array, "images *shape"]:
     """Zero each element with probability `rate` (to 1/65536) and scale the others to keep the mean.
 
     Two elements share a 32-bit random word: drawing the words is a good part of a training step
     on a CPU, and a rate needs no more than 16 bits.
     """
-    words = jax.random.bits(key, ((x.size + 1) // 2,), jnp.uint32)
-    bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
+    size = x[0].size
+    words = jax.vmap(lambda key: jax.random.bits(key, ((size + 1) // 2,), jnp.uint32))(keys)
+    bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(len(x), -1)[:, :size].reshape(x.shape)
     keep = bits >= round(rate * 2**16)
     return jnp.where(keep, x / (1 - rate), 0)
+
+
+def _mean_and_variance(
+    sums: Float[Array, "2 channels"], count: int
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """From the sums of the values and of their squares."""
+    mean = sums[0] / count
+    return mean, jnp.maximum(sums[1] / count - mean * mean, 0)
 
 
 def _windows(

@@ -8,88 +8,158 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
-from cnn import data, figures, train
+from cnn import data, devices, figures, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_affine
-from cnn.run import Run, device_name, on_device
+from cnn.checkpoint import Progress
+from cnn.run import Run
 from html_report import write_report
 from workdir import save_figure, write_csv, write_json
 
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
+Rows = Sequence[Mapping[str, Any]]
 
 
-def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """metrics.csv: a row an epoch."""
+def write_metrics(folder: Path, history: Rows) -> None:
+    """metrics.csv: a row an epoch; with several seeds also for each of them, the seed first."""
     columns = [*_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
-    write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in history))
+    if len({row["seed"] for row in history}) > 1:
+        columns = ["seed", *columns]
+    rows = sorted(history, key=lambda row: (row["seed"], row["epoch"]))
+    write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in rows))
 
 
-def write_results(run: Run, state: train.TrainState, history: Sequence[Mapping[str, Any]]) -> None:
-    """Metrics, confusion matrix, figures and summary of a finished run."""
+def mean_rows(history: Rows) -> list[dict[str, Any]]:
+    """For each epoch the mean of its metrics over the seeds that have come so far."""
+    by_epoch: dict[int, list[Mapping[str, Any]]] = {}
+    for row in history:
+        by_epoch.setdefault(row["epoch"], []).append(row)
+    numbers = history[0].keys() - {"seed", "epoch", "seeds_at_once"}
+    return [
+        {"epoch": epoch, **{name: statistics.fmean(row[name] for row in rows) for name in sorted(numbers)}}
+        for epoch, rows in sorted(by_epoch.items())
+    ]
+
+
+def write_results(run: Run, progress: Progress) -> None:
+    """Metrics, confusion matrix, figures, summary and report of a finished run.
+
+    The confusion matrix counts every seed's answers; misclassified images are the first seed's.
+    """
+    history = progress.history
     write_metrics(run.folder, history)
-    test = run.evaluated["test"]
-    logits = np.asarray(train.evaluate(state, on_device(test), setup=run.setup).logits)
+    test, name, target = run.evaluated["test"], run.config.model, run.config.target_accuracy
+    images = train.Images(*jax.device_put(test))
+    logits = [
+        np.asarray(train.evaluate(state_of(progress, seed), images, setup=run.setup).logits)
+        for seed in range(len(run.seeds))
+    ]
     counts = np.zeros((data.CLASSES, data.CLASSES), np.int64)
-    np.add.at(counts, (test.labels, logits.argmax(-1)), 1)
+    for of_seed in logits:
+        np.add.at(counts, (test.labels, of_seed.argmax(-1)), 1)
     write_csv(
         run.folder / "confusion.csv",
         ["true", *(f"predicted_{label}" for label in range(data.CLASSES))],
         ([label, *row] for label, row in enumerate(counts.tolist())),
     )
-    name, target = run.config.model, run.config.target_accuracy
+    summary = _summarize(run, history)
     pictures = {
         "curves": figures.curves(history, name=name, target=target),
         "confusion": figures.confusion(counts, name=name),
-        "misclassified": figures.misclassified(test.images, test.labels, logits, name=name),
+        "misclassified": figures.misclassified(test.images, test.labels, logits[0], name=name),
     }
     if run.setup.recipe.augmentation is not None:
         pictures["augmented"] = figures.augmented(_augmented_samples(run))
     for file, figure in pictures.items():
         save_figure(run.folder, file, figure)
-    summary = _summarize(run, history)
     write_json(run.folder / "summary.json", summary)
     title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
     write_report(run.folder, title, figures=pictures, tables=["metrics"])
-    first = summary["first_epoch_at_target"]
-    print(
-        f"\nfinal test accuracy {summary['final_test_accuracy']:.2%} after epoch {len(history)}"
+    print(_closing(summary, run.folder))
+
+
+def state_of(progress: Progress, seed: int) -> train.TrainState:
+    """The state of one of a run's seeds, counted from 0."""
+    return jax.tree.map(lambda leaf: leaf[seed], progress.state)
+
+
+def _closing(summary: Mapping[str, Any], folder: Path) -> str:
+    first, target, spread = summary["first_epoch_at_target"], summary["target_accuracy"], ""
+    if "num_seeds" in summary:
+        low, high = summary["final_test_accuracy_95_interval"]
+        spread = (
+            f"\nover {summary['num_seeds']} seeds: standard deviation {summary['final_test_accuracy_std']:.3%}, "
+            f"95 % interval of the mean {low:.3%} to {high:.3%}, "
+            f"worst {summary['final_test_accuracy_worst']:.2%}"
+        )
+    return (
+        f"\nfinal test accuracy {summary['final_test_accuracy']:.2%} after epoch {summary['epochs']}{spread}"
         f"\nbest test accuracy  {summary['best_test_accuracy']:.2%} in epoch {summary['best_epoch']} "
         f"(chosen on the test images)"
         f"\ntarget {target:.2%} {f'first reached in epoch {first}' if first else 'not reached'}"
         f"\n{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training at "
-        f"{summary['images_per_second']:,.0f} images/s\nresults in {run.folder}"
+        f"{summary['images_per_second']:,.0f} images/s\nresults in {folder}"
     )
 
 
-def _summarize(run: Run, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    best = max(history, key=lambda row: row["test_accuracy"])
-    at_target = [row["epoch"] for row in history if row["test_accuracy"] >= run.config.target_accuracy]
+def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     images = run.setup.steps_per_epoch * run.setup.recipe.batch_size
-    return {
+    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
+    summary = {
         "model": run.config.model,
         "dataset": run.config.dataset,
-        "seed": run.config.seed,
         "parameters": count_parameters(run.config.entry.architecture),
-        "epochs": len(history),
-        "final_test_loss": history[-1]["test_loss"],
-        "final_test_accuracy": history[-1]["test_accuracy"],
+        "epochs": run.setup.recipe.epochs,
+        "target_accuracy": run.config.target_accuracy,
+        "best_epoch_chosen_on": "test images",
+        "images_per_second": statistics.median(
+            images * row["seeds_at_once"] / row["seconds"] for row in history
+        ),
+        "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
+        "device": devices.name(devices.available(run.config.num_devices, run.setup.recipe.batch_size)),
+    }
+    if len(of_seeds) == 1:
+        return summary | of_seeds[0]
+    means = mean_rows(history)
+    at_target = [row["epoch"] for row in means if row["test_accuracy"] >= run.config.target_accuracy]
+    best = max(of_seeds, key=lambda each: each["best_test_accuracy"])
+    final = [each["final_test_accuracy"] for each in of_seeds]
+    mean, deviation = statistics.fmean(final), statistics.stdev(final)
+    half = float(scipy.stats.t.ppf(0.975, len(final) - 1)) * deviation / len(final) ** 0.5
+    return summary | {
+        "num_seeds": len(of_seeds),
+        "final_test_loss": means[-1]["test_loss"],
+        "final_test_accuracy": mean,
+        "final_test_accuracy_std": deviation,
+        "final_test_accuracy_95_interval": [mean - half, mean + half],
+        "final_test_accuracy_worst": min(final),
+        "best_test_accuracy": best["best_test_accuracy"],
+        "best_epoch": best["best_epoch"],
+        "first_epoch_at_target": min(at_target, default=None),
+        "seeds": of_seeds,
+    }
+
+
+def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
+    best = max(rows, key=lambda row: row["test_accuracy"])
+    at_target = [row["epoch"] for row in rows if row["test_accuracy"] >= run.config.target_accuracy]
+    return {
+        "seed": rows[0]["seed"],
+        "final_test_loss": rows[-1]["test_loss"],
+        "final_test_accuracy": rows[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        "best_epoch_chosen_on": "test images",
-        "target_accuracy": run.config.target_accuracy,
         "first_epoch_at_target": min(at_target, default=None),
-        "images_per_second": statistics.median(images / row["seconds"] for row in history),
-        "training_seconds": sum(row["seconds"] for row in history),
-        "device": device_name(),
     }
 
 
 def _augmented_samples(run: Run) -> np.ndarray:
     """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
     assert run.setup.recipe.augmentation is not None
-    strength = run.setup.recipe.augmentation
     firsts = np.unique(run.training.labels, return_index=True)[1]
     originals = jnp.asarray(run.training.images[firsts]) / 255
-    maps = [random_affine(originals, key, strength) for key in jax.random.split(run.key, 5)]
+    keys = jax.random.split(jax.random.key(run.config.seed), (5, len(firsts)))
+    maps = [random_affine(originals, each, run.setup.recipe.augmentation) for each in keys]
     return np.asarray(jnp.stack([originals, *maps])[..., 0])

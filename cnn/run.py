@@ -1,22 +1,22 @@
 """What a run works with: its folder, its images, all that is constant in it."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import UInt32
 
 from cnn import data, train
 from cnn.config import CnnConfig
 from cnn.model import Network
 from errors import require, require_installed
-from workdir import open_folder, open_workdir, read_flags
+from workdir import open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
-    *("workdir", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
-    *("export", "tensorboard"),
+    *("workdir", "wait", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
+    *("export", "tensorboard", "checkpoint_every_steps", "deterministic"),
+    *("num_devices", "coordinator_address", "num_processes", "process_id"),
 }
 _EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 
@@ -28,7 +28,7 @@ class Run(NamedTuple):
       training: the images it learns from.
       evaluated: the images it is evaluated on after every epoch, by name: test, and validation
         where some are held out.
-      key: all its randomness.
+      seeds: of all randomness, one for each network to train.
     """
 
     config: CnnConfig
@@ -36,25 +36,16 @@ class Run(NamedTuple):
     training: data.Split
     evaluated: dict[str, data.Split]
     setup: train.Setup
-    key: Key[Array, ""]
+    seeds: UInt32[np.ndarray, " seeds"]
 
 
-def prepare(config: CnnConfig) -> Run:
-    """Check the folder, read the data, derive what is constant; nothing is written."""
+def prepare(config: CnnConfig, folder: Path) -> Run:
+    """Check what is needed, read the data, derive what is constant; nothing is written to the folder."""
     if config.tensorboard:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
     if config.export is not None:
         require_installed("export", _EXPORT_PACKAGES, extra="export")
         open_folder("export", config.export)
-    folder = open_workdir(config.workdir, "mnist")
-    if config.resume or config.eval_only:
-        _require_same_run(config, folder)
-    else:
-        require(
-            not (folder / "config.json").exists(),
-            f"--workdir={config.workdir} holds a run already: add --resume to go on with it, "
-            "or choose another folder",
-        )
     dataset = data.load(config.dataset, config.data_dir)
     training, validation = data.hold_out(dataset.train, config.validation_size)
     recipe, count = config.recipe, len(training.labels)
@@ -64,9 +55,9 @@ def prepare(config: CnnConfig) -> Run:
     )
     mean, deviation = data.grey_statistics(training.images)
     setup = train.Setup(
-        network=Network(config.entry.architecture, recipe.initialization),
+        network=Network(config.entry.architecture, recipe.initialization, config.compute_dtype),
         recipe=recipe,
-        steps_per_epoch=count // recipe.batch_size,
+        images=count,
         mean=mean,
         deviation=deviation,
     )
@@ -77,12 +68,23 @@ def prepare(config: CnnConfig) -> Run:
         training=training,
         evaluated={**held_out, "test": dataset.test},
         setup=setup,
-        key=jax.random.key(config.seed),
+        seeds=np.arange(config.seed, config.seed + config.num_seeds, dtype=np.uint32),
     )
 
 
-def _require_same_run(config: CnnConfig, folder: Path) -> None:
-    """Refuse to go on with a run under flags that would make it another run."""
+def require_new_or_same(config: CnnConfig, folder: Path) -> None:
+    """Refuse a folder with another run, or flags that would make the run in it another one.
+
+    Raises:
+      UserError: the first flag that differs, with both values.
+    """
+    if not (config.resume or config.eval_only):
+        require(
+            not (folder / "config.json").exists(),
+            f"--workdir={config.workdir} holds a run already: add --resume to go on with it, "
+            "or choose another folder",
+        )
+        return
     before = CnnConfig(**read_flags(str(folder), "mnist"))
     changeable = set(_MAY_CHANGE_ON_RESUME)
     if config.recipe.schedule == "constant" and config.recipe.epochs >= before.recipe.epochs:
@@ -94,15 +96,3 @@ def _require_same_run(config: CnnConfig, folder: Path) -> None:
             f"--{name}={value} is not what the run in {folder} has ({was[name]}): "
             "leave it out, or start a new run in another --workdir",
         )
-
-
-def on_device(split: data.Split) -> train.Images:
-    """A split as the train step takes it."""
-    return train.Images(*jax.device_put(split))
-
-
-def device_name() -> str:
-    """The device as a person would say it."""
-    device = jax.devices()[0]
-    cores = f" with {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    return f"{device.platform}: {device.device_kind}{cores}"

@@ -1,133 +1,130 @@
 """--task=mnist, top to bottom: data, network, training, evaluation, files."""
 
+import contextlib
 import dataclasses
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import os
 from pathlib import Path
-from typing import Any
 
 import jax
-from tqdm import tqdm
 
-from cnn import checkpoint, epoch, train
+from cnn import checkpoint, devices, epoch, interrupt, loop, train
 from cnn.architecture import format_table
+from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
-from cnn.results import write_metrics, write_results
-from cnn.run import Run, device_name, on_device, prepare
-from errors import Diverged, require
-from workdir import open_folder, write_config
+from cnn.results import mean_rows, state_of, write_metrics, write_results
+from cnn.run import Run, prepare, require_new_or_same
+from errors import UserError
+from workdir import hold, open_folder, open_workdir, write_config
 
 
 def run(config: CnnConfig) -> None:
     """Describe, train or evaluate a network, as the flags say.
 
     Raises:
-      UserError: a mistake in the flags, the data or a folder; an export that differs.
+      UserError: a mistake in the flags, the data or a folder; an export that differs; another
+        process of the run that died.
       Diverged: the loss is no longer a finite number.
+      Interrupted: a signal came; the run is saved.
     """
     print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
     if config.describe:
         return
     epoch.keep_freed_memory()
-    run = prepare(config)
-    state = train.init_state(run.setup, run.key)
-    history: list[dict[str, Any]] = []
-    with checkpoint.open_checkpoints(run.folder) as checkpoints:
-        restored = checkpoint.restore(checkpoints, like=state)
-        if restored is not None:
-            state, history = restored
-            print(f"restored the checkpoint after epoch {len(history)} in {run.folder}")
-        if config.eval_only:
-            require(restored is not None, f"--workdir={config.workdir} holds no checkpoint: use --resume")
-            _evaluate_again(run, state)
-        else:
-            started = dataclasses.replace(config, resume=False)
-            recipe = dataclasses.asdict(config.recipe)
-            write_config(run.folder, "mnist", started, device=device_name(), recipe=recipe)
+    devices.start(config)
+    if not devices.is_main():
+        _follow(config)
+    elif config.eval_only:
+        _evaluate_again(config)
+    else:
+        _train(config)
+
+
+def _train(config: CnnConfig) -> None:
+    folder = open_workdir(config.workdir, "mnist")
+    with hold(folder, wait=config.wait):
+        require_new_or_same(config, folder)
+        run = prepare(config, folder)
+        with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
+            progress = loop.start(run)
+            restored = checkpoint.restore(checkpoints, like=progress)
+            if restored is not None:
+                progress = restored
+                print(f"restored the checkpoint after step {progress.state.step.sum()} in {folder}")
+            _write_config(run)
             for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
-                (run.folder / stale).unlink(missing_ok=True)
-            for row, trained in _epochs(run, state, done=len(history)):
-                history.append(row)
-                checkpoint.save(checkpoints, row["epoch"], trained, history)
-                write_metrics(run.folder, history)
-                if config.tensorboard:
-                    _write_events(run.folder, history)
-                state = trained
-            write_results(run, state, history)
-    if config.tensorboard:
-        _write_events(run.folder, history)  # now with the figures
-    if config.export is not None:
-        _export(run, state, config.export)
+                (folder / stale).unlink(missing_ok=True)
+            for progress in loop.train_on(run, devices.share(progress), interrupted):
+                checkpoint.save(checkpoints, progress)
+                if progress.history:
+                    write_metrics(folder, progress.history)
+                    _write_events(run, progress)
+        write_results(run, progress)
+        _write_events(run, progress)  # now with the figures
+        _export(run, progress)
 
 
-def _epochs(
-    run: Run, state: train.TrainState, *, done: int
-) -> Iterator[tuple[dict[str, Any], train.TrainState]]:
-    """Train the epochs after the first `done`; yield each one's row of metrics and the state.
+def _follow(config: CnnConfig) -> None:
+    """Train in step with process 0, which alone reads checkpoints, writes files and speaks."""
+    run = prepare(config, Path(config.workdir or ""))
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        interrupt.remembered() as interrupted,
+    ):
+        for _ in loop.train_on(run, devices.share(loop.start(run)), interrupted):
+            pass
 
-    The state is valid until the next row is asked for: training donates it.
+
+def _evaluate_again(config: CnnConfig) -> None:
+    run, progress = load(config)
+    for index, seed in enumerate(run.seeds):
+        of_seed = f"seed {seed}: " if len(run.seeds) > 1 else ""
+        for name, split in run.evaluated.items():
+            images = train.Images(*jax.device_put(split))
+            result = train.evaluate(state_of(progress, index), images, setup=run.setup)
+            accuracy = int(result.correct) / len(split.labels)
+            print(f"{of_seed}{name} loss {result.loss:.4f}, {name} accuracy {accuracy:.2%}")
+    _export(run, progress)
+
+
+def load(config: CnnConfig) -> tuple[Run, Progress]:
+    """The run that a workdir holds, and its last checkpoint; nothing is written there.
+
+    Raises:
+      UserError: no run there, another run, no checkpoint, or a damaged one.
     """
-    setup, recipe = run.setup, run.setup.recipe
-    if done >= recipe.epochs:
+    folder = Path(str(config.workdir)).expanduser().absolute()
+    require_new_or_same(config, folder)
+    run = prepare(config, folder)
+    with checkpoint.open_checkpoints(folder, read_only=True) as checkpoints:
+        progress = checkpoint.restore(checkpoints, like=loop.start(run))
+    if progress is None or not progress.history:
+        raise UserError(f"--workdir={config.workdir} holds no finished epoch yet: go on with --resume, or wait")
+    return run, progress
+
+
+def _write_config(run: Run) -> None:
+    started = dataclasses.replace(run.config, resume=False, wait=False)
+    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size)
+    recipe = dataclasses.asdict(run.setup.recipe)
+    write_config(run.folder, "mnist", started, device=devices.name(used), recipe=recipe)
+
+
+def _write_events(run: Run, progress: Progress) -> None:
+    if run.config.tensorboard:
+        from cnn.events import write_events  # an optional extra
+
+        write_events(run.folder, mean_rows(progress.history))
+
+
+def _export(run: Run, progress: Progress) -> None:
+    """Export the network of the first seed, where --export asks for it."""
+    if run.config.export is None:
         return
-    scan = jax.default_backend() != "cpu"
-    run_epoch, seconds = epoch.compile_epoch(setup, state, on_device(run.training), run.key, scan=scan)
-    print(f"{device_name()}; compiled in {seconds:.1f} s")
-    splits = {name: on_device(split) for name, split in run.evaluated.items()}
-    schedule = train.learning_rate_schedule(setup)
-    images = setup.steps_per_epoch * recipe.batch_size
-    with tqdm(total=recipe.epochs * images, unit=" images", unit_scale=True, disable=None) as bar:
-        bar.update(done * images)
-        bar.unpause()
-
-        def report(steps: int, totals: train.Totals) -> None:
-            bar.set_postfix(loss=f"{totals.loss / totals.seen:.4f}", refresh=False)
-            bar.update(steps * recipe.batch_size)
-
-        for number in range(done + 1, recipe.epochs + 1):
-            start = time.perf_counter()
-            state, totals = run_epoch(state, report)
-            row: dict[str, Any] = {
-                "epoch": number,
-                "train_loss": float(totals.loss) / int(totals.seen),
-                "train_accuracy": int(totals.correct) / int(totals.seen),
-                "learning_rate": float(schedule(number * setup.steps_per_epoch - 1)),
-                "seconds": time.perf_counter() - start,
-            }
-            for name, split in splits.items():
-                result = train.evaluate(state, split, setup=setup)
-                row[f"{name}_loss"] = float(result.loss)
-                row[f"{name}_accuracy"] = int(result.correct) / len(split.labels)
-            if not all(math.isfinite(value) for value in row.values()):
-                raise Diverged(
-                    f"the loss is {row['train_loss']} in epoch {number} at learning rate "
-                    f"{row['learning_rate']:g}: start again with a smaller --learning_rate"
-                )
-            bar.write(_line(row, epochs=recipe.epochs, images=images))
-            yield row, state
-
-
-def _line(row: Mapping[str, Any], *, epochs: int, images: int) -> str:
-    splits = [name for name in ("train", "validation", "test") if f"{name}_loss" in row]
-    metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
-    return (
-        f"epoch {row['epoch']:2d}/{epochs}  {metrics}  rate {row['learning_rate']:.4f}  "
-        f"{row['seconds']:.1f} s  {images / row['seconds']:,.0f} images/s"
-    )
-
-
-def _write_events(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    from cnn.events import write_events  # an optional extra
-
-    write_events(folder, history)
-
-
-def _export(run: Run, state: train.TrainState, path: str) -> None:
     from cnn.export import export  # an optional extra
 
-    folder = open_folder("export", path)
-    variables = train.evaluated_variables(state, run.setup)
+    folder = open_folder("export", run.config.export)
+    variables = train.evaluated_variables(state_of(progress, 0), run.setup)
     images = run.evaluated["test"].images
     description = export(folder, variables, images, name=run.config.model, setup=run.setup)
     print(
@@ -136,10 +133,3 @@ def _export(run: Run, state: train.TrainState, path: str) -> None:
     )
     for file, difference in description["largest_difference"].items():
         print(f"  {file:<17}  {difference:.1e}")
-
-
-def _evaluate_again(run: Run, state: train.TrainState) -> None:
-    for name, split in run.evaluated.items():
-        result = train.evaluate(state, on_device(split), setup=run.setup)
-        accuracy = int(result.correct) / len(split.labels)
-        print(f"{name} loss {result.loss:.4f}, {name} accuracy {accuracy:.2%}")

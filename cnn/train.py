@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
 from cnn.augment import random_affine
-from cnn.model import Network
+from cnn.model import Network, image_keys
 from cnn.zoo import Recipe
 
 _EVALUATION_BATCH = 250
@@ -26,14 +27,20 @@ class Setup:
     """All that is constant in a run: hashable, a static argument of what is compiled.
 
     Attributes:
-      mean, deviation: of the training images' grey values, as fractions of 255.
+      images: number of training images.
+      mean, deviation: of their grey values, as fractions of 255.
     """
 
     network: Network
     recipe: Recipe
-    steps_per_epoch: int
+    images: int
     mean: float
     deviation: float
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches an epoch."""
+        return self.images // self.recipe.batch_size
 
 
 class Images(NamedTuple):
@@ -44,11 +51,19 @@ class Images(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over the images seen so far in an epoch."""
+    """What an epoch has come to so far.
+
+    Attributes:
+      loss, correct, seen: sums over the images.
+      diverged_at: the first step whose loss was not a finite number; -1 while there is none.
+      gradient_norm: of the last step before it.
+    """
 
     loss: Float[Array, ""]
     correct: Int32[Array, ""]
     seen: Int32[Array, ""]
+    diverged_at: Int32[Array, ""]
+    gradient_norm: Float[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -113,23 +128,29 @@ def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
 
 
 def train_step(
-    state: TrainState, batch: Images, *, key: Key[Array, ""], setup: Setup
+    state: TrainState, totals: Totals, batch: Images, *, key: Key[Array, ""], setup: Setup
 ) -> tuple[TrainState, Totals]:
     """One update on one batch.
 
+    Where setup.network.axis_name names a mesh axis, `batch` is this device's part of the batch,
+    and the whole step needs one reduction more than its batch norms: gradients and totals together.
+
     Args:
       state: before the step.
+      totals: of the epoch's earlier steps.
       batch: images and labels of this step.
       key: the run's key.
       setup: what is constant in the run.
 
     Returns:
-      The state after the step, and the batch's totals.
+      The state and the totals after the step.
     """
+    axis, here = setup.network.axis_name, len(batch.labels)
+    count = here if axis is None else here * jax.lax.axis_size(axis)
     augment_key, dropout_key = jax.random.split(
         jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
     )
-    inputs = _normalize(setup, batch.images, augment_key)
+    inputs = _normalize(setup, batch.images, image_keys(augment_key, here, axis))
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
         logits, updates = setup.network.apply(
@@ -139,15 +160,29 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
-        return loss, (logits, updates.get("batch_stats", {}))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        correct = (logits.argmax(-1) == batch.labels).sum(dtype=jnp.float32)
+        return losses.sum() / count, (correct, updates.get("batch_stats", {}))
 
-    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    # Without the cast every parameter's gradient would be reduced on its own.
+    params = state.params if axis is None else jax.lax.pcast(state.params, axis, to="varying")
+    (loss, (correct, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    if axis is not None:
+        flat, unflatten = ravel_pytree((loss, correct, gradients))
+        loss, correct, gradients = unflatten(jax.lax.psum(flat, axis))
     updates, optimizer_state = make_optimizer(setup).update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if setup.recipe.ema_decay is not None:
         _, ema = optax.ema(setup.recipe.ema_decay).update(_variables(params, batch_stats), ema)
+    diverged = (totals.diverged_at >= 0) | ~jnp.isfinite(loss)
+    totals = Totals(
+        loss=totals.loss + loss * count,
+        correct=totals.correct + correct.astype(jnp.int32),
+        seen=totals.seen + count,
+        diverged_at=jnp.where(diverged & (totals.diverged_at < 0), state.step, totals.diverged_at),
+        gradient_norm=jnp.where(diverged, totals.gradient_norm, optax.tree.norm(gradients)),
+    )
     state = TrainState(
         step=state.step + 1,
         params=params,
@@ -155,9 +190,12 @@ def train_step(
         optimizer_state=optimizer_state,
         ema=ema,
     )
-    count = len(batch.labels)
-    correct = (logits.argmax(-1) == batch.labels).sum(dtype=jnp.int32)
-    return state, Totals(loss * count, correct, jnp.int32(count))
+    return state, totals
+
+
+def no_totals() -> Totals:
+    """The totals before an epoch's first step."""
+    return Totals(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(-1), jnp.float32(0))
 
 
 def evaluated_variables(state: TrainState, setup: Setup) -> dict[str, Any]:
@@ -180,15 +218,19 @@ def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
 
     With an average of the weights, the state must have made a step: before, there is none.
     """
-    variables = evaluated_variables(state, setup)
-
-    logits = jax.lax.map(
-        lambda image: predict(variables, image[None], setup=setup)[0],
-        data.images,
-        batch_size=_EVALUATION_BATCH,
-    )
+    logits = all_logits(state, data.images, setup=setup)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.labels).mean()
     return Evaluation(loss, (logits.argmax(-1) == data.labels).sum(dtype=jnp.int32), logits)
+
+
+def all_logits(
+    state: TrainState, images: UInt8[Array, "count 28 28 1"], *, setup: Setup
+) -> Float[Array, "count 10"]:
+    """Logits of any number of images, a few at a time."""
+    variables = evaluated_variables(state, setup)
+    return jax.lax.map(
+        lambda image: predict(variables, image[None], setup=setup)[0], images, batch_size=_EVALUATION_BATCH
+    )
 
 
 def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
@@ -197,11 +239,11 @@ def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[A
 
 
 def _normalize(
-    setup: Setup, images: Num[Array, "batch 28 28 1"], augment_key: Key[Array, ""] | None = None
+    setup: Setup, images: Num[Array, "batch 28 28 1"], keys: Key[Array, " batch"] | None = None
 ) -> Float[Array, "batch 28 28 1"]:
     grey = images / jnp.float32(255)
-    if augment_key is not None and setup.recipe.augmentation is not None:
-        grey = random_affine(grey, augment_key, setup.recipe.augmentation)
+    if keys is not None and setup.recipe.augmentation is not None:
+        grey = random_affine(grey, keys, setup.recipe.augmentation)
     return (grey - setup.mean) / setup.deviation
 
 

@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM: remembered, so that a run can save what it has before it ends."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from errors import UserError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(UserError):
+    """The run was asked to end and has saved its state; the exit code is 128 + the signal's number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"{signal.Signals(number).name}: {message}")
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[Callable[[], int | None]]:
+    """Remember the first signal instead of ending at once; the second one ends the process.
+
+    Yields:
+      A function that returns the number of the signal that came, None while none has.
+    """
+    came: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
