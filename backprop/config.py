@@ -50,6 +50,7 @@ class BackpropConfig:
     frontier_max: Annotated[float, "the frontier's largest learning rate"] = 1e4
     frontier_epochs: Annotated[int, "number of weight updates for each rate of the frontier"] = 1000
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
+    wait: Annotated[bool, "wait while another run writes to --workdir"] = False
 
     def __post_init__(self) -> None:
         for flag, size in (("hidden", self.hidden), ("outputs", self.outputs)):
