@@ -46,7 +46,7 @@ def require(condition: bool, message: str) -> None:
 
 def did_you_mean(given: str, names: Iterable[str], *, prefix: str = "") -> str:
     """' (did you mean NAME?)' with the nearest of the names; nothing where none is near."""
-    near = difflib.get_close_matches(given[:100], names, n=1)
+    near = difflib.get_close_matches(given[:100].lower(), names, n=1)
     return f" (did you mean {prefix}{near[0]}?)" if near else ""
 
 
