@@ -144,7 +144,7 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from error
     if values.help:
-        print(help_text())
+        print(help_text(), flush=True)
         raise SystemExit(0)
     task: str = values.task or ""
     require(task != "", f"--task is missing: choose one of {', '.join(TASKS)}")
