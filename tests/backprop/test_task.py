@@ -262,7 +262,7 @@ def test_a_descent_that_overflows_leaves_no_wrong_number(tmp_path, capsys, front
 SMALL = ("--lrs=0.5", "--epochs=3", "--frontier_rates=64", "--frontier_epochs=5")
 
 
-@pytest.mark.parametrize("size", ["4k", "16k", "48k", "160k"])
+@pytest.mark.parametrize("size", ["4k", "160k"])
 def test_a_full_disk_is_one_line_and_leaves_whole_files(small_disk, size):
     folder = small_disk(size)
     done = launch(folder, *SMALL)
@@ -285,23 +285,14 @@ def test_a_read_only_disk_is_said_before_any_work(small_disk):
     assert "cannot write there (Read-only file system): make it writable, or give another folder" in line
 
 
-@pytest.mark.parametrize("how", ["read-only", "gone"])
-def test_a_disk_that_is_lost_during_a_run_is_one_line(small_disk, how):
-    disk = small_disk("8m")
-    command = [sys.executable, "launch.py", "--task=backprop", f"--workdir={disk / 'run'}", *SMALL]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    )
-    while not (disk / "run" / "config.json").exists():
+def test_a_folder_that_vanishes_during_a_run_is_one_line(tmp_path):
+    command = [sys.executable, "launch.py", "--task=backprop", f"--workdir={tmp_path / 'run'}", *SMALL]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
         assert process.poll() is None
-    if how == "gone":
-        shutil.rmtree(disk / "run")
-    else:
-        remount = ["mount", "-o", "remount,ro", str(disk)]
-        while subprocess.run(remount, capture_output=True).returncode:  # busy: a file is open for writing
-            assert process.poll() is None
+    shutil.rmtree(tmp_path / "run")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2
     (line,) = said.splitlines()
-    assert ("Read-only file system" if how == "read-only" else "No such file or directory") in line
+    assert "No such file or directory" in line
     assert "then start again" in line

@@ -163,7 +163,7 @@ def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
         ("table.csv", b"epoch,loss\n1,2\n", "holds no back-propagation table"),
         ("table.xlsx", b"PK\x03\x04", "is damaged"),
         ("table.xls", b"\xd0\xcf\x11\xe0", "is not an .xlsx or .csv file"),
-        ("\x1b[2Jtable.csv", b"", "?[2Jtable.csv is empty"),
+        ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv holds '\\x1b'"),
     ],
 )
 def test_what_cannot_be_read_ends_with_2_and_one_line(tmp_path, name, content, message):
