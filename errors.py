@@ -59,6 +59,11 @@ def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
     )
 
 
+def require_folder_name(flag: str, path: str | None) -> None:
+    """Raise UserError if a path was given and is empty."""
+    require(path is None or path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")
+
+
 def require_installed(flag: str, packages: Iterable[str], *, extra: str) -> None:
     """Raise UserError unless all packages of an optional extra can be imported."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from errors import UserError, explain, one_line, require
+from errors import UserError, explain, one_line, require, require_folder_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def open_folder(flag: str, path: str) -> Path:
     Raises:
       UserError: the path is empty or a file, or nothing can be written there.
     """
-    require(path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")
+    require_folder_name(flag, path)
     folder = Path(path).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,9 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(file)
         Path(temporary).unlink(missing_ok=True)
         raise
     if fcntl is not None:  # Windows opens no folder

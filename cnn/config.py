@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cnn.architecture import count_parameters
 from cnn.zoo import ZOO, Entry, Recipe
-from errors import require, require_choice
+from errors import require, require_choice, require_folder_name
 
 MAX_PARAMETERS = 20_000
 MAX_EPOCHS = 20
@@ -96,10 +96,8 @@ class CnnConfig:
             self.dataset != "mnist" or self.data_dir is None,
             f"--data_dir={self.data_dir} does not go with --dataset=mnist, which is bundled: leave one out",
         )
-        require(
-            self.data_dir is None or self.data_dir.strip() != "",
-            "--data_dir is empty: give the folder of the prepared data sets",
-        )
+        for flag, path in (("data_dir", self.data_dir), ("workdir", self.workdir), ("export", self.export)):
+            require_folder_name(flag, path)
         require(
             self.resume + self.eval_only + self.describe <= 1,
             "--describe, --resume and --eval_only exclude each other: give one",

@@ -35,7 +35,8 @@ RATE = {
     "1e-400": "give",
 }
 LIST = {"nan": "nan", "0.1,inf": "inf", "1e309": "inf", "1,2,": "'' is not a number", "1;2": "not a number"}
-FOLDER = {"~nobody_of_that_name/x": "there is no home folder ~nobody_of_that_name"}
+NAME_OF_A_HOME = {"~nobody_of_that_name/x": "there is no home folder ~nobody_of_that_name"}
+FOLDER = NAME_OF_A_HOME | {"": "is empty", "  ": "is empty"}
 
 # For each flag: a value that is right, and wrong values of its own with what the message says.
 FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
@@ -67,8 +68,8 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "wait": ("true", {}),
     },
     "audit": {
-        "workbook": ("a.xlsx", FOLDER | {"": "is missing", "  ": "is missing"}),
-        "workdir": ("a", FOLDER),
+        "workbook": ("a.xlsx", NAME_OF_A_HOME | {"": "is missing", "  ": "is missing"}),
+        "workdir": ("a", NAME_OF_A_HOME | {" --workbook=a": "is empty", "  --workbook=a": "is empty"}),
     },
     "mnist": {
         "model": (
@@ -92,7 +93,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         ),
         "data_dir": (
             "a",
-            FOLDER
+            NAME_OF_A_HOME
             | {" --dataset=kmnist": "is empty", "  --dataset=kmnist": "is empty", "a": "does not go with"},
         ),
         "workdir": ("a", FOLDER),
@@ -184,6 +185,7 @@ COMBINATIONS = {
     "--task=backprop --outputs=3": "--targets has 2 numbers: give 3",
     "--task=backprop --hidden=3 --weights=1,2,3,4,5,6,7,8": "--weights has 8 numbers: give 12",
     "--task=backprop --frontier_min=1 --frontier_max=1": "is not below",
+    "--task=backprop --frontier_min=1 --frontier_max=1.0000001": "is not below --frontier_max=1 by 1 %",
     "--task=backprop --hidden=8 --biases --epochs=3000": "give 1 to 2326 epochs",
     f"--task=backprop --lrs={','.join(map(str, range(1, 102)))}": "101 learning rates: give 1 to 100",
 }

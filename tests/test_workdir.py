@@ -30,8 +30,13 @@ def test_a_folder_is_made(tmp_path, monkeypatch):
     assert re.fullmatch(r"mnist-\d{8}-\d{6}", workdir.open_workdir(None, "mnist").name)
 
 
-@pytest.mark.parametrize("path", ["/dev/null/run", "/proc/run", "/sys/run", "", "  "])
-def test_a_folder_that_cannot_be_written_is_refused(path):
+@pytest.mark.parametrize(
+    "path",
+    ["/dev/null/run", "/dev/null", "/proc/run", "/sys/run", "a" * 300, "/a" * 3000, "", "  "],
+    ids=range(8),
+)
+def test_a_folder_that_cannot_be_written_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--workdir.*(cannot write there|empty)"):
         workdir.open_workdir(path, "mnist")
 
@@ -140,6 +145,25 @@ def test_a_second_run_waits_if_asked_to(tmp_path):
     first.wait()
 
 
+COUNT = """
+import sys
+from pathlib import Path
+from workdir import hold
+file = Path(sys.argv[1], "count")
+for _ in range(20):
+    with hold(file.parent, wait=True):
+        file.write_text(str(int(file.read_text()) + 1))
+"""
+
+
+def test_only_one_holds_the_folder_at_a_time(tmp_path):
+    (tmp_path / "count").write_text("0")
+    command = [sys.executable, "-c", COUNT, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(6)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 6
+    assert (tmp_path / "count").read_text() == "120"
+
+
 @pytest.mark.parametrize("missing", ["flock", "fcntl"])
 def test_without_flock_a_line_says_so(tmp_path, monkeypatch, capsys, missing):
     def unsupported(stream, operation):
@@ -229,7 +253,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space.*summary\.json"):
         workdir.write_bytes(file, b"second")
     assert file.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [file]

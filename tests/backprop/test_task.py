@@ -268,6 +268,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_files(small_disk, size):
     done = launch(folder, *SMALL)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
+    assert line.startswith(f"launch.py: {folder}/")
     assert "No space left on device" in line
     assert "make room there" in line
     assert not [file for file in folder.rglob("*.partial")]
