@@ -1,17 +1,26 @@
-"""What a user did wrong, in the user's words."""
+"""What a user did wrong, or the system refused, in the user's words."""
 
 import difflib
+import errno
 import importlib.util
+import os
+import re
 from collections.abc import Iterable
+
+_LONGEST_LINE = 1000
 
 
 class UserError(Exception):
     """A mistake that only the user can mend: launch.py prints it as one line and exits with 2.
 
-    The message says what was given, what is allowed and what to do.
+    The message says what was given, what is allowed and what to do. What it quotes may be anything:
+    it is made one line that a terminal shows as it is.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class Diverged(UserError):
@@ -20,23 +29,80 @@ class Diverged(UserError):
     exit_code = 3
 
 
+def one_line(text: str) -> str:
+    """Text as one line of at most about 1,000 characters; what cannot be printed becomes its escape."""
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+    half = _LONGEST_LINE // 2
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:half]} ... {shown[-half:]}"
+
+
 def require(condition: bool, message: str) -> None:
     """Raise UserError(message) unless the condition holds."""
     if not condition:
         raise UserError(message)
 
 
+def did_you_mean(given: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """' (did you mean NAME?)' with the nearest of the names; nothing where none is near."""
+    near = difflib.get_close_matches(given[:100].lower(), names, n=1)
+    return f" (did you mean {prefix}{near[0]}?)" if near else ""
+
+
 def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
     """Raise UserError unless value is one of the allowed names; suggest the nearest one."""
     names = list(allowed)
-    if value in names:
-        return
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise UserError(f"--{flag}={value} is not known{hint}: choose one of {', '.join(names)}")
+    require(
+        value in names,
+        f"--{flag}={value} is not known{did_you_mean(value, names)}: choose one of {', '.join(names)}",
+    )
+
+
+def require_folder_name(flag: str, path: str | None) -> None:
+    """Raise UserError if a path was given and is empty."""
+    require(path is None or path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")
 
 
 def require_installed(flag: str, packages: Iterable[str], *, extra: str) -> None:
     """Raise UserError unless all packages of an optional extra can be imported."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     require(not missing, f'--{flag} needs {", ".join(missing)}: pip install -e ".[{extra}]"')
+
+
+_ROOM = "make room there"
+_ANOTHER = "make it writable, or give another folder"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
+    errno.EROFS: _ANOTHER,
+    errno.EACCES: _ANOTHER,
+    errno.EPERM: _ANOTHER,
+    errno.ENOTDIR: "give a folder, not a path inside a file",
+    errno.EEXIST: "give a folder, not a file",
+    errno.ENOENT: "put it back or mount it again, or give another folder",
+    errno.EISDIR: "a folder stands where a file belongs: move it away",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EPIPE: "what read the output has ended: send the output to a file",
+}
+
+
+def explain(error: BaseException) -> tuple[str, str] | None:
+    """What the operating system refused and how to mend it; None for an error of another kind.
+
+    TensorStore, and with it Orbax, gives the system's code as os_error_code in a message of its own.
+    """
+    wrapped = re.search(r"os_error_code='(\d+)'", str(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        code, where = error.errno, f"{error.filename}: " if error.filename else ""
+    elif wrapped:
+        code = int(wrapped[1])
+        quoted = re.search(r'"(/[^"]+)"', str(error))
+        where = f"{quoted[1]}: " if quoted else ""
+    elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "out of memory", "ask for less at once (--batch_size, --frontier_rates)"
+    else:
+        return None
+    return f"{where}{os.strerror(code)}", _REMEDIES.get(code, "check the disk, or give another folder")

@@ -144,7 +144,8 @@ def _figure(folder: Path, name: str) -> str:
 
 
 def _files(folder: Path) -> str:
-    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name != "report.html")
+    files = [file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    names = sorted(set(files) - {"report.html"})
     return f"<p>{', '.join(map(_link, names))}</p>"
 
 

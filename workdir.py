@@ -1,20 +1,30 @@
 """The folder a run leaves: whole files only, and what is needed to repeat the run."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
+import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from errors import UserError, require
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+from errors import UserError, explain, one_line, require, require_folder_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,22 +32,32 @@ if TYPE_CHECKING:
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib")
 
 
+_TEMPORARY = ".partial"
+
+
 def open_workdir(path: str | None, task: str) -> Path:
     """Create the folder a run writes to, and try it, before any work is done.
 
     Args:
-      path: what the user gave as --workdir; None makes runs/TASK-DATE-TIME.
+      path: what the user gave as --workdir; None makes runs/TASK-DATE-TIME, a new folder.
       task: the task's name.
 
     Raises:
-      UserError: the path is a file, or nothing can be written there.
+      UserError: the path is a file, nothing can be written there, or a link in it leads elsewhere.
     """
-    default = f"runs/{task}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    return open_folder("workdir", default if path is None else path)
+    if path is None:
+        now = f"runs/{task}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        names = itertools.chain([now], (f"{now}-{count}" for count in itertools.count(2)))
+        path = next(name for name in names if not os.path.lexists(name))
+    folder = open_folder("workdir", path)
+    for inside in folder.iterdir():
+        if not inside.is_file():  # writing a file replaces a link to one
+            require_no_link(inside)
+    return folder
 
 
 def open_folder(flag: str, path: str) -> Path:
-    """Create the folder that a flag names, and try it.
+    """Create the folder that a flag names, and try it. The folder itself may be a link: the user chose it.
 
     Returns:
       The folder's absolute path (Orbax takes no other).
@@ -45,21 +65,81 @@ def open_folder(flag: str, path: str) -> Path:
     Raises:
       UserError: the path is empty or a file, or nothing can be written there.
     """
-    require(path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")
+    require_folder_name(flag, path)
     folder = Path(path).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0")
     except OSError as error:
-        raise UserError(
-            f"--{flag}={path}: cannot write there ({error.strerror}): give a folder that you may write to"
-        ) from error
+        _, remedy = explain(error) or ("", "give another folder")
+        raise UserError(f"--{flag}={path}: cannot write there ({error.strerror}): {remedy}") from error
     return folder
 
 
+def require_no_link(path: Path) -> None:
+    """Raise UserError if a path in a workdir is a symbolic link: what is written there lands elsewhere."""
+    require(
+        not path.is_symlink(),
+        f"{path} is a symbolic link, and a run writes nothing outside its --workdir: remove it, "
+        "or give another folder",
+    )
+
+
+@contextlib.contextmanager
+def hold(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keep other runs out of a workdir; remove the temporary files that a killed one left there.
+
+    The kernel keeps the lock (flock on WORKDIR/.lock) and drops it when its process ends, however it
+    ends: none is ever stale. The file's text only says who holds it. Linux carries flock over NFS to
+    other machines unless it is mounted with nolock. Where there is no flock (Windows, some network
+    file systems) a line says so, and nothing but the user keeps a second run out.
+
+    Args:
+      folder: what open_workdir returned.
+      wait: whether to wait for another run to end.
+
+    Raises:
+      UserError: another process holds the folder and wait is false.
+    """
+    file = folder / ".lock"
+    require_no_link(file)
+    with open(file, "a+", errors="backslashreplace") as stream:
+        _lock(stream, folder, wait=wait)
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%F %T}")
+        stream.flush()
+        for left in folder.rglob(f".*{_TEMPORARY}"):
+            left.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
+def _lock(stream: TextIO, folder: Path, *, wait: bool) -> None:
+    if fcntl is None:
+        print(f"this system has no flock: start no second run in {folder}", file=sys.stderr)
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # SMB says the latter
+        stream.seek(0)
+        holder = stream.read(200) or "another process"
+        require(
+            wait,
+            f"--workdir={folder} is in use by {holder}: add --wait to start when that ends, "
+            "or give another folder",
+        )
+        print(one_line(f"waiting for {holder} to end in {folder}"), file=sys.stderr)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError as error:
+        reason = one_line(f"{folder} cannot be locked ({error.strerror})")
+        print(f"{reason}: start no second run there", file=sys.stderr)
+
+
 def write_config(folder: Path, task: str, config: Any, *, device: str, **more: Any) -> None:
-    """Write config.json: every flag, the versions, the device and the commit of a run.
+    """Write config.json: every flag, the versions, the device and the commit of a run, and their SHA-256.
 
     Args:
       config: the task's configuration, a dataclass instance.
@@ -68,17 +148,21 @@ def write_config(folder: Path, task: str, config: Any, *, device: str, **more: A
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
-    write_json(
-        folder / "config.json",
-        {
-            "task": task,
-            "flags": dataclasses.asdict(config),
-            **more,
-            "versions": versions,
-            "device": device,
-            "git_commit": _git_commit(),
-        },
-    )
+    content = {
+        "task": task,
+        "flags": dataclasses.asdict(config),
+        **more,
+        "versions": versions,
+        "device": device,
+        "git_commit": _git_commit(),
+    }
+    write_json(folder / "config.json", content | {"sha256": _digest(content)})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of all but the digest itself, however it is spaced and ordered."""
+    rest = {name: item for name, item in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_flags(path: str | None, task: str) -> dict[str, Any]:
@@ -87,24 +171,40 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
     Raises:
       UserError: no folder named, no run in it, one of another task, or a damaged config.json.
     """
-    require(path is not None, "--resume and --eval_only need --workdir: name the folder of the run")
+    require(bool(path), "--resume and --eval_only need --workdir: name the folder of the run")
     file = Path(str(path)).expanduser() / "config.json"
     try:
-        config = json.loads(file.read_text())
-        found, flags = config["task"], dict(config["flags"])
+        config = json.loads(file.read_bytes())
+        if not isinstance(config, dict) or config.get("sha256") != _digest(config):
+            raise ValueError("its sha256 is missing or of another content")
     except FileNotFoundError as error:
         raise UserError(
             f"--workdir={path} holds no run (no config.json): name the folder that an earlier run wrote"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}): restore it, or start a new run") from error
-    require(found == task, f"--workdir={path} holds a run of --task={found}, not of --task={task}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): name the folder of an earlier run"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{file} is damaged or was edited ({error}): restore it, or start a new run"
+        ) from error
+    require(
+        config["task"] == task,
+        f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
+    )
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["flags"].items()
+    }
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file, fsync, rename."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    """Write a file whole or not at all, whatever happens to process or machine.
+
+    A temporary file, fsync, rename, fsync of the folder. A link is replaced, not followed. What a
+    kill leaves, `hold` removes.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_TEMPORARY)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -112,9 +212,17 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(file)
         Path(temporary).unlink(missing_ok=True)
         raise
+    if fcntl is not None:  # Windows opens no folder
+        opened = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

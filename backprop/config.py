@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from typing import Annotated
 
 from backprop.shape import ACTIVATIONS, CLASSROOM, Shape
-from errors import require, require_choice
+from errors import require, require_choice, require_folder_name
 
 _MAX_RATES = 100
 _MAX_NEURONS = 8
@@ -50,6 +50,7 @@ class BackpropConfig:
     frontier_max: Annotated[float, "the frontier's largest learning rate"] = 1e4
     frontier_epochs: Annotated[int, "number of weight updates for each rate of the frontier"] = 1000
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
+    wait: Annotated[bool, "wait while another run writes to --workdir"] = False
 
     def __post_init__(self) -> None:
         for flag, size in (("hidden", self.hidden), ("outputs", self.outputs)):
@@ -83,8 +84,8 @@ class BackpropConfig:
         _require_rate("frontier_min", self.frontier_min)
         _require_rate("frontier_max", self.frontier_max)
         require(
-            self.frontier_min < self.frontier_max,
-            f"--frontier_min={self.frontier_min:g} is not below --frontier_max={self.frontier_max:g}: "
+            self.frontier_min * 1.01 <= self.frontier_max,
+            f"--frontier_min={self.frontier_min:g} is not below --frontier_max={self.frontier_max:g} by 1 %: "
             "give a smaller rate first",
         )
         require(
@@ -95,6 +96,7 @@ class BackpropConfig:
             1 <= self.frontier_epochs <= 100_000,
             f"--frontier_epochs={self.frontier_epochs}: give 1 to 100000 epochs",
         )
+        require_folder_name("workdir", self.workdir)
 
     @property
     def shape(self) -> Shape:
@@ -159,3 +161,4 @@ class AuditConfig:
             self.workbook is not None and self.workbook.strip() != "",
             "--workbook is missing: give an .xlsx or .csv file, or a folder of them",
         )
+        require_folder_name("workdir", self.workdir)

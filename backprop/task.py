@@ -21,16 +21,31 @@ from backprop.report import finite
 from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
 from html_report import write_report
-from workdir import open_workdir, read_flags, save_figure, write_bytes, write_config, write_csv, write_json
+from workdir import (
+    hold,
+    open_workdir,
+    read_flags,
+    save_figure,
+    write_bytes,
+    write_config,
+    write_csv,
+    write_json,
+)
 
 
 def run(config: BackpropConfig) -> None:
     """Walk through one update, check the equations, descend, explore the rates, write the files.
 
     Raises:
-      UserError: the folder cannot be written to, or holds a run of another task.
+      UserError: the folder cannot be written to, is in use, or holds a run of another task.
     """
     folder = open_workdir(config.workdir, "backprop")
+    with hold(folder, wait=config.wait):
+        _run_in(folder, config)
+    print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
+
+
+def _run_in(folder: Path, config: BackpropConfig) -> None:
     _clear_earlier_run(folder)
     write_config(folder, "backprop", config, device="CPU")
 
@@ -100,7 +115,6 @@ def run(config: BackpropConfig) -> None:
     )
     figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
     write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"])
-    print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 
 
 def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from cnn.architecture import count_parameters
 from cnn.zoo import ZOO, Entry, Recipe
-from errors import require, require_choice
+from errors import require, require_choice, require_folder_name
 
 MAX_PARAMETERS = 20_000
 MAX_EPOCHS = 20
 MAX_SEEDS = 1_000
 MAX_DEVICES = 10_000
+MIN_LEARNING_RATE = 1e-8
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -35,6 +37,7 @@ class CnnConfig:
     dataset: Annotated[str, "mnist (bundled) or a 28x28x1 tensorflow-datasets name"] = "mnist"
     data_dir: Annotated[str | None, "folder of prepared tensorflow-datasets"] = None
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
+    wait: Annotated[bool, "wait while another run writes to --workdir"] = False
     describe: Annotated[bool, "print the network's layers and stop"] = False
     resume: Annotated[bool, "go on with the run in --workdir from its last checkpoint"] = False
     eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
@@ -56,8 +59,9 @@ class CnnConfig:
                 f"--{flag}={value}: give a whole number from 1 to 60000",
             )
         require(
-            self.learning_rate is None or 0 < self.learning_rate <= 100,
-            f"--learning_rate={self.learning_rate}: give a number above 0, at most 100",
+            self.learning_rate is None or MIN_LEARNING_RATE <= self.learning_rate <= 100,
+            f"--learning_rate={self.learning_rate}: give a number above 0 ({MIN_LEARNING_RATE:g} or more), "
+            "at most 100",
         )
         require(
             1 <= self.num_seeds <= MAX_SEEDS,
@@ -85,14 +89,15 @@ class CnnConfig:
             f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
         )
         require(
-            self.dataset.replace("_", "").replace("/", "").isalnum(),
+            re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)?", self.dataset) is not None,
             f"--dataset={self.dataset}: give mnist or a tensorflow-datasets name, such as fashion_mnist",
         )
         require(
             self.dataset != "mnist" or self.data_dir is None,
             f"--data_dir={self.data_dir} does not go with --dataset=mnist, which is bundled: leave one out",
         )
-        require(self.data_dir != "", "--data_dir is empty: give the folder of the prepared data sets")
+        for flag, path in (("data_dir", self.data_dir), ("workdir", self.workdir), ("export", self.export)):
+            require_folder_name(flag, path)
         require(
             self.resume + self.eval_only + self.describe <= 1,
             "--describe, --resume and --eval_only exclude each other: give one",
@@ -129,9 +134,11 @@ class CnnConfig:
             f"without --{' and --'.join(missing)}: a run of several processes needs --coordinator_address, "
             "--num_processes and --process_id",
         )
-        host, _, port = str(self.coordinator_address).rpartition(":")
+        address = re.fullmatch(
+            r"([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", str(self.coordinator_address), re.ASCII
+        )
         require(
-            host != "" and port.isdecimal() and 0 < int(port) < 2**16,
+            address is not None and 0 < int(address[2]) < 2**16,
             f"--coordinator_address={self.coordinator_address}: give process 0's HOST:PORT, "
             "such as 10.0.0.2:1234",
         )

@@ -6,7 +6,8 @@ import importlib.util
 import math
 import socket
 import zlib
-from importlib import resources
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from errors import UserError, require
 
 CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
+_BUNDLED = Path(__file__).parent / "mnist"
 _DOWNLOAD_HOST = ("storage.googleapis.com", 443)
 
 
@@ -49,7 +51,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
       UserError: damaged files, an unknown name, a data set that is not prepared and cannot be
         here, or one whose images are not 28x28x1 with at most 10 classes.
     """
-    return _load_bundled_mnist() if name == "mnist" else _load_tfds(name, data_dir)
+    return load_bundled_mnist(_BUNDLED) if name == "mnist" else _load_tfds(name, data_dir)
 
 
 def hold_out(train: Split, size: int) -> tuple[Split, Split]:
@@ -74,39 +76,62 @@ def grey_statistics(images: UInt8[np.ndarray, "images 28 28 1"]) -> tuple[float,
     return round(mean / 255, 4), round(math.sqrt(variance) / 255, 4)
 
 
-def _load_bundled_mnist() -> Dataset:
-    folder = resources.files("cnn") / "mnist"
-    lines = (folder / "SHA256SUMS").read_text().splitlines()
-    sums = {name: digest for digest, name in map(str.split, lines)}
+def load_bundled_mnist(folder: Path) -> Dataset:
+    """MNIST from the four gzipped IDX files that SHA256SUMS beside them names.
 
-    def read(name: str) -> bytes:
-        file = folder / f"{name}.gz"
-        try:
-            content = gzip.decompress(file.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{file} is missing or damaged ({error}): install the project again") from error
-        if hashlib.sha256(content).hexdigest() != sums[name]:
-            raise UserError(f"{file} is not the MNIST of SHA256SUMS: install the project again")
-        return content
+    Raises:
+      UserError: a file that is missing, or whose content is not what SHA256SUMS says.
+    """
+    sums = _read_sums(folder / "SHA256SUMS")
 
     def split(prefix: str) -> Split:
-        images = np.frombuffer(read(f"{prefix}-images-idx3-ubyte"), np.uint8, offset=16)
-        labels = np.frombuffer(read(f"{prefix}-labels-idx1-ubyte"), np.uint8, offset=8)
+        images, labels = (
+            np.frombuffer(_read_bundled(folder / f"{prefix}-{name}.gz", sums), np.uint8, offset=offset)
+            for name, offset in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8))
+        )
         return Split(images.reshape(-1, *IMAGE_SHAPE), labels.astype(np.int32))
 
     return Dataset(train=split("train"), test=split("t10k"))
 
 
+def _read_sums(file: Path) -> dict[str, str]:
+    """The hexadecimal SHA-256 of each unpacked file."""
+    try:
+        return {name: digest for digest, name in map(str.split, file.read_text("ascii").splitlines())}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is missing or damaged ({error}): install the project again") from error
+
+
+def _read_bundled(file: Path, sums: Mapping[str, str]) -> bytes:
+    """The content of a .gz file; what packs it may differ, what is packed may not."""
+    try:
+        content = gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is missing or damaged ({error}): install the project again") from error
+    require(
+        hashlib.sha256(content).hexdigest() == sums.get(file.stem),
+        f"{file} is not the MNIST of SHA256SUMS beside it: install the project again",
+    )
+    return content
+
+
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     import tensorflow_datasets as tfds
 
+    damaged = f"--dataset={name} in {data_dir or 'its folder'} is damaged: prepare it again"
     try:
         builder = tfds.builder(name, data_dir=data_dir)
+    except UnicodeError as error:
+        raise UserError(f"{damaged} ({error})") from error
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise UserError(
             f"--dataset={name} is not known to tensorflow-datasets and not in {data_dir or 'its folder'}: "
             "give a name such as fashion_mnist or kmnist, or the --data_dir that holds it"
         ) from error
+    except ImportError as error:
+        raise UserError(f"--dataset={name} cannot be read without {error.name}: give another") from error
+    except Exception as error:  # whatever the parsers of its JSON files raise
+        raise UserError(f"{damaged} ({error})") from error
     _require_suitable(name, builder)
     if not builder.is_prepared():
         _require_preparable(name, builder)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from errors import require
+from errors import require, require_folder_name
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class DemoConfig:
     share: Annotated[bool, "also make a public link, through Gradio's servers"] = False
 
     def __post_init__(self) -> None:
+        require_folder_name("workdir", self.workdir)
         require(
             1 <= self.port <= 65535,
             f"--port={self.port}: give a whole number from 1 to 65535, such as 7860",

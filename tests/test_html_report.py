@@ -63,7 +63,7 @@ def check(folder):
     ]
     links = page.values("a", "href")
     assert {Path(folder, unquote(link)) for link in links} == {
-        file for file in folder.iterdir() if file.is_file() and file.name != "report.html"
+        file for file in folder.iterdir() if file.is_file() and file.name not in ("report.html", ".lock")
     }
     assert not any(":" in link or "/" in link for link in links)
     style = page.text[page.text.index("body {") :]
@@ -83,6 +83,7 @@ def folder(tmp_path):
     write_json(tmp_path / "summary.json", {"accuracy": 0.123456789, "epochs": 3, "first": None, "good": True})
     write_json(tmp_path / "config.json", {"flags": {"lrs": [0.1, 2e-7], "model": "m"}, "git_commit": "abc"})
     write_csv(tmp_path / "metrics.csv", ["epoch", "loss"], [[1, 1 / 3], [2, 1e-9]])
+    (tmp_path / ".lock").touch()
     figure = Figure()
     figure.subplots().plot([1, 2])
     save_figure(tmp_path, "curves", figure)

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
 from backprop.task import run
 from errors import UserError
+from workdir import hold, write_config
 
 from .test_descent import spreadsheet
 from .test_network import CASE, START
@@ -54,6 +57,7 @@ def test_a_run_leaves_all_its_files_and_no_others(finished):
             "frontier.csv",
             "backprop.xlsx",
             "report.html",
+            ".lock",
         ),
         *(f"{name}.{kind}" for name in figures for kind in ("png", "svg")),
     }
@@ -166,12 +170,21 @@ def test_a_start_without_error_stays_there(tmp_path):
     assert summary["frontier"]["outcomes"] == {"converged": 8}
 
 
+def test_a_folder_that_another_run_holds_is_refused(tmp_path):
+    with hold(tmp_path, wait=False):
+        done = launch(tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"is in use by process {os.getpid()} on" in line
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+
+
 def test_a_folder_with_another_tasks_run_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"task": "mnist", "flags": {}}')
+    write_config(tmp_path, "mnist", BackpropConfig(), device="CPU")
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="holds a run of --task=mnist"):
         run(BackpropConfig(workdir=str(tmp_path)))
-    assert {file.name for file in tmp_path.iterdir()} == {"config.json", "summary.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", "config.json", "summary.json"}
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
@@ -244,3 +257,43 @@ def test_a_descent_that_overflows_leaves_no_wrong_number(tmp_path, capsys, front
     shown = capsys.readouterr().out
     assert "overflow" in shown
     assert "nan" not in shown
+
+
+SMALL = ("--lrs=0.5", "--epochs=3", "--frontier_rates=64", "--frontier_epochs=5")
+
+
+@pytest.mark.parametrize("size", ["4k", "160k"])
+def test_a_full_disk_is_one_line_and_leaves_whole_files(small_disk, size):
+    folder = small_disk(size)
+    done = launch(folder, *SMALL)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"launch.py: {folder}/")
+    assert "No space left on device" in line
+    assert "make room there" in line
+    assert not [file for file in folder.rglob("*.partial")]
+    for file in folder.glob("*.json"):
+        json.loads(file.read_text())
+    for file in folder.glob("*.png"):
+        assert file.read_bytes().endswith(b"IEND\xaeB`\x82")
+    assert not (folder / "report.html").exists()
+
+
+def test_a_read_only_disk_is_said_before_any_work(small_disk):
+    done = launch(small_disk("2m,ro") / "run", *SMALL)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "cannot write there (Read-only file system): make it writable, or give another folder" in line
+
+
+def test_a_folder_that_vanishes_during_a_run_is_one_line(tmp_path):
+    command = [sys.executable, "launch.py", "--task=backprop", f"--workdir={tmp_path / 'run'}", *SMALL]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert process.poll() is None
+    shutil.rmtree(tmp_path / "run")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    (line,) = said.splitlines()
+    assert "No such file or directory" in line
+    assert "then start again" in line

@@ -1,8 +1,9 @@
+import contextlib
 import gzip
 import shutil
 import time
-from importlib import resources
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,8 +13,6 @@ from hypothesis import strategies as st
 from cnn import data
 from errors import UserError
 from tests.cnn.prepare import prepare
-
-BUNDLED = Path(str(resources.files("cnn") / "mnist"))
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +56,86 @@ def test_held_out_images_are_the_last_and_no_longer_trained_on(mnist):
         data.hold_out(mnist.train, 60_000)
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "not gzip", "one bit", "other content"])
+@pytest.fixture
+def bundle(tmp_path):
+    """A copy of the bundled files."""
+    return Path(shutil.copytree(data._BUNDLED, tmp_path / "mnist"))
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"MNIST", gzip.compress(b""), gzip.compress(b"\0" * 100)], ids=range(5)
+)
 @pytest.mark.parametrize("name", ["t10k-labels-idx1-ubyte.gz", "train-images-idx3-ubyte.gz"])
-def test_damaged_bundle_is_named(damage, name, tmp_path, monkeypatch):
-    shutil.copytree(BUNDLED, tmp_path / "mnist")
-    file = tmp_path / "mnist" / name
-    content = bytearray(file.read_bytes())
-    if damage == "missing":
-        file.unlink()
-    elif damage == "cut":
-        file.write_bytes(content[: len(content) // 2])
-    elif damage == "not gzip":
-        file.write_bytes(b"MNIST")
-    elif damage == "one bit":
-        content[len(content) // 2] ^= 1
+def test_a_file_that_is_not_mnist_is_named(bundle, name, content):
+    (bundle / name).unlink()
+    if content is not None:
+        (bundle / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is .*install the project again"):
+        data.load_bundled_mnist(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [
+        ("train-labels-idx1-ubyte.gz", 300),
+        ("t10k-labels-idx1-ubyte.gz", 300),
+        ("t10k-images-idx3-ubyte.gz", 200),
+        ("train-images-idx3-ubyte.gz", 40),
+    ],
+)
+def test_a_file_damaged_anywhere_is_named(bundle, name, cases):
+    """Flipped bytes, cuts, and bytes added; what does not change the images and labels may stay."""
+    file, random = bundle / name, Random(0)
+    whole, sums = file.read_bytes(), data._read_sums(bundle / "SHA256SUMS")
+    right, named, harmless = data._read_bundled(file, sums), 0, 0
+    for case in range(cases):
+        position = random.randrange(20 if case % 5 == 0 else len(whole))
+        damaged = bytearray(whole)
+        if case % 3 == 0:
+            damaged[position] ^= random.randrange(1, 256)
+        elif case % 3 == 1:
+            del damaged[position:]
+        else:
+            damaged[position:position] = random.randbytes(random.choice((1, 100)))
+        file.write_bytes(damaged)
+        try:
+            assert data._read_bundled(file, sums) == right
+        except UserError as error:
+            named += str(file) in str(error)
+        else:
+            harmless += 1
+    assert named + harmless == cases
+    assert named > 0.85 * cases
+
+
+def test_the_time_in_a_gzip_header_and_zeros_after_its_end_do_not_matter(bundle):
+    file = bundle / "t10k-labels-idx1-ubyte.gz"
+    damaged = bytearray(file.read_bytes())
+    damaged[4:8] = b"time"
+    file.write_bytes(damaged + b"\0" * 10)
+    np.testing.assert_array_equal(
+        data.load_bundled_mnist(bundle).test.labels, data.load_bundled_mnist(data._BUNDLED).test.labels
+    )
+
+
+def test_damaged_sums_are_named(bundle):
+    file, name = bundle / "SHA256SUMS", "t10k-labels-idx1-ubyte"
+    whole, random = file.read_bytes(), Random(0)
+    line = range(whole.index(name.encode()) - 66, whole.index(name.encode()) + len(name))
+    for position in line:
+        damaged = bytearray(whole)
+        damaged[position] ^= random.randrange(1, 256)
+        file.write_bytes(damaged)
+        if not chr(damaged[position]).isspace():
+            with pytest.raises(UserError, match="SHA256SUMS"):
+                data._read_bundled(bundle / f"{name}.gz", data._read_sums(file))
+    for content in (b"", b"\xff", b"one two three\n", whole[: len(whole) // 2]):
         file.write_bytes(content)
-    else:
-        file.write_bytes(gzip.compress(b"\0" * 100))
-    monkeypatch.setattr(data.resources, "files", lambda package: tmp_path)
-    with pytest.raises(UserError, match=name):
-        data.load("mnist", None)
+        with pytest.raises(UserError, match=r"SHA256SUMS.*install the project again"):
+            data.load_bundled_mnist(bundle)
+    file.unlink()
+    with pytest.raises(UserError, match="SHA256SUMS is missing or damaged"):
+        data.load_bundled_mnist(bundle)
 
 
 def test_prepared_data_set_is_read(prepared, mnist):
@@ -92,6 +151,23 @@ def test_damaged_prepared_data_set_is_named(prepared, tmp_path):
     for file in (tmp_path / "tfds").rglob("*train.array_record*"):
         file.write_bytes(b"\0" * 1000)
     with pytest.raises(UserError, match=r"tiny_mnist.*damaged"):
+        data.load("tiny_mnist", str(tmp_path / "tfds"))
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damaged_metadata_of_a_prepared_data_set_is_named(prepared, tmp_path, name):
+    shutil.copytree(prepared, tmp_path / "tfds")
+    (file,) = (tmp_path / "tfds").rglob(name)
+    whole, random = file.read_bytes(), Random(0)
+    for case in range(40):
+        position = random.randrange(len(whole))
+        damaged = bytearray(whole)
+        damaged[position] ^= random.randrange(1, 256)
+        file.write_bytes(whole[:position] if case % 4 == 0 else damaged)
+        with contextlib.suppress(UserError):  # anything else would end the test
+            assert len(data.load("tiny_mnist", str(tmp_path / "tfds")).test.labels) == 70
+    file.write_bytes(b"{")
+    with pytest.raises(UserError, match="tiny_mnist"):
         data.load("tiny_mnist", str(tmp_path / "tfds"))
 
 

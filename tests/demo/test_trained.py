@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backprop.config import BackpropConfig
 from cnn import data
+from cnn.config import CnnConfig
 from demo.trained import as_mnist, load
 from errors import UserError
+from workdir import write_config
 
 IMAGES = data.load("mnist", None).test.images[:1000, :, :, 0]
 
@@ -64,9 +67,9 @@ def test_an_empty_paper_gives_an_empty_image():
 @pytest.mark.parametrize("made", ["nothing", "another task's run", "no checkpoint"])
 def test_a_folder_without_a_trained_network_is_named(tmp_path, made):
     if made == "another task's run":
-        (tmp_path / "config.json").write_text('{"task": "backprop", "flags": {}}')
+        write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
     if made == "no checkpoint":
-        (tmp_path / "config.json").write_text('{"task": "mnist", "flags": {"model": "plain_4k"}}')
+        write_config(tmp_path, "mnist", CnnConfig(model="plain_4k"), device="CPU")
     message = {"nothing": "holds no run", "no checkpoint": "no checkpoint yet"}.get(made, "--task=backprop")
     with pytest.raises(UserError, match=message) as caught:
         load(str(tmp_path))

@@ -10,11 +10,13 @@ import pytest
 
 from backprop.audit.annotate import annotated, copy_name
 from backprop.audit.verdict import audit_file
+from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
 from tests.backprop.audit.make_workbooks import clean, other_output_in_E2, skipped_row
 from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
 from tests.backprop.test_workbook import recalculate
+from workdir import write_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -161,7 +163,7 @@ def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
         ("table.csv", b"epoch,loss\n1,2\n", "holds no back-propagation table"),
         ("table.xlsx", b"PK\x03\x04", "is damaged"),
         ("table.xls", b"\xd0\xcf\x11\xe0", "is not an .xlsx or .csv file"),
-        ("\x1b[2Jtable.csv", b"", "?[2Jtable.csv is empty"),
+        ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv holds '\\x1b'"),
     ],
 )
 def test_what_cannot_be_read_ends_with_2_and_one_line(tmp_path, name, content, message):
@@ -189,7 +191,7 @@ def test_a_folder_without_spreadsheets_and_wrong_flags_end_with_2(tmp_path):
 
 
 def test_a_workdir_of_another_task_is_refused(books, tmp_path):
-    (tmp_path / "config.json").write_text('{"task": "backprop", "flags": {}}')
+    write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
     done = audit(books / "clean.xlsx", tmp_path)
     assert done.returncode == 2
     assert "holds a run of --task=backprop" in done.stderr

@@ -1,0 +1,366 @@
+"""Every flag of every task with every kind of wrong value: UserError, one printable line that names it."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import launch
+from backprop.config import BackpropConfig
+from cnn.config import CnnConfig
+from errors import UserError
+from workdir import write_config
+
+ROOT = Path(__file__).parents[1]
+
+COUNT = {"0": "give", "-1": "give", "9" * 20: "give"}
+RATE = {
+    "0": "give",
+    "-0.1": "give",
+    "nan": "give",
+    "inf": "give",
+    "-inf": "give",
+    "1e309": "give",
+    "1e-400": "give",
+}
+LIST = {"nan": "nan", "0.1,inf": "inf", "1e309": "inf", "1,2,": "'' is not a number", "1;2": "not a number"}
+NAME_OF_A_HOME = {"~nobody_of_that_name/x": "there is no home folder ~nobody_of_that_name"}
+FOLDER = NAME_OF_A_HOME | {"": "is empty", "  ": "is empty"}
+
+# For each flag: a value that is right, and wrong values of its own with what the message says.
+FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
+    "backprop": {
+        "lrs": ("0.1", LIST | {"0": "lrs has 0", "-1": "lrs has -1", "1,1.0": "twice", "1e13": "1e12"}),
+        "epochs": ("3", COUNT | {"8333": "the spreadsheet holds 50000 rows"}),
+        "inputs": ("0.1,0.2", LIST | {"1e7": "give numbers from -1e+06", "1,2,3,4,5,6,7,8,9": "give 1 to 8"}),
+        "hidden": ("2", COUNT | {"9": "give 1 to 8 neurons"}),
+        "outputs": ("2", COUNT | {"9": "give 1 to 8 neurons"}),
+        "targets": (
+            "0.1,0.9",
+            {"0.1": "give 2", "nan,0": "nan", "0,1e309": "inf", "-1e7,0": "give numbers from -1e+06"},
+        ),
+        "activation": ("tanh", {"": "is not known", "rleu": "did you mean relu?", "TANH": "choose one of"}),
+        "biases": ("true", {}),
+        "weights": (
+            "1,2,3,4,5,6,7,8",
+            {"1,2": "give 8", "1,2,3,4,5,6,7,nan": "nan", "1e7,2,3,4,5,6,7,8": "give numbers from"},
+        ),
+        "precision": (
+            "float32",
+            {"": "is not known", "float46": "did you mean float64?", "64": "choose one"},
+        ),
+        "frontier_rates": ("8", COUNT | {"1": "give 2 to", "4194305": "give 2 to 4194304"}),
+        "frontier_min": ("0.1", RATE | {"1e13": "1e12", "1e5": "is not below --frontier_max"}),
+        "frontier_max": ("10", RATE | {"1e13": "1e12", "1e-4": "is not below --frontier_max"}),
+        "frontier_epochs": ("3", COUNT | {"100001": "give 1 to 100000"}),
+        "workdir": ("a", FOLDER),
+        "wait": ("true", {}),
+    },
+    "audit": {
+        "workbook": ("a.xlsx", NAME_OF_A_HOME | {"": "is missing", "  ": "is missing"}),
+        "workdir": ("a", NAME_OF_A_HOME | {" --workbook=a": "is empty", "  --workbook=a": "is empty"}),
+    },
+    "mnist": {
+        "model": (
+            "bn_4k",
+            {"": "is not known", "bn_14k": "choose one of", "Compact_20k": "mean compact_20k?"},
+        ),
+        "epochs": ("3", COUNT | {"21": "over the budget of 20"}),
+        "batch_size": ("64", COUNT | {"60001": "from 1 to 60000"}),
+        "learning_rate": ("0.1", RATE | {"101": "at most 100", "1e-9": "1e-08 or more"}),
+        "seed": ("3", {"-1": "from 0 to 4294967295", "4294967296": "from 0", "9" * 20: "from 0"}),
+        "num_seeds": ("2", COUNT | {"1001": "from 1 to 1000"}),
+        "compute_dtype": (
+            "bfloat16",
+            {"": "is not known", "bfloat61": "did you mean bfloat16?", "f32": "choose"},
+        ),
+        "validation_size": ("0", {"-1": "give 0 (none) to 59999", "60000": "give", "9" * 20: "give"}),
+        "target_accuracy": ("0.9", RATE | {"99.4": "a fraction above 0, at most 1", "1.1": "give"}),
+        "dataset": (
+            "kmnist",
+            dict.fromkeys(("", " ", "../mnist", "/x", "a;b", "a/b/c", "٣"), "give mnist or"),
+        ),
+        "data_dir": (
+            "a",
+            NAME_OF_A_HOME
+            | {" --dataset=kmnist": "is empty", "  --dataset=kmnist": "is empty", "a": "does not go with"},
+        ),
+        "workdir": ("a", FOLDER),
+        "wait": ("true", {}),
+        "describe": ("true", {}),
+        "resume": ("true", {"true": "name the folder of the run"}),
+        "eval_only": ("true", {"true": "name the folder of the run"}),
+        "export": ("a", FOLDER),
+        "checkpoint_every_steps": ("5", COUNT | {"60001": "from 1 to 60000"}),
+        "num_devices": ("1", COUNT | {"10001": "from 1 to 10000"}),
+        "deterministic": ("true", {}),
+        "coordinator_address": (
+            "a:1",
+            {"a:1": "without --num_processes and --process_id"}
+            | {
+                f"{address} --num_processes=2 --process_id=0": "HOST:PORT"
+                for address in ("", "a", "a:", ":1", "a:0", "a:65536", "a:-1", "a:x", "a:٣", "a:²", "a:b:1")
+            }
+            | {f"a:{'9' * 5000} --num_processes=2 --process_id=0": "HOST:PORT"}
+            | {"http://a:1 --num_processes=2 --process_id=0": "HOST:PORT"},
+        ),
+        "num_processes": (
+            "2",
+            COUNT | {"2": "without --coordinator_address and --process_id", "10001": "to 10000"},
+        ),
+        "process_id": (
+            "0",
+            {"0": "without --coordinator_address and --num_processes"}
+            | {
+                f"{number} --coordinator_address=a:1 --num_processes=2": "give 0 to 1"
+                for number in ("-1", "2", "9" * 20)
+            },
+        ),
+        "tensorboard": ("true", {}),
+        "enforce_budget": ("true", {}),
+    },
+    "demo": {
+        "workdir": ("a", FOLDER),
+        "port": ("7860", COUNT | {"65536": "from 1 to 65535"}),
+        "share": ("true", {}),
+    },
+}
+
+NO_TEXT = {"a\0b": "\\x00", "a\nb": "\\n", "a\x1b[31m": "\\x1b", "\udcff": "\\udcff", "a\u2028b": "\\u2028"}
+WRONG_TYPE = {
+    int: {
+        text: "is not a whole number"
+        for text in ("", "ten", "1.5", "1e3", "nan", "inf", "1_0", "٣", "0x1", " ")
+    }
+    | {"9" * 5000: "too large"},
+    float: {text: "is not a number" for text in ("", "ten", "0,1", "1_0", "٣", "0x1", "5%", " ")},
+    tuple[float, ...]: {text: "is not a number" for text in ("", "ten", "1,ten", "1_0", "٣", ",", "1 2")},
+    bool: {text: "is not true or false" for text in ("", "perhaps", "2", "yes")},
+    str: {},
+}
+
+COMBINATIONS = {
+    "": "--task is missing",
+    "--task=": "--task is missing",
+    "--task": "--task has no value",
+    "--task=minst": "did you mean mnist?",
+    "--task=MNIST": "is not known",
+    "--task=mnist --task=mnist": "--task is given twice",
+    "mnist": "'mnist' is not a flag",
+    "--task=mnist 'extra words'": "'extra words' is not a flag",
+    "--task=mnist --describe true": "'true' is not a flag",
+    "--task=mnist -epochs=3": "'-epochs=3' is not a flag",
+    "--task=mnist - ": "'-' is not a flag",
+    "--task=mnist -- --epochs=3": "'--' is not a flag",
+    "--task=mnist --=3": "'--=3' is not a flag",
+    "--task=mnist --epochs = 3": "'3' is not a flag",
+    "--task=mnist --noepochs": "did you mean --epochs?",
+    "--task=mnist --nodescribe=true": "write --nodescribe, or --describe=true",
+    "--task=mnist --describe --nodescribe": "--describe is given twice",
+    "--task=mnist --help=3": "'3' is not true or false",
+    "--task=mnist --flagfile=/bin/ls": "--flagfile is not a flag",
+    "--task=mnist --undefok=colour --colour=red": "--undefok is not a flag",
+    "--task=mnist --only_check_args": "--only_check_args is not a flag",
+    f"--task=mnist --{'a' * 5000}": "is not a flag",
+    "--task=mnist --resume --eval_only --workdir=a": "holds no run",
+    "--task=mnist --describe --export=a": "leave out --export and --tensorboard",
+    "--task=mnist --describe --tensorboard": "leave out --export and --tensorboard",
+    "--task=mnist --resume --workdir=": "need --workdir",
+    "--task=mnist --resume --workdir=/nowhere/at/all": "holds no run",
+    "--task=mnist --resume --workdir=/dev/null": "cannot be read (Not a directory)",
+    f"--task=mnist --resume --workdir={'a' * 300}": "cannot be read (File name too long)",
+    f"--task=mnist --resume --workdir={'a/' * 3000}": "cannot be read (File name too long)",
+    "--task=mnist --seed=4294967295 --num_seeds=2": "from 0 to 4294967294",
+    "--task=backprop --outputs=3": "--targets has 2 numbers: give 3",
+    "--task=backprop --hidden=3 --weights=1,2,3,4,5,6,7,8": "--weights has 8 numbers: give 12",
+    "--task=backprop --frontier_min=1 --frontier_max=1": "is not below",
+    "--task=backprop --frontier_min=1 --frontier_max=1.0000001": "is not below --frontier_max=1 by 1 %",
+    "--task=backprop --hidden=8 --biases --epochs=3000": "give 1 to 2326 epochs",
+    f"--task=backprop --lrs={','.join(map(str, range(1, 102)))}": "101 learning rates: give 1 to 100",
+}
+
+
+EVERY = [(task, name) for task, table in FLAGS.items() for name in table]
+
+
+def kind(task, name):
+    """The type of a flag's value: int, float, str, bool or tuple[float, ...]."""
+    hint = typing.get_type_hints(launch.TASKS[task][0])[name]
+    return hint if hint in WRONG_TYPE else next(each for each in typing.get_args(hint) if each in WRONG_TYPE)
+
+
+def cases(task, name):
+    """(task, arguments, a part of the message) for everything that can be wrong with a flag."""
+    flag, (right, wrong), is_switch = f"--{name}", FLAGS[task][name], kind(task, name) is bool
+    for value, message in (wrong | WRONG_TYPE[kind(task, name)] | NO_TEXT).items():
+        first, *more = value.split(" --")  # a value, and flags beside it
+        yield task, [f"{flag}={first}", *(f"--{other}" for other in more)], message
+    yield task, [f"{flag}={right}", f"{flag}={right}"], f"{flag} is given twice"
+    yield task, [f"{flag[:4]}{flag[5:]}x={right}"], f"did you mean {flag}?"
+    yield task, [f"{flag.upper()}={right}"], f"did you mean {flag}?"
+    if is_switch:
+        yield task, [f"--no{name}", flag], f"{flag} is given twice"
+    else:
+        yield task, [flag], f"{flag} has no value"
+        yield task, [flag, "--help"], f"{flag} has no value"
+        yield task, [f"--no{name}"], f"--no{name} is not a flag"
+    for other in FLAGS.keys() - {task}:
+        if name not in FLAGS[other]:
+            yield other, [f"{flag}={right}"], f"{flag} is not a flag of --task={other}"
+
+
+def refused(argv):
+    """The message of the UserError that a command line gives."""
+    with pytest.raises(UserError) as caught:
+        launch.parse(["launch.py", *argv])
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 1200
+    assert caught.value.exit_code == 2
+    return message
+
+
+def test_the_table_has_every_flag_of_every_task():
+    fields = {
+        task: [field.name for field in dataclasses.fields(config)]
+        for task, (config, _) in launch.TASKS.items()
+    }
+    assert {task: [*table] for task, table in FLAGS.items()} == fields, "write the cases of a new flag"
+
+
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_a_wrong_value_is_named_in_one_line(task, name):
+    for chosen, argv, message in cases(task, name):
+        said = refused([f"--task={chosen}", *argv])
+        assert message in said, argv
+        assert name in said, argv
+
+
+@pytest.mark.parametrize(("line", "message"), COMBINATIONS.items(), ids=range(len(COMBINATIONS)))
+def test_a_combination_that_makes_no_sense_is_named(line, message):
+    assert message in refused(shlex.split(line))
+
+
+TOGETHER = {
+    name: f"--{name}={FLAGS['mnist'][name][0]}"
+    for name in ("coordinator_address", "num_processes", "process_id")
+}
+
+
+@pytest.mark.parametrize(("task", "name"), [each for each in EVERY if each[1] not in ("resume", "eval_only")])
+def test_a_right_value_is_taken_after_an_equals_sign_or_a_space(task, name):
+    right = FLAGS[task][name][0]
+    beside = [f"--task={task}", *(["--workbook=b"] if task == "audit" and name != "workbook" else [])]
+    beside += ["--dataset=kmnist"] if name == "data_dir" else []
+    beside += [flag for other, flag in TOGETHER.items() if name in TOGETHER and other != name]
+    parser = launch._PARSERS.get(kind(task, name), launch._YesOrNo())
+    for given_ in ([f"--{name}={right}"], [f"--{name}"] if right == "true" else [f"--{name}", right]):
+        found, config = launch.parse(["launch.py", *beside, *given_])
+        assert (found, getattr(config, name)) == (task, parser.parse(right))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--task=minst"],
+        ["--task=mnist", "--epochs=0"],
+        ["--task=mnist", "--learning_rate=nan"],
+        ["--task=mnist", "--epoch=3"],
+        ["--task=mnist", "--model=Compact_20k"],
+        ["--task=mnist", "--seed=1e3"],
+        ["--task=mnist", "--workdir=a\nb"],
+        ["--task=mnist", b"--workdir=\xff"],
+        ["--task=mnist", "--resume", "--workdir=/dev/null"],
+        ["--task=mnist", "--coordinator_address=a:1"],
+        ["--task=backprop", "--lrs=1e309"],
+        ["--task=backprop", "--lrs="],
+        ["--task=backprop", "--hidden=" + "9" * 5000],
+        ["--task=audit"],
+        ["--task=audit", "--workbook=~nobody_of_that_name/x.csv"],
+        ["--task=demo", "--port=0"],
+    ],
+    ids=range(17),
+)
+def test_the_command_answers_at_once_and_without_jax(argv):
+    program = (
+        "import sys, launch; code = launch.main(sys.argv); "
+        "sys.exit(100 if {'jax', 'numpy'} & sys.modules.keys() else code)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program, *argv], cwd=ROOT, capture_output=True, timeout=60)
+    assert time.monotonic() - start < 3
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("launch.py: ")
+    assert line.isprintable()
+
+
+@functools.cache
+def runs():
+    """A folder with a run of --task=mnist, one of --task=backprop and a damaged one."""
+    folder = tempfile.TemporaryDirectory()
+    for name, task, config in (
+        ("mnist", "mnist", CnnConfig(model="bn_4k")),
+        ("backprop", "backprop", BackpropConfig(lrs=(0.5,))),
+    ):
+        Path(folder.name, name).mkdir()
+        write_config(Path(folder.name, name), task, config, device="CPU")
+    Path(folder.name, "damaged").mkdir()
+    Path(folder.name, "damaged", "config.json").write_bytes(b'{"task": "mnist", "flags": {"model": 3}}')
+    return folder
+
+
+NUMBER = st.one_of(st.floats().map(repr), st.integers().map(str))
+TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # with what is no text, too
+VALUE = st.one_of(
+    NUMBER,
+    st.lists(NUMBER, max_size=9).map(",".join),
+    st.sampled_from(sorted({right for table in FLAGS.values() for right, _ in table.values()})),
+    st.sampled_from(
+        sorted({wrong for table in FLAGS.values() for _, more in table.values() for wrong in more})
+    ),
+    st.sampled_from(["mnist", "backprop", "damaged", "nothing"]).map(lambda name: f"{runs().name}/{name}"),
+    TEXT,
+)
+NAME = st.one_of(st.sampled_from(sorted({"task", "help", *(name for _, name in EVERY)})), TEXT)
+WORD = st.one_of(
+    st.builds("--{}={}".format, NAME, VALUE), NAME.map("--{}".format), NAME.map("--no{}".format), VALUE
+)
+OF_A_TASK = st.sampled_from(sorted(FLAGS)).flatmap(
+    lambda task: st.dictionaries(st.sampled_from(sorted(FLAGS[task])), VALUE, max_size=6).map(
+        lambda given_: [f"--task={task}", *(f"--{name}={value}" for name, value in given_.items())]
+    )
+)
+
+
+@given(st.one_of(st.lists(WORD, max_size=8), OF_A_TASK))
+@settings(max_examples=500)
+@example(["--help"])
+@example(["--task=mnist"])
+@example(["--task=mnist", "--resume", "--workdir=/proc/self/mem"])
+def test_any_command_line_gives_a_configuration_or_one_line(argv):
+    shown, stop, message = io.StringIO(), None, ""
+    try:
+        with contextlib.redirect_stdout(shown):
+            task, config = launch.parse(["launch.py", *argv])
+    except UserError as error:
+        message = str(error)
+    except SystemExit as exit_:
+        stop = exit_.code
+    else:
+        assert type(config) is launch.TASKS[task][0]
+    assert message.isprintable()
+    assert shown.getvalue().startswith("usage: " if stop == 0 else "")
+    assert stop in (None, 0)
