@@ -82,9 +82,7 @@ def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
     try:
         restored = manager.restore(
             step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
-            ),
+            args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()),
         )
         arrays, record = restored["arrays"], restored["record"]
         digest = record.pop("sha256")

@@ -13,7 +13,6 @@ from cnn.config import CnnConfig
 from errors import UserError, require
 
 SEED, DATA = "seed", "data"
-_ADDRESS = ("coordinator_address", "num_processes", "process_id")
 _CONNECT_SECONDS, _HEARTBEAT_SECONDS = 120, 20
 
 
@@ -77,10 +76,11 @@ def _processes(config: CnnConfig) -> tuple[str | None, int, int]:
 
 def _meet(address: str | None, count: int, index: int) -> None:
     """Meet the run's other processes; on a Cloud TPU, JAX knows them."""
-    known = {} if address is None else dict(zip(_ADDRESS, (address, count, index), strict=True))
     try:
         jax.distributed.initialize(
-            **known,
+            address,
+            None if address is None else count,
+            None if address is None else index,
             initialization_timeout=_CONNECT_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
@@ -148,8 +148,9 @@ def share(tree: Any) -> Any:
     leaves, structure = jax.tree.flatten(tree)
     arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
     shared = iter(multihost_utils.broadcast_one_to_all(arrays))
-    return structure.unflatten(
-        np.asarray(next(shared)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves
+    return jax.tree.unflatten(
+        structure,
+        [np.asarray(next(shared)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves],
     )
 
 

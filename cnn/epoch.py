@@ -74,7 +74,10 @@ def epoch_function(setup: Setup, mesh: Mesh) -> Callable[..., tuple[TrainState, 
     ) -> tuple[TrainState, Totals]:
         batches = _arrange(images, seeds, first // setup.steps_per_epoch, setup=setup)
         return jax.lax.fori_loop(
-            first, last, lambda step, carry: _step(*carry, batches, seeds, step, setup=setup), (state, totals)
+            first,
+            last,
+            lambda step, carry: _step(carry[0], carry[1], batches, seeds, step, setup=setup),
+            (state, totals),
         )
 
     return jax.shard_map(epoch, mesh=mesh, in_specs=(S, S, P(axis), S, P(), P()), out_specs=S)

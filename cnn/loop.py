@@ -124,8 +124,8 @@ def _advance(
         return not alone or (interrupted() is None and bool((here.diverged_at < 0).all()))
 
     began = time.perf_counter()
-    arrays = programs.put(_take((progress.state, progress.totals, run.seeds), group))
-    on_devices, totals, reached = programs.run_steps(*arrays, first, last, report)
+    on_devices, totals, seeds = programs.put(_take((progress.state, progress.totals, run.seeds), group))
+    on_devices, totals, reached = programs.run_steps(on_devices, totals, seeds, first, last, report)
     state, totals = devices.fetch((on_devices, totals))
     _require_finite(run, state, totals, group)
     seconds = progress.seconds[group] + (time.perf_counter() - began)
@@ -135,8 +135,9 @@ def _advance(
         for row in rows:
             bar.write(_line(row, run))
         totals, seconds = _no_totals(len(group)), 0 * seconds
-    before = progress.state, progress.totals, progress.seconds
-    return Progress(*_replace(before, (state, totals, seconds), group), [*progress.history, *rows])
+    before = progress._replace(history=[])
+    new = Progress(state, totals, seconds, [])
+    return _replace(before, new, group)._replace(history=[*progress.history, *rows])
 
 
 def _rows(

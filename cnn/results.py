@@ -90,7 +90,8 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
     if "num_seeds" in summary:
         low, high = summary["final_test_accuracy_95_interval"]
         spread = (
-            f"\nover {summary['num_seeds']} seeds: standard deviation {summary['final_test_accuracy_std']:.3%}, "
+            f"\nover {summary['num_seeds']} seeds: "
+            f"standard deviation {summary['final_test_accuracy_std']:.3%}, "
             f"95 % interval of the mean {low:.3%} to {high:.3%}, "
             f"worst {summary['final_test_accuracy_worst']:.2%}"
         )

@@ -49,11 +49,12 @@ def _train(config: CnnConfig) -> None:
             restored = checkpoint.restore(checkpoints, like=progress)
             if restored is not None:
                 progress = restored
-                print(f"restored the checkpoint after step {progress.state.step.sum()} in {folder}")
+                print(f"restored the checkpoint after {len(progress.history)} epochs in {folder}")
             _write_config(run)
             for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
                 (folder / stale).unlink(missing_ok=True)
-            for progress in loop.train_on(run, devices.share(progress), interrupted):
+            trained = loop.train_on(run, devices.share(progress), interrupted)
+            for progress in trained:
                 checkpoint.save(checkpoints, progress)
                 if progress.history:
                     write_metrics(folder, progress.history)
@@ -99,7 +100,9 @@ def load(config: CnnConfig) -> tuple[Run, Progress]:
     with checkpoint.open_checkpoints(folder, read_only=True) as checkpoints:
         progress = checkpoint.restore(checkpoints, like=loop.start(run))
     if progress is None or not progress.history:
-        raise UserError(f"--workdir={config.workdir} holds no finished epoch yet: go on with --resume, or wait")
+        raise UserError(
+            f"--workdir={config.workdir} holds no finished epoch yet: go on with --resume, or wait"
+        )
     return run, progress
 
 

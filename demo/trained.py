@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cnn import checkpoint, train
+from cnn import task, train
 from cnn.config import CnnConfig
-from cnn.run import Run, prepare
-from errors import require
+from cnn.results import mean_rows, state_of
+from cnn.run import Run
 from workdir import read_flags
 
 _BOX, _SIDE = 20, 28
@@ -20,7 +20,8 @@ class Trained(NamedTuple):
     """A run's last checkpoint.
 
     Attributes:
-      history: the rows of metrics.csv.
+      state: of the first seed.
+      history: the rows of metrics.csv, of several seeds their mean.
       logits: of the test images.
     """
 
@@ -38,17 +39,11 @@ def load(workdir: str) -> Trained:
     """
     alone = {"workdir": workdir, "resume": False, "eval_only": True, "export": None, "tensorboard": False}
     flags = read_flags(workdir, "mnist") | alone
-    run = prepare(CnnConfig(**flags))
-    with checkpoint.open_checkpoints(run.folder) as checkpoints:
-        restored = checkpoint.restore(checkpoints, like=train.init_state(run.setup, run.key))
-    require(
-        restored is not None,
-        f"--workdir={workdir} holds no checkpoint yet: wait for the run's first epoch, or name another run",
-    )
-    assert restored is not None
-    state, history = restored
+    run, progress = task.load(CnnConfig(**flags))
+    state = state_of(progress, 0)
     test = train.Images(*jax.device_put(run.evaluated["test"]))
-    return Trained(run, state, history, np.asarray(train.evaluate(state, test, setup=run.setup).logits))
+    logits = np.asarray(train.evaluate(state, test, setup=run.setup).logits)
+    return Trained(run, state, mean_rows(progress.history), logits)
 
 
 def probabilities(trained: Trained, image: UInt8[np.ndarray, "28 28"]) -> Float[np.ndarray, "10"]:
