@@ -89,7 +89,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 def define_flags() -> flags.FlagValues:
     """One flag for each field of each task's configuration, and --task."""
     values = flags.FlagValues()
-    flags.DEFINE_string("task", None, f"what to run: {', '.join(TASKS)}", values, allow_overwrite=False)
+    flags.DEFINE_string("task", None, f"what to run: {', '.join(TASKS)}", values)
     _define_switch("help", "print this and stop", values)
     hints = {
         name: hint
@@ -103,12 +103,12 @@ def define_flags() -> flags.FlagValues:
         if kind is bool:
             _define_switch(name, text, values)
         else:
-            flags.DEFINE(_PARSERS[kind], name, None, text, values, allow_overwrite=False)
+            flags.DEFINE(_PARSERS[kind], name, None, text, values)
     return values
 
 
 def _define_switch(name: str, text: str, values: flags.FlagValues) -> None:
-    flag = flags.BooleanFlag(name, None, text, allow_overwrite=False)
+    flag = flags.BooleanFlag(name, None, text)
     flag.parser = _YesOrNo()
     flags.DEFINE_flag(flag, values)
 
@@ -150,8 +150,9 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     require(task != "", f"--task is missing: choose one of {', '.join(TASKS)}")
     require_choice("task", task, TASKS)
     config, _ = TASKS[task]
-    given = {name: values[name].value for name in values if values[name].present}
-    given = {name: value for name, value in given.items() if name not in ("task", "help")}
+    given = {
+        name: values[name].value for name in values if values[name].present and name not in ("task", "help")
+    }
     known = {field.name for field in dataclasses.fields(config)}
     for name in given:
         require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")

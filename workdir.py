@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib")
-
-
 _TEMPORARY = ".partial"
 
 
@@ -105,22 +103,24 @@ def hold(folder: Path, *, wait: bool) -> Iterator[None]:
     file = folder / ".lock"
     require_no_link(file)
     with open(file, "a+", errors="backslashreplace") as stream:
-        _lock(stream, folder, wait=wait)
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%F %T}")
-        stream.flush()
-        for left in folder.rglob(f".*{_TEMPORARY}"):
-            left.unlink(missing_ok=True)
+        if _lock(stream, folder, wait=wait):
+            stream.truncate(0)
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+            stream.flush()
+            for left in folder.rglob(f".*{_TEMPORARY}"):
+                left.unlink(missing_ok=True)
         try:
             yield
         finally:
             stream.truncate(0)
 
 
-def _lock(stream: TextIO, folder: Path, *, wait: bool) -> None:
+def _lock(stream: TextIO, folder: Path, *, wait: bool) -> bool:
+    """Whether the lock is held now; not where there is none to be had."""
     if fcntl is None:
-        print(f"this system has no flock: start no second run in {folder}", file=sys.stderr)
-        return
+        print(one_line(f"this system has no flock: start no second run in {folder}"), file=sys.stderr)
+        return False
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # SMB says the latter
@@ -136,6 +136,8 @@ def _lock(stream: TextIO, folder: Path, *, wait: bool) -> None:
     except OSError as error:
         reason = one_line(f"{folder} cannot be locked ({error.strerror})")
         print(f"{reason}: start no second run there", file=sys.stderr)
+        return False
+    return True
 
 
 def write_config(folder: Path, task: str, config: Any, *, device: str, **more: Any) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 # name: (module, test, the modules whose lines count as new when reached)
 TARGETS = {
     "flags": (
-        "tests.test_flags",
+        "tests.test_flags_at_random",
         "test_any_command_line_gives_a_configuration_or_one_line",
         ["launch", "errors", "workdir", "backprop.config", "cnn.config", "demo.config", "absl.flags"],
     ),

@@ -173,8 +173,10 @@ def test_without_flock_a_line_says_so(tmp_path, monkeypatch, capsys, missing):
         monkeypatch.setattr(workdir.fcntl, "flock", unsupported)
     else:
         monkeypatch.setattr(workdir, "fcntl", None)
+    (tmp_path / ".summary.json.abc.partial").touch()  # of another run that is still writing, perhaps
     with workdir.hold(tmp_path, wait=False):
         workdir.write_bytes(tmp_path / "file", b"written")
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", ".summary.json.abc.partial", "file"}
     assert "start no second run" in capsys.readouterr().err
 
 
