@@ -14,7 +14,7 @@ from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
 from cnn.run import Run, prepare, require_new_or_same
 from errors import UserError
-from workdir import hold, open_folder, open_workdir, write_config
+from workdir import hold, open_folder, open_workdir, require_no_link, write_config
 
 
 def run(config: CnnConfig) -> None:
@@ -26,17 +26,23 @@ def run(config: CnnConfig) -> None:
       Diverged: the loss is no longer a finite number.
       Interrupted: a signal came; the run is saved.
     """
-    print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
     if config.describe:
+        _describe(config)
         return
     epoch.keep_freed_memory()
     devices.start(config)
     if not devices.is_main():
         _follow(config)
-    elif config.eval_only:
+        return
+    _describe(config)
+    if config.eval_only:
         _evaluate_again(config)
     else:
         _train(config)
+
+
+def _describe(config: CnnConfig) -> None:
+    print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
 
 
 def _train(config: CnnConfig) -> None:
@@ -95,6 +101,7 @@ def load(config: CnnConfig) -> tuple[Run, Progress]:
       UserError: no run there, another run, no checkpoint, or a damaged one.
     """
     folder = Path(str(config.workdir)).expanduser().absolute()
+    require_no_link(folder / "checkpoints")
     require_new_or_same(config, folder)
     run = prepare(config, folder)
     with checkpoint.open_checkpoints(folder, read_only=True) as checkpoints:
