@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from cnn import checkpoint, train
+from cnn.checkpoint import Progress
 from cnn.model import Network
 from cnn.zoo import ZOO
 from errors import UserError
@@ -10,52 +11,70 @@ from errors import UserError
 HISTORY = [{"epoch": 1, "train_loss": 0.1 + 0.2, "test_accuracy": 0.9941}]
 
 
-def _state(name, seed=0):
+def _progress(name, seed=0, step=10):
+    """Of two seeds."""
     entry = ZOO[name]
-    setup = train.Setup(Network(entry.architecture, entry.recipe.initialization), entry.recipe, 10, 0.1, 0.3)
-    return train.init_state(setup, jax.random.key(seed))
+    setup = train.Setup(
+        Network(entry.architecture, entry.recipe.initialization), entry.recipe, 1280, 0.1, 0.3
+    )
+    states = [jax.device_get(train.init_state(setup, jax.random.key(seed + more))) for more in range(2)]
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    totals = jax.tree.map(lambda leaf: np.full(2, leaf), train.no_totals())
+    return Progress(state._replace(step=np.array([step, 0], np.int32)), totals, np.array([1.5, 0]), HISTORY)
+
+
+def _equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    return all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(theirs)))
 
 
 @pytest.mark.parametrize("name", ["compact_20k", "plain_4k"])  # with and without batch norm and average
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path, name):
-    state = _state(name, seed=1)
+    progress = _progress(name, seed=1)
     with checkpoint.open_checkpoints(tmp_path) as manager:
-        assert checkpoint.restore(manager, like=state) is None
-        checkpoint.save(manager, 1, state, HISTORY)
+        assert checkpoint.restore(manager, like=progress) is None
+        checkpoint.save(manager, progress)
     with checkpoint.open_checkpoints(tmp_path) as manager:
-        restored, history = checkpoint.restore(manager, like=_state(name, seed=2))
-    assert jax.tree.structure(restored) == jax.tree.structure(state)
-    assert all(map(np.array_equal, jax.tree.leaves(restored), jax.tree.leaves(state)))
-    assert history == HISTORY
+        assert _equal(checkpoint.restore(manager, like=_progress(name, seed=2)), progress)
 
 
-def test_the_last_two_epochs_are_kept(tmp_path):
+def test_the_last_two_are_kept_and_none_is_saved_twice(tmp_path):
     with checkpoint.open_checkpoints(tmp_path) as manager:
-        for epoch in (1, 2, 3):
-            checkpoint.save(manager, epoch, _state("plain_4k", seed=epoch), HISTORY * epoch)
-        restored, history = checkpoint.restore(manager, like=_state("plain_4k"))
-    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
-    assert len(history) == 3
-    assert np.array_equal(
-        restored.params["Conv_0"]["kernel"], _state("plain_4k", seed=3).params["Conv_0"]["kernel"]
-    )
+        for step in (10, 20, 30, 30):
+            checkpoint.save(manager, _progress("plain_4k", seed=step, step=step))
+        restored = checkpoint.restore(manager, like=_progress("plain_4k"))
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["20", "30"]
+    assert _equal(restored, _progress("plain_4k", seed=30, step=30))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     with checkpoint.open_checkpoints(tmp_path) as manager:
-        checkpoint.save(manager, 1, _state("plain_4k"), HISTORY)
-    for file in (tmp_path / "checkpoints" / "1").rglob("*"):
+        checkpoint.save(manager, _progress("plain_4k"))
+    for file in (tmp_path / "checkpoints" / "10").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
     with (
         checkpoint.open_checkpoints(tmp_path) as manager,
-        pytest.raises(UserError, match=r"checkpoints/1 cannot be restored .* delete that folder"),
+        pytest.raises(UserError, match=r"checkpoints/10 cannot be restored .* delete that folder"),
     ):
-        checkpoint.restore(manager, like=_state("plain_4k"))
+        checkpoint.restore(manager, like=_progress("plain_4k"))
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     with checkpoint.open_checkpoints(tmp_path) as manager:
-        checkpoint.save(manager, 1, _state("plain_4k"), HISTORY)
+        checkpoint.save(manager, _progress("plain_4k"))
         with pytest.raises(UserError, match="cannot be restored"):
-            checkpoint.restore(manager, like=_state("bn_4k"))
+            checkpoint.restore(manager, like=_progress("bn_4k"))
+
+
+def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        checkpoint.save(manager, _progress("plain_4k"))
+    unfinished = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with checkpoint.open_checkpoints(tmp_path, read_only=True) as manager:
+        assert checkpoint.restore(manager, like=_progress("plain_4k")) is not None
+    assert unfinished.exists()
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        assert checkpoint.restore(manager, like=_progress("plain_4k")) is not None
+    assert not unfinished.exists()

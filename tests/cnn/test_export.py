@@ -107,7 +107,7 @@ def our_logits(workdir, test_images):
     setup = train.Setup(
         Network(config.entry.architecture, config.recipe.initialization),
         config.recipe,
-        steps_per_epoch=93,
+        images=3000,
         mean=mean,
         deviation=deviation,
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnn import data, train
 from cnn.architecture import Architecture, Dropout
-from cnn.model import Network, dropout
+from cnn.model import Network, dropout, image_keys
 from cnn.zoo import ZOO
 
 PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
@@ -58,7 +58,7 @@ def test_logits_equal_pytorch(name, images):
     torch = _torch()
     from tests.cnn import torch_twin
 
-    setup = train.Setup(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1, 0.1307, 0.3081)
+    setup = train.Setup(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1000, 0.1307, 0.3081)
     state = _disturbed(train.init_state(setup, jax.random.key(3)))._replace(ema=None)
     twin = torch_twin.build(ZOO[name].architecture).eval()
     torch_twin.copy_weights(state, twin)
@@ -79,7 +79,7 @@ def test_two_training_steps_equal_pytorch(name, images, labels):
     architecture = Architecture(tuple(layer for layer in layers if not isinstance(layer, Dropout)))
     recipe = ZOO[name].recipe
     network = Network(architecture, recipe.initialization)
-    setup = train.Setup(network, recipe, steps_per_epoch=1, mean=0.1307, deviation=0.3081)
+    setup = train.Setup(network, recipe, images=1000, mean=0.1307, deviation=0.3081)
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     with jax.enable_x64(True):
@@ -87,7 +87,9 @@ def test_two_training_steps_equal_pytorch(name, images, labels):
         state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), train.init_state(setup, key))
         state = state._replace(step=jnp.int32(0))
         torch_twin.copy_weights(state, twin)
-        step = jax.jit(lambda state, batch: train.train_step(state, batch, key=key, setup=setup))
+        step = jax.jit(
+            lambda state, batch: train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
+        )
         for _ in range(2):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(
@@ -119,15 +121,15 @@ def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
 
 @given(st.floats(0.01, 0.9), st.sampled_from([1, 2, 33, 400]), st.integers(0, 2**32 - 1))
 def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
-    x = jnp.arange(1.0, size + 1)
-    dropped = dropout(x, rate, jax.random.key(seed))
+    x = jnp.arange(1.0, 3 * size + 1).reshape(3, size)
+    dropped = dropout(x, rate, image_keys(jax.random.key(seed), 3, None))
     kept = dropped != 0
     np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.05, 0.10, 0.5])
 def test_dropout_rate_is_what_was_asked_for(rate):
-    dropped = dropout(jnp.ones((1001, 999)), rate, jax.random.key(0)) == 0
+    dropped = dropout(jnp.ones((1001, 999)), rate, image_keys(jax.random.key(0), 1001, None)) == 0
     assert abs(dropped.mean() - rate) < 5 * (rate * (1 - rate) / dropped.size) ** 0.5 + 2**-16
     # Neighbours share a random word: they must be independent all the same.
     both = (dropped[:, :-1] & dropped[:, 1:]).mean()

@@ -93,7 +93,7 @@ def test_what_a_run_leaves(finished):
         f"{float(rows[-1]['test_accuracy']):.2%} of the test images" in (workdir / "report.html").read_text()
     )
     assert {"task", "versions", "device", "git_commit"} <= set(config)
-    assert sorted(folder.name for folder in (workdir / "checkpoints").iterdir()) == ["3", "4"]
+    assert sorted(folder.name for folder in (workdir / "checkpoints").iterdir()) == ["60", "80"]
 
 
 def test_summary_is_what_the_metrics_say(finished):
@@ -124,11 +124,13 @@ def test_interrupted_and_resumed_a_run_ends_the_same(finished, small, tmp_path):
             process.send_signal(signal.SIGINT)
             break
     assert process.wait(timeout=60) == 130
-    assert "interrupted" in process.stderr.read()
+    assert re.fullmatch(
+        rf"launch.py: SIGINT: saved; go on with --resume --workdir={tmp_path}\n", process.stderr.read()
+    )
     assert not (tmp_path / "summary.json").exists()
     resumed = launch("--resume", f"--workdir={tmp_path}")
     assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r"restored the checkpoint after epoch [123] ", resumed.stdout)
+    assert re.search(r"restored the checkpoint after [123] epochs ", resumed.stdout)
     assert without_seconds(tmp_path) == without_seconds(workdir)
     assert (tmp_path / "confusion.csv").read_bytes() == (workdir / "confusion.csv").read_bytes()
     ours, theirs = (json.loads((folder / "summary.json").read_text()) for folder in (tmp_path, workdir))
@@ -183,13 +185,39 @@ def test_a_run_at_a_constant_rate_goes_on_for_more_epochs(small, tmp_path):
     assert "--epochs=1 is not what the run in" in shorter.stderr
 
 
+def test_several_seeds_have_one_summary(small, tmp_path):
+    flags = [*small, "--model=plain_4k", "--epochs=2", "--learning_rate=0.2"]
+    done = launch("--num_seeds=3", "--seed=5", f"--workdir={tmp_path / 'all'}", *flags)
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "all" / "metrics.csv")
+    assert list(rows[0]) == ["seed", *COLUMNS]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(s, e) for s in "567" for e in "12"]
+    final = np.array([float(row["test_accuracy"]) for row in rows[1::2]])
+    summary = json.loads((tmp_path / "all" / "summary.json").read_text())
+    assert summary["num_seeds"] == 3
+    assert summary["final_test_accuracy"] == pytest.approx(final.mean())
+    assert summary["final_test_accuracy_std"] == pytest.approx(final.std(ddof=1))
+    low, high = summary["final_test_accuracy_95_interval"]
+    assert high - low == pytest.approx(2 * 4.302653 * final.std(ddof=1) / 3**0.5)  # t of 2 degrees of freedom
+    assert summary["final_test_accuracy_worst"] == final.min()
+    assert [each["final_test_accuracy"] for each in summary["seeds"]] == final.tolist()
+    counts = np.loadtxt(tmp_path / "all" / "confusion.csv", delimiter=",", skiprows=1, dtype=int)[:, 1:]
+    assert np.trace(counts) == round(final.sum() * 530)
+    assert "over 3 seeds: standard deviation" in done.stdout
+    alone = launch("--seed=6", f"--workdir={tmp_path / 'one'}", *flags, "--num_devices=1")
+    assert alone.returncode == 0, alone.stderr
+    for ours, theirs in zip(table(tmp_path / "one" / "metrics.csv"), rows[2:4], strict=True):
+        assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-3)
+
+
 def test_a_diverging_run_says_so(small, tmp_path):
     done = launch(
         *small[:2], "--model=deep_15k", "--learning_rate=2", "--batch_size=8", f"--workdir={tmp_path}"
     )
     assert done.returncode == 3
     assert re.fullmatch(
-        r"launch.py: the loss is (nan|inf) in epoch \d+ at learning rate 2: "
+        r"launch.py: (the loss|a weight) of seed 0 is not a finite number at step \d+ \(epoch \d+\), "
+        r"learning rate 2; the gradient's norm before was [\d.e+]+: "
         r"start again with a smaller --learning_rate\n",
         done.stderr,
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn import data, epoch, train
+from cnn import data, devices, epoch, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.model import Network
 from cnn.zoo import Affine, Recipe
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     ema_decay=0.9,
     augmentation=Affine(rotation=5.0, scale=0.1, shear=0.1, shift=1.0),
 )
-SETUP = train.Setup(Network(SMALL, "he"), RECIPE, steps_per_epoch=45, mean=0.1307, deviation=0.3081)
+SETUP = train.Setup(Network(SMALL, "he"), RECIPE, images=1447, mean=0.1307, deviation=0.3081)
 
 
 @pytest.fixture(scope="module")
@@ -35,59 +35,108 @@ def mnist():
     """1,447 training images: 45 batches of 32, and 7 left over; 613 test images."""
     dataset = data.load("mnist", None)
     first = ((dataset.train, 1447), (dataset.test, 613))
-    return [train.Images(jnp.asarray(split.images[:n]), jnp.asarray(split.labels[:n])) for split, n in first]
+    return [data.Split(split.images[:n], split.labels[:n]) for split, n in first]
 
 
-def _train(setup, images, *, epochs, scan, key=KEY):
-    state = train.init_state(setup, key)
-    run_epoch, seconds = epoch.compile_epoch(setup, state, images, key, scan=scan)
-    assert seconds > 0
+class OneDevice:
+    """Training of one seed on one device, and what its steps reported."""
+
+    def __init__(self, setup, split, *, seed=0):
+        self.mesh = devices.make_mesh(jax.devices()[:1], 1)
+        self.setup, self.images = setup, epoch.put_images(split, self.mesh)
+        state = train.init_state(setup, jax.random.key(seed))
+        self.seeds = self.put(np.uint32(seed))
+        self.state, self.totals = self.put(jax.device_get(state)), self.put(jax.device_get(train.no_totals()))
+        arguments = self.images, self.state, self.totals, self.seeds
+        self.run_steps, seconds = epoch.compile_steps(setup, self.mesh, *arguments)
+        assert seconds > 0
+
+    def put(self, tree):
+        return devices.put(jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree), self.mesh, devices.SEED)
+
+    def epoch(self, number, report=lambda steps, totals: True):
+        first = number * self.setup.steps_per_epoch
+        self.state, totals, reached = self.run_steps(
+            self.state, self.totals, self.seeds, first, first + self.setup.steps_per_epoch, report
+        )
+        return totals, reached
+
+
+def _train(setup, split, *, epochs, seed=0):
+    """The state and the totals of each epoch."""
+    run = OneDevice(setup, split, seed=seed)
     history = []
-    for _ in range(epochs):
+    for number in range(epochs):
         reported = []
-        state, totals = run_epoch(state, lambda steps, totals, log=reported: log.append(steps))
+        totals, reached = run.epoch(number, lambda steps, _, log=reported: log.append(steps) or True)
         assert sum(reported) == setup.steps_per_epoch
-        history.append(totals)
-    return state, history
+        assert reached == (number + 1) * setup.steps_per_epoch
+        history.append(jax.tree.map(lambda leaf: np.array(leaf[0]), totals))
+    return jax.tree.map(lambda leaf: leaf[0], run.state), history
 
 
-def test_both_drivers_train_alike(mnist):
-    (looped, loop_history), (scanned, scan_history) = (
-        _train(SETUP, mnist[0], epochs=2, scan=scan) for scan in (False, True)
-    )
-    assert int(looped.step) == int(scanned.step) == 90
-    for loop_totals, scan_totals in zip(loop_history, scan_history, strict=True):
-        assert int(loop_totals.seen) == int(scan_totals.seen) == 45 * 32
-        np.testing.assert_allclose(loop_totals.loss, scan_totals.loss, rtol=1e-4)
-    for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(scanned), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-3)
+def test_one_dispatch_trains_like_the_loop_over_steps(mnist):
+    looped, loop_history = _train(SETUP, mnist[0], epochs=1)
+    run = OneDevice(SETUP, mnist[0])
+    whole = jax.jit(epoch.epoch_function(SETUP, run.mesh))
+    state, totals = whole(run.state, run.totals, run.images, run.seeds, jnp.int32(0), jnp.int32(45))
+    assert int(looped.step) == int(state.step[0]) == 45
+    assert int(loop_history[0].seen) == int(totals.seen[0]) == 45 * 32
+    np.testing.assert_allclose(loop_history[0].loss, totals.loss[0], rtol=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(ours, theirs[0], rtol=1e-2, atol=1e-3)
 
 
 def test_training_learns_and_the_seed_decides_everything(mnist):
-    state, history = _train(SETUP, mnist[0], epochs=3, scan=False)
-    again, _ = _train(SETUP, mnist[0], epochs=3, scan=False)
-    other, _ = _train(SETUP, mnist[0], epochs=3, scan=False, key=jax.random.key(1))
+    state, history = _train(SETUP, mnist[0], epochs=3)
+    assert all(totals.diverged_at == -1 and totals.gradient_norm > 0 for totals in history)
+    again, _ = _train(SETUP, mnist[0], epochs=3)
+    other, _ = _train(SETUP, mnist[0], epochs=3, seed=1)
     assert history[2].loss < 0.5 * history[0].loss
-    accuracy = train.evaluate(state, mnist[1], setup=SETUP).correct / 613
+    accuracy = train.evaluate(state, _images(mnist[1]), setup=SETUP).correct / 613
     assert accuracy > 0.6
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(again)))
     assert not np.array_equal(state.params["Conv_0"]["kernel"], other.params["Conv_0"]["kernel"])
 
 
 def test_no_step_of_an_epoch_waits_for_the_host(mnist):
-    state = train.init_state(SETUP, KEY)
-    run_epoch, _ = epoch.compile_epoch(SETUP, state, mnist[0], KEY, scan=False)
+    run = OneDevice(SETUP, mnist[0])
     with jax.transfer_guard_device_to_host("disallow"):
-        state, totals = run_epoch(state, lambda steps, totals: None)
-    assert int(totals.seen) == 45 * 32
+        totals, _ = run.epoch(0)
+    assert int(totals.seen[0]) == 45 * 32
+
+
+def test_an_epoch_stops_where_its_report_says_so(mnist):
+    run = OneDevice(SETUP, mnist[0])
+    totals, reached = run.epoch(0, lambda steps, totals: False)
+    assert reached < 45
+    assert int(run.state.step[0]) == reached
+    assert int(totals.seen[0]) == reached * 32
+
+
+def test_the_first_step_without_a_finite_loss_is_named(mnist):
+    run = OneDevice(SETUP, mnist[0])
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, run.state.params)
+    state = run.state._replace(params=params, step=run.state.step + 3)
+    state, totals, _ = run.run_steps(state, run.totals, run.seeds, 3, 8, lambda *_: True)
+    assert int(totals.diverged_at[0]) == 3
+
+
+def _images(split):
+    return train.Images(*jax.device_put(split))
+
+
+def _first(split, count):
+    return train.Images(jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count]))
 
 
 def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
-    batch = train.Images(mnist[0].images[:32], mnist[0].labels[:32])
+    batch = _first(mnist[0], 32)
     state = train.init_state(SETUP, KEY)
 
     def loss(step, key=KEY):
-        _, totals = train.train_step(state._replace(step=jnp.int32(step)), batch, key=key, setup=SETUP)
+        at = state._replace(step=jnp.int32(step))
+        _, totals = train.train_step(at, train.no_totals(), batch, key=key, setup=SETUP)
         return float(totals.loss)
 
     assert loss(5) == loss(5)
@@ -110,16 +159,15 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     count = SETUP.steps_per_epoch * RECIPE.batch_size
     visited = []
 
-    def spy(state, batch, *, key, setup):
+    def spy(state, totals, batch, *, key, setup):
         jax.debug.callback(lambda labels: visited.extend(labels.tolist()), batch.labels)
-        return state._replace(step=state.step + 1), epoch._no_totals()
+        return state._replace(step=state.step + 1), totals
 
     monkeypatch.setattr(train, "train_step", spy)
-    images = train.Images(mnist[0].images, jnp.arange(len(mnist[0].labels), dtype=jnp.int32))
-    state = train.init_state(SETUP, KEY)
-    run_epoch, _ = epoch.compile_epoch(SETUP, state, images, KEY, scan=False)
-    state, totals = run_epoch(state, lambda steps, totals: None)
-    jax.block_until_ready(totals)
+    split = data.Split(mnist[0].images, np.arange(len(mnist[0].labels), dtype=np.int32))
+    run = OneDevice(SETUP, split)
+    run.epoch(0)
+    jax.block_until_ready(run.state)
     jax.effects_barrier()
     assert len(visited) == len(set(visited)) == count
     assert sorted(visited) != visited
@@ -128,15 +176,15 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
 @pytest.fixture(scope="module")
 def state(mnist):
     """After one epoch."""
-    return _train(SETUP, mnist[0], epochs=1, scan=False)[0]
+    return _train(SETUP, mnist[0], epochs=1)[0]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 613, 1000])
 def test_evaluation_does_not_depend_on_the_batch(state, mnist, batch, monkeypatch):
-    reference = train.evaluate(state, mnist[1], setup=SETUP)
+    reference = train.evaluate(state, _images(mnist[1]), setup=SETUP)
     monkeypatch.setattr(train, "_EVALUATION_BATCH", batch)
     jax.clear_caches()
-    result = train.evaluate(state, mnist[1], setup=SETUP)
+    result = train.evaluate(state, _images(mnist[1]), setup=SETUP)
     assert result.logits.shape == (613, 10)
     assert np.isfinite(result.logits).all()
     assert int(result.correct) == int(reference.correct)
@@ -146,8 +194,8 @@ def test_evaluation_does_not_depend_on_the_batch(state, mnist, batch, monkeypatc
 def test_average_is_unbiased_from_the_first_step(mnist):
     """After n steps: the weights of each step, weighted by decay ** age and normalised."""
     state = train.init_state(SETUP, KEY)
-    batch = train.Images(mnist[0].images[:32], mnist[0].labels[:32])
-    step = jax.jit(lambda state: train.train_step(state, batch, key=KEY, setup=SETUP)[0])
+    batch = _first(mnist[0], 32)
+    step = jax.jit(lambda state: train.train_step(state, train.no_totals(), batch, key=KEY, setup=SETUP)[0])
     seen = []
     for number in range(1, 5):
         state = step(state)
@@ -183,7 +231,7 @@ def test_schedules():
 
 
 def test_loss_is_mean_cross_entropy(state, mnist):
-    result = train.evaluate(state, mnist[1], setup=SETUP)
+    result = train.evaluate(state, _images(mnist[1]), setup=SETUP)
     probabilities = jax.nn.softmax(result.logits)
     expected = -np.log(np.asarray(probabilities)[np.arange(613), mnist[1].labels]).mean()
     assert float(result.loss) == pytest.approx(expected, rel=1e-5)

@@ -70,7 +70,9 @@ def test_a_folder_without_a_trained_network_is_named(tmp_path, made):
         write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
     if made == "no checkpoint":
         write_config(tmp_path, "mnist", CnnConfig(model="plain_4k"), device="CPU")
-    message = {"nothing": "holds no run", "no checkpoint": "no checkpoint yet"}.get(made, "--task=backprop")
+    message = {"nothing": "holds no run", "no checkpoint": "no finished epoch yet"}.get(
+        made, "--task=backprop"
+    )
     with pytest.raises(UserError, match=message) as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
