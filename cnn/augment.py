@@ -29,17 +29,56 @@ def random_affine(
     matrices = jnp.stack(
         [jnp.stack([cos, sin], -1), jnp.stack([shear * cos - sin, cos + shear * sin], -1)], -2
     )
-    return jax.vmap(_sample)(images, matrices, shift)
+    rows, columns = jax.vmap(_sources, (0, 0, None))(matrices, shift, (images.shape[1], images.shape[2]))
+    return sample(images, rows, columns)
 
 
-def _sample(
-    image: Float[Array, "height width channels"], matrix: Float[Array, "2 2"], shift: Float[Array, "2"]
+def sample(
+    images: Float[Array, "batch height width channels"],
+    rows: Float[Array, "batch height width"],
+    columns: Float[Array, "batch height width"],
+) -> Float[Array, "batch height width channels"]:
+    """Each image's values at its rows and columns, bilinear between pixels, 0 outside.
+
+    A TPU fetches single pixels one after the other, and multiplies matrices at once; a CPU is the
+    other way round.
+    """
+    return jax.lax.platform_dependent(
+        images, rows, columns, tpu=jax.vmap(_by_products), default=jax.vmap(_by_gathering)
+    )
+
+
+def _sources(
+    matrix: Float[Array, "2 2"], shift: Float[Array, "2"], size: tuple[int, int]
+) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
+    """For each pixel p the row and the column of matrix (p - centre) + centre + shift."""
+    centre = [(length - 1) / 2 for length in size]
+    down, right = jnp.meshgrid(*(jnp.arange(length) for length in size), indexing="ij")
+    down, right = down - centre[0], right - centre[1]
+    row, column = (matrix[axis, 0] * down + matrix[axis, 1] * right for axis in range(2))
+    return row + centre[0] + shift[0], column + centre[1] + shift[1]
+
+
+def _by_gathering(
+    image: Float[Array, "height width channels"],
+    rows: Float[Array, "height width"],
+    columns: Float[Array, "height width"],
 ) -> Float[Array, "height width channels"]:
-    """The image whose pixel p is the input's value at matrix (p - centre) + centre + shift."""
-    height, width, _ = image.shape
-    centre = jnp.array([height - 1, width - 1]) / 2
-    pixels = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
-    row, column = jnp.moveaxis((pixels - centre) @ matrix.T + centre + shift, -1, 0)
     return jax.vmap(
-        lambda channel: jax.scipy.ndimage.map_coordinates(channel, [row, column], order=1), -1, -1
+        lambda channel: jax.scipy.ndimage.map_coordinates(channel, [rows, columns], order=1), -1, -1
     )(image)
+
+
+def _by_products(
+    image: Float[Array, "height width channels"],
+    rows: Float[Array, "height width"],
+    columns: Float[Array, "height width"],
+) -> Float[Array, "height width channels"]:
+    """Each value as its weights of the rows, times the image, times its weights of the columns."""
+
+    def weights(places: Array, length: int) -> Array:
+        return jnp.maximum(1 - jnp.abs(places[..., None] - jnp.arange(length)), 0)
+
+    of_rows, of_columns = weights(rows, image.shape[0]), weights(columns, image.shape[1])
+    partial = jnp.einsum("hwr,rxc->hwxc", of_rows, image, precision="highest")
+    return (partial * of_columns[..., None]).sum(2)

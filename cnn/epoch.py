@@ -80,7 +80,7 @@ def epoch_function(setup: Setup, mesh: Mesh) -> Callable[..., tuple[TrainState, 
             (state, totals),
         )
 
-    return jax.shard_map(epoch, mesh=mesh, in_specs=(S, S, P(axis), S, P(), P()), out_specs=S)
+    return _on_devices(epoch, mesh, (S, S, P(axis), S, P(), P()), S)
 
 
 def evaluation_function(setup: Setup, mesh: Mesh) -> Callable[[TrainState, Images], Float[Array, "..."]]:
@@ -90,7 +90,7 @@ def evaluation_function(setup: Setup, mesh: Mesh) -> Callable[[TrainState, Image
     def logits(state: TrainState, images: Images) -> Float[Array, "seeds count 10"]:
         return _each_seed(lambda state: train.all_logits(state, images.images, setup=setup))(state)
 
-    return jax.jit(jax.shard_map(logits, mesh=mesh, in_specs=(S, P(axis)), out_specs=P(SEED, axis)))
+    return jax.jit(_on_devices(logits, mesh, (S, P(axis)), P(SEED, axis)))
 
 
 def put_images(split: Split, mesh: Mesh) -> Images:
@@ -129,13 +129,9 @@ def _compile_loop(
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
     batched = P(SEED, None, axis)
-    arrange_on_mesh = jax.shard_map(
-        functools.partial(_arrange, setup=inner), mesh=mesh, in_specs=(P(axis), S, P()), out_specs=batched
-    )
+    arrange_on_mesh = _on_devices(functools.partial(_arrange, setup=inner), mesh, (P(axis), S, P()), batched)
     arrange = jax.jit(arrange_on_mesh).lower(images, seeds, zero).compile()
-    step_on_mesh = jax.shard_map(
-        functools.partial(_step, setup=inner), mesh=mesh, in_specs=(S, S, batched, S, P()), out_specs=S
-    )
+    step_on_mesh = _on_devices(functools.partial(_step, setup=inner), mesh, (S, S, batched, S, P()), S)
     compiled = (
         jax.jit(step_on_mesh, donate_argnums=0)
         .lower(state, totals, arrange(images, seeds, zero), seeds, zero)
@@ -212,6 +208,15 @@ def _each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], trees)))
 
     return apply
+
+
+def _on_devices(function: Callable[..., Any], mesh: Mesh, takes: Any, gives: Any) -> Callable[..., Any]:
+    """What each device does with its part, as a function of whole arrays.
+
+    A gradient within it is of the device's own part (check_vma=False): train_step sums them once,
+    where JAX would sum each parameter's on its own.
+    """
+    return jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=gives, check_vma=False)
 
 
 def _data_axis(mesh: Mesh) -> str | None:

@@ -1,7 +1,9 @@
 """An Architecture as a Flax module, with PyTorch's semantics where they matter."""
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,12 +54,12 @@ class Network(nn.Module):
         Training normalises with the batch's statistics, updates the collection batch_stats and
         drops activations with the rng stream "dropout"; otherwise the running statistics are used.
         """
-        x = images
-        for layer in self.architecture.layers:
+        x, layers = images, self.architecture.layers
+        for index, layer in enumerate(layers):
             match layer:
                 case Conv(features, kernel, stride, padding, bias):
                     kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
-                    x = nn.Conv(
+                    convolve = nn.Conv(
                         features,
                         (kernel, kernel),
                         strides=stride,
@@ -66,16 +68,20 @@ class Network(nn.Module):
                         kernel_init=kernel_init,
                         bias_init=bias_init,
                         dtype=self.dtype,
-                    )(x)
+                    )
+                    x = convolve(x)
                 case BatchNorm():
-                    x = Normalization(self.axis_name)(x, train=train)
+                    sums, first = None, layers[0]
+                    if train and self.axis_name is not None and index == 1 and isinstance(first, Conv):
+                        sums = _sums_by_moments(images, convolve.variables["params"], first, self.axis_name)
+                    x = Normalization(self.axis_name)(x, train=train, sums=sums)
                 case ReLU():
                     x = nn.relu(x)
                 case Dropout(rate):
                     if train:
                         x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
                 case MaxPool(window):
-                    x = _windows(x, window).max(axis=(2, 4))
+                    x = max_pool(x, window)
                 case AveragePool(None):
                     x = x.mean(axis=(1, 2), keepdims=True)
                 case AveragePool(int(window)):
@@ -117,8 +123,18 @@ class Normalization(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... channels"], *, train: bool) -> Float[Array, "... channels"]:
-        """Normalised, scaled and shifted x, in its dtype; training also updates the running statistics."""
+    def __call__(
+        self,
+        x: Float[Array, "... channels"],
+        *,
+        train: bool,
+        sums: Float[Array, "2 channels"] | None = None,
+    ) -> Float[Array, "... channels"]:
+        """Normalised, scaled and shifted x, in its dtype; training also updates the running statistics.
+
+        Args:
+          sums: of the whole batch's values and of their squares, where the caller knows them.
+        """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -126,18 +142,19 @@ class Normalization(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         mean, var = running_mean.value, running_var.value
         if train:
-            axes, count = tuple(range(x.ndim - 1)), x.size // channels
-            wide = x.astype(jnp.float32)
-            sums = jnp.stack([wide.sum(axes), (wide * wide).sum(axes)])  # one pass over x
+            count = x.size // channels
             if self.axis_name is not None:
-                sums = jax.lax.psum(sums, self.axis_name)
                 count *= jax.lax.axis_size(self.axis_name)
-            mean, var = _mean_and_variance(sums, count)
+            if sums is None:  # both in one pass over x, and in one reduction over the devices
+                wide = x.astype(jnp.float32).reshape(-1, channels)
+                sums = jnp.stack([wide.sum(0), (wide * wide).sum(0)])
+                if self.axis_name is not None:
+                    sums = jax.lax.psum(sums, self.axis_name)
+            mean = sums[0] / count
+            var = jnp.maximum(sums[1] / count - mean * mean, 0)
             if not self.is_initializing():
                 running_mean.value += _MOMENTUM * (mean - running_mean.value)
-                running_var.value += _MOMENTUM * (var * count / (count - 1) - running_var.value)
-            if self.axis_name is not None:  # after this cast both gradients are one reduction, not two
-                mean, var = _mean_and_variance(jax.lax.pcast(sums, self.axis_name, to="varying"), count)
+                running_var.value += _MOMENTUM * (var * count / max(count - 1, 1) - running_var.value)
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias).astype(x.dtype)
 
 
@@ -165,16 +182,53 @@ def dropout(
     size = x[0].size
     words = jax.vmap(lambda key: jax.random.bits(key, ((size + 1) // 2,), jnp.uint32))(keys)
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(len(x), -1)[:, :size].reshape(x.shape)
-    keep = bits >= round(rate * 2**16)
+    keep = bits >= min(round(rate * 2**16), 2**16 - 1)
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-def _mean_and_variance(
-    sums: Float[Array, "2 channels"], count: int
-) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """From the sums of the values and of their squares."""
-    mean = sums[0] / count
-    return mean, jnp.maximum(sums[1] / count - mean * mean, 0)
+def _sums_by_moments(
+    images: Float[Array, "batch height width 1"], params: Any, layer: Conv, axis_name: str
+) -> Float[Array, "2 channels"] | None:
+    """Sums of a first convolution's values and of their squares over the whole batch.
+
+    From the first and second moments of the patches it sees. Those do not depend on its weights,
+    so that the gradient through these sums needs no reduction over the devices of its own. None
+    where a patch has more values than the layer has features, and its moments cost too much.
+    """
+    kernel, stride, padding = layer.kernel, layer.stride, layer.padding
+    if kernel**2 > layer.features:
+        return None
+    padded = jnp.pad(images[..., 0], ((0, 0), (padding, padding), (padding, padding)))
+    rows, columns = ((size - kernel) // stride + 1 for size in padded.shape[1:])
+    patches = jnp.stack(
+        [
+            padded[:, row : row + stride * rows : stride, column : column + stride * columns : stride]
+            for row in range(kernel)
+            for column in range(kernel)
+        ],
+        -1,
+    ).reshape(-1, kernel * kernel)
+    patches = jnp.concatenate([patches, jnp.ones((len(patches), 1))], -1)  # the last value meets the bias
+    moments = jax.lax.psum(jnp.matmul(patches.T, patches, precision="highest"), axis_name)
+    weights = params["kernel"].reshape(kernel * kernel, -1)
+    weights = jnp.concatenate([weights, params.get("bias", jnp.zeros(weights.shape[1]))[None]])
+    products = jnp.matmul(moments, weights, precision="highest")
+    return jnp.stack([products[-1], (weights * products).sum(0)])
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"], window: int
+) -> Float[Array, "batch rows columns channels"]:
+    """The largest value of each window; of equal ones the first takes the gradient, as in PyTorch.
+
+    Chosen by comparisons, each of which sends the gradient to one of its two sides. The gradient
+    of jnp.max goes to the values that equal the maximum: where XLA computes them anew in another
+    fusion, rounded otherwise, none does, and the gradient is lost. That of reduce_window is slow
+    on a CPU.
+    """
+    windows = _windows(x, window)
+    values = [windows[:, :, row, :, column] for row in range(window) for column in range(window)]
+    return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
 
 
 def _windows(
@@ -182,8 +236,7 @@ def _windows(
 ) -> Float[Array, "batch rows window columns window channels"]:
     """x cut into windows that do not overlap; what is left at the border is dropped.
 
-    Reducing over axes 2 and 4 pools. The gradient of a maximum over an axis is much faster on a
-    CPU than that of reduce_window.
+    Axes 2 and 4 are those within a window.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // window, width // window

@@ -164,9 +164,7 @@ def train_step(
         correct = (logits.argmax(-1) == batch.labels).sum(dtype=jnp.float32)
         return losses.sum() / count, (correct, updates.get("batch_stats", {}))
 
-    # Without the cast every parameter's gradient would be reduced on its own.
-    params = state.params if axis is None else jax.lax.pcast(state.params, axis, to="varying")
-    (loss, (correct, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    (loss, (correct, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     if axis is not None:
         flat, unflatten = ravel_pytree((loss, correct, gradients))
         loss, correct, gradients = unflatten(jax.lax.psum(flat, axis))

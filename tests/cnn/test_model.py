@@ -69,6 +69,24 @@ def test_logits_equal_pytorch(name, images):
     np.testing.assert_allclose(ours.logits, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["compact_20k", "bn_dropout_4k", "deep_15k"])
+def test_a_compiled_gradient_is_that_of_the_operations_one_by_one(name, images, labels):
+    """XLA computes some values anew in another fusion, rounded otherwise; no gradient may hang on that."""
+    network = Network(ZOO[name].architecture, "torch")
+    inputs = jnp.asarray(_normalized(images))
+    variables = network.init(jax.random.key(0), inputs, train=False)
+
+    def loss(params):
+        updated = variables | {"params": params}
+        rngs = {"dropout": jax.random.key(1)}
+        logits, _ = network.apply(updated, inputs, train=True, mutable=["batch_stats"], rngs=rngs)
+        return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels].mean()
+
+    one_by_one, compiled = (grad(variables["params"]) for grad in (jax.grad(loss), jax.jit(jax.grad(loss))))
+    for ours, theirs in zip(jax.tree.leaves(compiled), jax.tree.leaves(one_by_one), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.linalg.norm(theirs)) + 1e-7)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_two_training_steps_equal_pytorch(name, images, labels):
     """Two, so that momentum and moved statistics count; in float64, so that little is lost in rounding."""
