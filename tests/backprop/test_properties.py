@@ -32,9 +32,9 @@ def lists(numbers, names):
 
 
 def magnitudes(exponent):
-    """0, numbers near 1 and numbers from 1e-exponent to 1e+exponent, of either sign."""
+    """0, numbers near 1, those at which a sigmoid saturates, and any from 1e-exponent to 1e+exponent."""
     sizes = st.floats(-exponent, exponent).map(lambda power: 10.0**power)
-    return st.one_of(st.just(0.0), st.floats(-3, 3), sizes, sizes.map(operator.neg))
+    return st.one_of(st.just(0.0), st.floats(-3, 3), st.floats(-700, 700), sizes, sizes.map(operator.neg))
 
 
 @st.composite
