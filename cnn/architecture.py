@@ -100,12 +100,20 @@ def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
     far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016).
 
     Raises:
-      ValueError: a layer does not fit what comes into it.
+      ValueError: an image that is not square, a layer whose numbers make no sense, or one that does not
+        fit what comes into it.
     """
     rows: list[LayerSummary] = []
     shape: Shape = architecture.input_shape
+    if min(shape) < 1 or shape[0] != shape[1]:
+        raise ValueError(f"input_shape is {shape}: give square images, height x width x channels")
     receptive_field, jump = 1, 1
     for index, layer in enumerate(architecture.layers):
+        if not _makes_sense(layer):
+            raise ValueError(
+                f"layer {index} is {layer}: features, kernel, stride and window go from 1, padding from 0, "
+                "and a dropout rate from 0 to below 1"
+            )
         window, stride = _window(layer, shape)
         receptive_field += (window - 1) * jump
         jump *= stride
@@ -156,6 +164,20 @@ def format_table(architecture: Architecture) -> str:
         f"{layer:<{widths[0]}}  {shape:>{widths[1]}}  {count:>{widths[2]}}  {field:>{widths[3]}}".rstrip()
         for layer, shape, count, field in rows
     )
+
+
+def _makes_sense(layer: Layer) -> bool:
+    match layer:
+        case Conv(features, kernel, stride, padding):
+            return min(features, kernel, stride) >= 1 and padding >= 0
+        case Dense(features):
+            return features >= 1
+        case MaxPool(window) | AveragePool(int(window)):
+            return window >= 1
+        case Dropout(rate):
+            return 0 <= rate < 1
+        case _:
+            return True
 
 
 def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
