@@ -23,7 +23,7 @@ class Product(NamedTuple):
     """A convolution or a matrix product of a step.
 
     Attributes:
-      layer: the Flax module it belongs to, such as Conv_0.
+      layer: the Flax module it belongs to, such as Conv_0; none is outside the network (augmentation).
       backward: whether it is part of the gradient.
       operands: the element types of its factors.
       result: its result as it lies in memory.
@@ -162,7 +162,7 @@ def _products(computation: tuple[Instruction, ...]) -> Iterable[Product]:
         if hlo.is_product(each):
             (result,) = hlo.arrays(each.result)
             yield Product(
-                layer=(re.findall(r"(\w+_\d+)/", each.attributes) or ["?"])[-1],
+                layer=(re.findall(r"(\w+_\d+)/", each.attributes) or ["none"])[-1],
                 backward="transpose(" in each.attributes,
                 operands=tuple(hlo.arrays(results[name])[0].dtype for name in each.operands),
                 result=result,

@@ -21,7 +21,7 @@ def report(config: TpuConfig, compiled: CompiledEpoch, figures: Analysis) -> str
         "compiled in": f"{compiled.seconds:.1f} s, by libtpu {version('libtpu')}",
         "operations": f"{step.flops / 1e6:,.1f} million FLOPs a step",
         "memory traffic": f"{_megabytes(step.traffic)} a step, {_megabytes(once.traffic)} once an epoch",
-        "compiler's estimate": f"{step.seconds * 1e3:.3f} ms a step, {once.seconds * 1e3:.1f} ms once an epoch: "
+        "compiler's estimate": f"{step.seconds * 1e3:.3f} ms a step, {once.seconds * 1e3:.1f} ms once: "
         f"{once.seconds + steps * step.seconds:.2f} s an epoch (no waiting for collectives in it)",
         "scheduler's estimate": f"{program.cycles:,} cycles a step (no gathers and collectives in it)",
         "memory": f"{_megabytes(figures.arguments)} of arguments, {_megabytes(figures.outputs)} of outputs "
