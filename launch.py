@@ -20,6 +20,7 @@ from absl import flags, logging
 
 from backprop.config import AuditConfig, BackpropConfig
 from cnn.config import CnnConfig
+from cnn.tpu.config import TpuConfig
 from demo.config import DemoConfig
 from errors import UserError, did_you_mean, explain, one_line, require, require_choice
 from workdir import read_flags
@@ -28,6 +29,7 @@ TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
     "audit": (AuditConfig, "backprop.audit.task"),
     "mnist": (CnnConfig, "cnn.task"),
+    "tpu": (TpuConfig, "cnn.tpu.task"),
     "demo": (DemoConfig, "demo.task"),
 }
 

@@ -1,0 +1,52 @@
+"""What a user can set for --task=tpu. No JAX here: a wrong flag is answered at once."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+from cnn.config import COMPUTE_DTYPES, MAX_SEEDS
+from cnn.tpu.topologies import TOPOLOGIES
+from cnn.zoo import ZOO, Recipe
+from errors import require, require_choice
+
+TRAINING_IMAGES = 60_000
+
+
+@dataclass(frozen=True)
+class TpuConfig:
+    """The flags of --task=tpu, checked; None stands for the recipe's own value.
+
+    Raises:
+      UserError: a value that is not allowed.
+    """
+
+    topology: Annotated[str, f"TPU to compile for: {', '.join(TOPOLOGIES)}"] = "v2-8"
+    model: Annotated[str, f"network: {', '.join(ZOO)}"] = "compact_20k"
+    batch_size: Annotated[int | None, "images a step (default: the network's recipe)"] = None
+    num_seeds: Annotated[int, "runs, of seed, seed + 1, and so on, with one summary"] = 1
+    compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
+
+    def __post_init__(self) -> None:
+        require_choice("topology", self.topology, TOPOLOGIES)
+        require_choice("model", self.model, ZOO)
+        require(
+            self.batch_size is None or 1 <= self.batch_size <= TRAINING_IMAGES,
+            f"--batch_size={self.batch_size}: give a whole number from 1 to {TRAINING_IMAGES}",
+        )
+        devices = TOPOLOGIES[self.topology].devices
+        require(
+            self.recipe.batch_size % devices == 0,
+            f"--batch_size={self.batch_size} does not divide among the {devices} devices of "
+            f"{self.topology}: give a multiple of {devices}",
+        )
+        require(
+            1 <= self.num_seeds <= MAX_SEEDS,
+            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",
+        )
+        require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The network's recipe with what the user changed."""
+        recipe = ZOO[self.model].recipe
+        return dataclasses.replace(recipe, batch_size=self.batch_size or recipe.batch_size)

@@ -1,0 +1,90 @@
+"""The real epoch, compiled by libtpu; run by `python -m pytest -m tpu`, with the extra tpu-aot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from cnn.architecture import BatchNorm
+from cnn.tpu import hlo
+from cnn.tpu.analysis import analyze, read_program
+from cnn.tpu.compilation import compile_epoch, devices
+from cnn.tpu.config import TpuConfig
+from cnn.tpu.topologies import TOPOLOGIES
+from cnn.zoo import ZOO
+from tests.cnn.tpu.make_program import compile_program
+
+pytestmark = pytest.mark.tpu
+
+TEXT = (Path(__file__).parent / "program.hlo.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "topology"), [("compact_20k", "v2-8"), ("compact_20k", "v5e-4"), ("bn_dropout_14k", "v2-8")]
+)
+def test_an_epoch_needs_no_host_and_few_collectives(model, topology):
+    figures = analyze(compile_epoch(TpuConfig(topology=topology, model=model)))
+
+    norms = sum(isinstance(layer, BatchNorm) for layer in ZOO[model].architecture.layers)
+    assert figures.program.host_transfers == 0
+    assert figures.program.collectives.total() <= 2 * norms + 1  # one more for the gradients
+    assert model != "compact_20k" or figures.program.collectives.total() <= 12
+    assert figures.program.collectives_outside.total() <= 2
+    images = 60_000 * 28 * 28
+    assert images / TOPOLOGIES[topology].devices < figures.arguments < images
+    assert images < figures.temporaries < 20 * images
+    assert figures.code > 0
+    assert figures.step.flops > 1e8
+    assert 1e7 < figures.step.traffic < figures.once.traffic
+    assert 1e-6 < figures.step.seconds < 0.1
+    assert 0 < figures.once.seconds < 0.1
+    assert figures.program.cycles > 10_000
+    assert {"Conv_0", "Conv_4"} <= {product.layer for product in figures.program.products}
+
+
+def test_seeds_that_have_a_device_each_need_no_collectives():
+    figures = analyze(compile_epoch(TpuConfig(topology="v2-8", model="plain_4k", num_seeds=8)))
+
+    assert figures.program.collectives.total() == 0
+    assert figures.program.host_transfers == 0
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_libtpu_knows_the_topology(topology):
+    found = devices(TOPOLOGIES[topology])
+
+    generation = topology.split("-")[0].replace("v5e", "v5 lite").replace("v6e", "v6 lite")
+    assert [device.device_kind for device in found] == [f"TPU {generation}"] * TOPOLOGIES[topology].devices
+
+
+def test_the_committed_program_is_what_libtpu_makes_of_it():
+    assert read_program(hlo.parse(compile_program().as_text())) == read_program(hlo.parse(TEXT))
+
+
+@pytest.mark.parametrize("shape", [(8, 28, 28, 1), (100,), (3, 3, 16, 24), (7, 130)])
+def test_tiles_take_the_bytes_that_the_compiler_counts(shape):
+    argument = jax.ShapeDtypeStruct(
+        shape, jnp.float32, sharding=SingleDeviceSharding(devices(TOPOLOGIES["v5e-1"])[0])
+    )
+    compiled = jax.jit(jnp.sin).lower(argument).compile()
+    program = hlo.parse(compiled.as_text())
+
+    (parameter,) = (each for each in program.computations[program.entry] if each.opcode == "parameter")
+    (array,) = hlo.arrays(parameter.result)
+    assert array.padded_bytes == compiled.memory_analysis().argument_size_in_bytes
+
+
+def test_the_table():
+    command = [sys.executable, "launch.py", "--task=tpu", "--topology=v2-8", "--model=plain_4k"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith("plain_4k on v2-8 (8 x TPU v2), 64 images a step, 937 steps an epoch")
+    for name in ("compiled in", "memory traffic", "collectives", "host transfers", "matrix units", "padding"):
+        assert f"\n{name} " in done.stdout
+    assert "none in an epoch" in done.stdout
