@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[type, str]] = {
 }
 
 
-class _WholeNumber(flags.ArgumentParser[int]):
+class _WholeNumber(flags.ArgumentParser):
     def parse(self, argument: str) -> int:
         try:
             return int(argument)
@@ -36,7 +36,7 @@ class _WholeNumber(flags.ArgumentParser[int]):
             raise ValueError(f"{argument!r} is not a whole number") from None
 
 
-class _Number(flags.ArgumentParser[float]):
+class _Number(flags.ArgumentParser):
     def parse(self, argument: str) -> float:
         try:
             return float(argument)
@@ -44,7 +44,7 @@ class _Number(flags.ArgumentParser[float]):
             raise ValueError(f"{argument!r} is not a number") from None
 
 
-class _Numbers(flags.ArgumentParser[tuple[float, ...]]):
+class _Numbers(flags.ArgumentParser):
     def parse(self, argument: str) -> tuple[float, ...]:
         try:
             return tuple(_Number().parse(text) for text in argument.split(","))
