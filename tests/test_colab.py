@@ -53,9 +53,7 @@ def text(outputs: list) -> str:
 
 def shows_both_runs(outputs: list, runs: Path) -> None:
     """The figures in the notebook are the files of the runs; so are the words."""
-    shown = [
-        base64.b64decode(each.data["image/png"]) for each in outputs if "image/png" in each.get("data", {})
-    ]
+    pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     files = ["backprop/loss_all", "backprop/frontier"]
     files += ["mnist/curves", "mnist/confusion", "mnist/misclassified"]
     assert list(map(base64.b64decode, pictures)) == [(runs / f"{file}.png").read_bytes() for file in files]
