@@ -20,11 +20,11 @@ SHORT = {
     "BACKPROP_FLAGS": "--lrs=0.5,2.0 --epochs=20 --frontier_rates=100 --frontier_epochs=50",
     "MNIST_FLAGS": "--model=plain_4k --epochs=1 --validation_size=59000",
 }
-COLAB = (  # from its runtimes' own list of packages: googlecolab/backend-info, pip-freeze.gpu.txt, June 2026
-    *("absl-py==1.4.0", "flax==0.11.2", "ipykernel==6.17.1", "ipython==7.34.0", "jax==0.7.2"),
-    *("jaxlib==0.7.2", "matplotlib==3.10.0", "numpy==2.0.2", "optax==0.2.8", "orbax-checkpoint==0.12.0"),
-    *("protobuf==5.29.6", "tensorflow-datasets==4.9.10", "tqdm==4.67.3"),
+# From Colab's own list of what its runtimes bring: googlecolab/backend-info, pip-freeze.gpu.txt, June 2026.
+COLAB = (
+    "absl-py==1.4.0 ipykernel==6.17.1 ipython==7.34.0 jax==0.7.2 jaxlib==0.7.2 numpy==2.0.2 matplotlib==3.10"
 )
+COLAB_FLAX = "flax==0.11.2 optax==0.2.8 orbax-checkpoint==0.12.0 protobuf==5.29.6 tensorflow-datasets==4.9.10"
 
 
 def run_all(settings: dict[str, str], folder: Path, kernel: str = "python3", skip: str = "none") -> list:
@@ -89,8 +89,9 @@ def test_without_the_project_it_asks_for_its_address(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flax", [COLAB_FLAX, ""], ids=["with_flax", "newest_flax_wants_a_newer_jax"])
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="Colab's NumPy has no wheel for Python 3.13")
-def test_run_all_on_colabs_packages_changes_none_of_them(tmp_path, monkeypatch):
+def test_run_all_on_colabs_packages_changes_none_of_them(flax, tmp_path, monkeypatch):
     """From an empty folder: it clones, installs, runs, and the second time resumes."""
     origin, content, environment = (tmp_path / name for name in ("origin", "content", "environment"))
     content.mkdir()
@@ -103,7 +104,7 @@ def test_run_all_on_colabs_packages_changes_none_of_them(tmp_path, monkeypatch):
         subprocess.run(["git", *who, *command], cwd=origin, check=True)
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", *COLAB], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", *COLAB.split(), *flax.split()], check=True)
     before = installed(python)
 
     kernel = tmp_path / "jupyter/kernels/colab/kernel.json"
