@@ -1,7 +1,8 @@
 # make run: both tasks; make test: the tests; make test-slow: a full training; make lint.
 # Everything is installed into .venv, from constraints.txt; no network is needed for data.
+# With another Python, PYTHON=python3.13, into .venv-python3.13.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -40,4 +41,4 @@ $(VENV)/lint: $(VENV)/run
 	touch $@
 
 clean:
-	rm -rf $(VENV) *.egg-info
+	rm -rf .venv .venv-* *.egg-info

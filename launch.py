@@ -37,7 +37,7 @@ TASKS: dict[str, tuple[type, str]] = {
 _LONGEST_NUMBER = 100  # digits: far more than any limit has; Python refuses to read 4,300
 
 
-class _Text(flags.ArgumentParser[str]):
+class _Text(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         user = argument.split("/")[0]
         if user.startswith("~") and os.path.expanduser(user) == user:
@@ -45,7 +45,7 @@ class _Text(flags.ArgumentParser[str]):
         return argument
 
 
-class _WholeNumber(flags.ArgumentParser[int]):
+class _WholeNumber(flags.ArgumentParser):
     def parse(self, argument: str) -> int:
         if re.fullmatch(r"[+-]?[0-9]+", argument) is None:
             raise ValueError(f"{argument!r} is not a whole number")
@@ -54,7 +54,7 @@ class _WholeNumber(flags.ArgumentParser[int]):
         return int(argument)
 
 
-class _Number(flags.ArgumentParser[float]):
+class _Number(flags.ArgumentParser):
     def parse(self, argument: str) -> float:
         try:
             if not argument.isascii() or "_" in argument:
@@ -64,7 +64,7 @@ class _Number(flags.ArgumentParser[float]):
             raise ValueError(f"{argument!r} is not a number") from None
 
 
-class _Numbers(flags.ArgumentParser[tuple[float, ...]]):
+class _Numbers(flags.ArgumentParser):
     def parse(self, argument: str) -> tuple[float, ...]:
         try:
             return tuple(_Number().parse(text) for text in argument.split(","))

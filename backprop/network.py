@@ -2,7 +2,8 @@
 
 import operator
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, reduce
 from itertools import chain
 from types import MappingProxyType
@@ -12,6 +13,11 @@ import jax
 from jaxtyping import Array, Float
 
 from backprop.shape import CLASSROOM, Shape
+
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8; Colab brings 0.7.2
+    from jax.experimental import enable_x64  # type: ignore[attr-defined, no-redef]
 
 Scalar = Float[Array, ""]
 Scalars = tuple[Scalar, ...]
@@ -46,6 +52,13 @@ class Example(NamedTuple):
     i2: Scalar
     t1: Scalar
     t2: Scalar
+
+
+@contextmanager
+def on_cpu(*, float64: bool) -> Iterator[None]:
+    """Compute on the CPU: a TPU has no float64, and so small a network gains nothing from a GPU."""
+    with jax.default_device(jax.devices("cpu")[0]), enable_x64(float64):
+        yield
 
 
 @cache

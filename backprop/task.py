@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from backprop.config import BackpropConfig
 from backprop.descent import TOLERANCE, Frontier, descend_each, explore, settle, table
 from backprop.equations import EQUATIONS
 from backprop.figures import all_loss_curves, frontier_figure, loss_curve
-from backprop.network import Scalars
+from backprop.network import Scalars, on_cpu
 from backprop.report import finite
 from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
@@ -51,8 +50,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
 
     shape = config.shape
 
-    # On the CPU: a TPU has no float64, and so small a network gains nothing from a GPU.
-    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(config.precision == "float64"):
+    with on_cpu(float64=config.precision == "float64"):
         weights, example = start(config)
         print(report.walk_through(weights, example, config.lrs[0], shape))
 
@@ -68,7 +66,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         claims = settle(frontier)
 
     # In float64 at any precision: as the documents' own numbers, and as a spreadsheet computes.
-    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
+    with on_cpu(float64=True):
         published = judge_published(*start(BackpropConfig())) if shape == CLASSROOM else {}
         spreadsheet = workbook(config, descend_from_start(config))
 

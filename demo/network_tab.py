@@ -2,8 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from backprop.config import BackpropConfig
 from backprop.equations import STEPS, by_hand, evaluate
-from backprop.network import Example, Scalar, Weights, total_error
+from backprop.network import Example, Scalar, Weights, on_cpu, total_error
 from backprop.report import walk_through
 from demo.network_drawing import draw
 
@@ -48,7 +47,7 @@ class Walk:
 
 def begin(i1: float, i2: float) -> Walk:
     """Before the first step, with the assignment's weights."""
-    with _float64():
+    with on_cpu(float64=True):
         loss = float(total_error(Weights(*map(jnp.asarray, _START.weights)), _example(i1, i2)))
     return Walk(_START.weights, 0, (loss,))
 
@@ -62,7 +61,7 @@ def step(walk: Walk, eta: float, i1: float, i2: float) -> Walk:
 
 def update(walk: Walk, eta: float, i1: float, i2: float) -> Walk:
     """One whole update further, before its first step."""
-    with _float64():
+    with on_cpu(float64=True):
         example = _example(i1, i2)
         weights = _updated(Weights(*map(jnp.asarray, walk.weights)), example, eta)
         loss = float(total_error(weights, example))
@@ -78,7 +77,7 @@ def ten_updates(walk: Walk, eta: float, i1: float, i2: float) -> Walk:
 
 def show(walk: Walk, eta: float, i1: float, i2: float) -> tuple[str, str, gr.LinePlot]:
     """The drawing, the equations of the step, and the loss of each update."""
-    with _float64():
+    with on_cpu(float64=True):
         weights, example = Weights(*map(jnp.asarray, walk.weights)), _example(i1, i2)
         values: dict[str, Any] = {**weights._asdict(), **example._asdict()}
         new: set[str] = set()
@@ -127,13 +126,6 @@ def network_tab() -> None:
     begun = gr.on([start_button.click, i1.change, i2.change], begin, [i1, i2], walk, show_progress="hidden")
     begun.then(show, [walk, *settings], shown, show_progress="hidden")
     eta.change(show, [walk, *settings], shown, show_progress="hidden")
-
-
-@contextmanager
-def _float64() -> Iterator[None]:
-    """As --task=backprop computes: in float64, on the CPU, which has it everywhere."""
-    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
-        yield
 
 
 def _example(i1: float, i2: float) -> Example:
