@@ -7,35 +7,22 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 
-import jax
-
-from cnn import data, epoch, train
-from cnn.config import CnnConfig
-from cnn.model import Network
+from benchmarks.training import Training
+from cnn import epoch
 
 _STEPS, _REPEATS = 100, 5
 
 
-def images_a_second() -> tuple[float, float]:
-    """Of the default network, and the share of the processors' time that went to the kernel."""
-    config = CnnConfig()
-    recipe = config.recipe
-    network = Network(config.entry.architecture, recipe.initialization)
-    setup = train.Setup(network, recipe, steps_per_epoch=_STEPS, mean=0.1307, deviation=0.3081)
-    key = jax.random.key(0)
-    images = train.Images(*jax.device_put(data.load("mnist", None).train))
-    state = train.init_state(setup, key)
-    run_epoch, _ = epoch.compile_epoch(setup, state, images, key, scan=False)
-    state, totals = run_epoch(state, lambda steps, totals: None)
-    jax.block_until_ready(totals)
-    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    state, totals = run_epoch(state, lambda steps, totals: None)
-    jax.block_until_ready(totals)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+def measure() -> tuple[float, float]:
+    """Images a second of the default network, and the share of processor time that went to the kernel."""
+    training = Training("compact_20k", steps=_STEPS, num_devices=1)
+    training.images_a_second()
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    speed = training.images_a_second()
+    after = resource.getrusage(resource.RUSAGE_SELF)
     kernel, user = after.ru_stime - before.ru_stime, after.ru_utime - before.ru_utime
-    return _STEPS * recipe.batch_size / seconds, kernel / (kernel + user)
+    return speed, kernel / (kernel + user)
 
 
 def main() -> None:
@@ -43,7 +30,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         if sys.argv[1] == "keep":
             epoch.keep_freed_memory()
-        print(*images_a_second())
+        print(*measure())
         return
     speeds: dict[str, list[float]] = {"keep": [], "return": []}
     kernel: dict[str, list[float]] = {"keep": [], "return": []}
