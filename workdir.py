@@ -181,7 +181,8 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
             raise ValueError("its sha256 is missing or of another content")
     except FileNotFoundError as error:
         raise UserError(
-            f"--workdir={path} holds no run (no config.json): name the folder that an earlier run wrote"
+            f"--workdir={path} holds no run (no config.json): start it without --resume, "
+            "or name the folder that an earlier run wrote"
         ) from error
     except OSError as error:
         raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cnn.train import Totals, TrainState
-from errors import UserError, require
+from errors import UserError, explain, require
 
 
 class Progress(NamedTuple):
@@ -88,6 +88,9 @@ def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
         digest = record.pop("sha256")
         require(digest == _digest(arrays, record), "its content is not what was saved: its SHA-256 differs")
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
+        missing = isinstance(error, FileNotFoundError) or "NOT_FOUND" in str(error)
+        if explain(error) is not None and not missing:
+            raise  # what the disk or the memory refused may be whole
         raise UserError(
             f"{manager.directory / str(step)} cannot be restored ({str(error).splitlines()[0][:200]}): "
             "delete that folder to go on from the checkpoint before it"
