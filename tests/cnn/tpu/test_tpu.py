@@ -32,6 +32,7 @@ def test_an_epoch_needs_no_host_and_few_collectives(model, topology):
     norms = sum(isinstance(layer, BatchNorm) for layer in ZOO[model].architecture.layers)
     assert figures.program.host_transfers == 0
     assert figures.program.collectives.total() <= 2 * norms + 1  # one more for the gradients
+    assert model != "bn_dropout_14k" or figures.program.collectives.total() <= 12  # its first by moments
     assert model != "compact_20k" or figures.program.collectives.total() <= 12
     assert figures.program.collectives_outside.total() <= 2
     images = 60_000 * 28 * 28
