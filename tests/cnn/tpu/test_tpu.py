@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from cnn.architecture import BatchNorm
 from cnn.tpu import hlo
 from cnn.tpu.analysis import analyze, read_program
 from cnn.tpu.compilation import compile_epoch, devices
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES
-from cnn.zoo import ZOO
 from tests.cnn.tpu.make_program import compile_program
 
 pytestmark = pytest.mark.tpu
@@ -29,11 +27,8 @@ TEXT = (Path(__file__).parent / "program.hlo.txt").read_text()
 def test_an_epoch_needs_no_host_and_few_collectives(model, topology):
     figures = analyze(compile_epoch(TpuConfig(topology=topology, model=model)))
 
-    norms = sum(isinstance(layer, BatchNorm) for layer in ZOO[model].architecture.layers)
     assert figures.program.host_transfers == 0
-    assert figures.program.collectives.total() <= 2 * norms + 1  # one more for the gradients
-    assert model != "bn_dropout_14k" or figures.program.collectives.total() <= 12  # its first by moments
-    assert model != "compact_20k" or figures.program.collectives.total() <= 12
+    assert 0 < figures.program.collectives.total() <= 12
     assert figures.program.collectives_outside.total() <= 2
     images = 60_000 * 28 * 28
     assert images / TOPOLOGIES[topology].devices < figures.arguments < images
