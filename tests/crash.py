@@ -225,7 +225,7 @@ def main() -> None:
     small = prepare_data(folder / "data")
     seconds = {}
     for name, flags in FLAGS.items():
-        for again in ("fills the cache", "is measured"):
+        for _ in ("fills the cache", "is measured"):
             shutil.rmtree(folder / name, ignore_errors=True)
             seconds[name] = undisturbed([*small, *flags], folder / name)
         print(f"{name}: {seconds[name]:.1f} s undisturbed", flush=True)
