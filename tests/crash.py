@@ -116,8 +116,8 @@ def disturbed(flags: Sequence[str], workdir: Path, moments: Iterator[Moment]) ->
 def differences(workdir: Path, reference: Path) -> list[str]:
     """What of a finished run is not what the other one left."""
     different = []
-    for read in (_names, _metrics, _summary, _weights):
-        different += [read.__name__[1:]] * (read(workdir) != read(reference))
+    for read in (names_of_files, metrics, summary_without_times, weights):
+        different += [read.__name__] * (read(workdir) != read(reference))
     for file in sorted(reference.glob("*.csv")) + sorted(reference.glob("*.png")):
         if file.name != "metrics.csv" and file.read_bytes() != (workdir / file.name).read_bytes():
             different.append(file.name)
@@ -184,7 +184,7 @@ def _in_the_folder(workdir: Path) -> tuple[str, list[str]]:
     return "in training", kept
 
 
-def _names(workdir: Path) -> set[str]:
+def names_of_files(workdir: Path) -> set[str]:
     """Nothing is missing, and nothing that a kill left is still there."""
     events = {*workdir.glob("tensorboard/*")}  # their names hold the time
     steps = {*workdir.glob("checkpoints/*")}
@@ -192,17 +192,17 @@ def _names(workdir: Path) -> set[str]:
     return inside | {f"{len(events)} event files"}
 
 
-def _metrics(workdir: Path) -> list[dict[str, str]]:
+def metrics(workdir: Path) -> list[dict[str, str]]:
     with (workdir / "metrics.csv").open() as stream:
         return [{name: row[name] for name in row.keys() - _TIMES} for row in csv.DictReader(stream)]
 
 
-def _summary(workdir: Path) -> dict:
+def summary_without_times(workdir: Path) -> dict:
     summary = json.loads((workdir / "summary.json").read_text())
     return {name: summary[name] for name in summary.keys() - _TIMES}
 
 
-def _weights(workdir: Path) -> tuple:
+def weights(workdir: Path) -> tuple:
     """The last checkpoint, as --eval_only reads it; arrays as their bytes."""
     _, config = launch.parse(["launch.py", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
     _, progress = task.load(config)

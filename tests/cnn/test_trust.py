@@ -1,0 +1,331 @@
+"""What may go wrong under a run, and what becomes of it: signals, disks, damage, other flags, divergence."""
+
+import dataclasses
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import launch
+from cnn import run
+from cnn.config import CnnConfig
+from errors import UserError
+from tests import crash, damage
+from workdir import write_config
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = 4
+RESUME = {"--resume": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Let the runs of this file share what is compiled: their start is most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Of a run of 40 steps on two devices, saved every three."""
+    small = crash.prepare_data(tmp_path_factory.mktemp("tfds"))
+    return {
+        **dict(flag.split("=", 1) for flag in small),
+        "--model": "plain_4k",
+        "--epochs": EPOCHS,
+        "--checkpoint_every_steps": 3,
+        "--num_devices": 2,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    started(flags, workdir, 0)
+    return workdir
+
+
+def command(flags, workdir):
+    given = [name if value is True else f"{name}={value}" for name, value in flags.items()]
+    return [sys.executable, "launch.py", "--task=mnist", f"--workdir={workdir}", *given]
+
+
+def started(flags, workdir, code):
+    """Run to its end, which has to be the exit code, with nothing or one line said; returns the line."""
+    done = subprocess.run(command(flags, workdir), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == (code != 0), done.stderr
+    return done.stderr
+
+
+def popen(flags, workdir):
+    return subprocess.Popen(
+        command(flags, workdir),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+
+
+def steps(workdir):
+    return sorted(int(folder.name) for folder in (workdir / "checkpoints").iterdir())
+
+
+def same_numbers(workdir, reference):
+    return all(read(workdir) == read(reference) for read in (crash.metrics, crash.weights))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_so(flags, finished, tmp_path, number):
+    process = popen(flags, tmp_path / "run")
+    wait_for(tmp_path / "run" / "checkpoints" / "3", process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert said == (f"launch.py: {number.name}: saved; go on with --resume --workdir={tmp_path / 'run'}\n")
+    assert 3 <= steps(tmp_path / "run")[-1] < 40
+    started(RESUME, tmp_path / "run", 0)
+    assert crash.differences(tmp_path / "run", finished) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)]
+)
+def test_a_second_signal_ends_at_once(flags, tmp_path, monkeypatch, first, second):
+    """Both come while the step is compiled, which takes seconds for a larger network."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    process = popen(flags | {"--model": "compact_20k"}, tmp_path)
+    wait_for(tmp_path / "config.json", process)
+    time.sleep(0.5)
+    process.send_signal(first)
+    time.sleep(0.5)
+    process.send_signal(second)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode in (128 + second, -second)  # a shell shows 128 + second for both
+    assert "compiled" not in shown
+    assert "Traceback" not in said
+    assert steps(tmp_path) == []
+
+
+def resize(disk, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def fill_up(flags, finished, disk, sizes):
+    """Run on a disk that grows whenever it is full; returns what was refused, and where."""
+    refused = []
+    for size in sizes:
+        resize(disk, size)
+        workdir = disk / "run"
+        again = RESUME if (workdir / "config.json").exists() else flags
+        before = steps(workdir) if (workdir / "checkpoints").exists() else []
+        said = started(again, workdir, 2)
+        match = re.fullmatch(
+            r"launch.py: (.*): No space left on device: make room there, then add --resume\n", said
+        )
+        assert match, said
+        refused.append(Path(match[1]).relative_to(workdir).parts[0])
+        assert not before or steps(workdir)[-1] >= before[-1]
+        assert not (workdir / "summary.json").exists()
+    resize(disk, "16m")
+    started(RESUME, disk / "run", 0)
+    assert crash.differences(disk / "run", finished) == []
+    return refused
+
+
+def test_a_full_disk_loses_nothing(flags, finished, small_disk):
+    refused = fill_up(flags, finished, small_disk("64k"), ["64k", "700k"])
+    assert "checkpoints" in refused
+
+
+@pytest.mark.slow
+def test_a_disk_full_at_every_file_loses_nothing(flags, finished, small_disk):
+    sizes = ["20k", *(f"{4 * pages}k" for pages in range(10, 400, 15))]
+    refused = fill_up(flags, finished, small_disk("20k"), sizes)
+    print(refused)
+    assert {"checkpoints", "metrics.csv", "report.html"} <= {*refused}
+    assert any(name.endswith(".png") for name in refused)
+
+
+def test_a_workdir_that_vanishes_is_named(flags, tmp_path):
+    process = popen(flags, tmp_path / "run")
+    wait_for(tmp_path / "run" / "checkpoints" / "3", process)
+    (tmp_path / "run").rename(tmp_path / "gone")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert re.fullmatch(rf"launch.py: {tmp_path}/run\S* .*\n", said), said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_becomes_read_only_is_named(flags, finished, small_disk, tmp_path):
+    """Of the checkpoints alone: Linux makes no disk read-only where .lock is open."""
+    disk = small_disk("16m")
+    workdir = tmp_path / "run"
+    (workdir / "checkpoints").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(disk), str(workdir / "checkpoints")], check=True)
+    try:
+        process = popen(flags, workdir)
+        wait_for(workdir / "checkpoints" / "6", process)
+        while subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode:
+            assert process.poll() is None, process.stderr.read()  # a file is open: between two saves
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert re.fullmatch(r"launch.py: .*Read-only file system.*then add --resume\n", said), said
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        started(RESUME, workdir, 0)
+        assert crash.differences(workdir, finished) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(workdir / "checkpoints")], check=True)
+
+
+def test_a_checkpoint_damaged_at_random_is_named_or_the_same(tmp_path):
+    damage.save_two(tmp_path / "whole")
+    results = damage.run(tmp_path / "whole", range(30))
+    assert {result for *_, result in results.values()} == set(damage.GOOD), results
+
+
+@pytest.mark.slow
+def test_a_checkpoint_damaged_in_1000_ways_is_named_or_the_same(tmp_path):
+    damage.save_two(tmp_path / "whole")
+    results = damage.run(tmp_path / "whole", range(1000))
+    assert [result for result in results.values() if result[-1] not in damage.GOOD] == []
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    last = workdir / "checkpoints" / str(steps(workdir)[-1])
+    for file in last.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-1])
+    for task in ("--resume", "--eval_only"):
+        said = started({task: True}, workdir, 2)
+        assert said.startswith(f"launch.py: {last} cannot be restored (")
+        assert said.endswith("): delete that folder to go on from the checkpoint before it\n")
+    shutil.rmtree(last)
+    started(RESUME, workdir, 0)
+    assert crash.differences(workdir, finished) == []
+
+
+MAY_CHANGE = {  # to another value than the run's below
+    "target_accuracy": 0.5,
+    "data_dir": "elsewhere",
+    "wait": True,
+    "export": "folder",
+    "checkpoint_every_steps": 7,
+    "num_devices": 3,
+    "deterministic": True,
+    "tensorboard": True,
+    "enforce_budget": False,
+    "epochs": 6,
+}
+MAY_NOT_CHANGE = {
+    "model": "bn_4k",
+    "epochs": 4,  # fewer
+    "batch_size": 32,
+    "learning_rate": 0.02,
+    "seed": 1,
+    "num_seeds": 2,
+    "compute_dtype": "bfloat16",
+    "validation_size": 100,
+    "dataset": "kmnist",
+}
+OTHERWISE = {
+    "workdir",
+    "resume",
+    "eval_only",
+    "describe",
+    "coordinator_address",
+    "num_processes",
+    "process_id",
+}
+RUN = CnnConfig(model="plain_4k", epochs=5, dataset="tiny_mnist", data_dir="data", batch_size=64)
+
+
+def resume_with(workdir, **changed):
+    write_config(workdir, "mnist", RUN, device="a device")
+    given = [
+        f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no'}{name}"
+        for name, value in changed.items()
+    ]
+    _, config = launch.parse(["launch.py", "--task=mnist", "--resume", f"--workdir={workdir}", *given])
+    run.require_new_or_same(config, workdir)
+    return config
+
+
+def test_every_flag_either_may_change_or_may_not():
+    names = {field.name for field in dataclasses.fields(CnnConfig)}
+    assert names == {*MAY_CHANGE, *MAY_NOT_CHANGE, *OTHERWISE}
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_a_run_goes_on_with_what_may_change(tmp_path, name):
+    config = resume_with(tmp_path, **{name: MAY_CHANGE[name]})
+    assert getattr(config, name) == MAY_CHANGE[name] != getattr(RUN, name)
+
+
+@pytest.mark.parametrize("name", MAY_NOT_CHANGE)
+def test_a_run_does_not_go_on_as_another(tmp_path, name):
+    now, before = MAY_NOT_CHANGE[name], getattr(RUN, name) or getattr(RUN.recipe, name, 0)
+    with pytest.raises(UserError) as caught:
+        resume_with(tmp_path, **{name: now})
+    assert caught.value.exit_code == 2
+    assert f"--{name}={now} is not what the run in {tmp_path} has ({before})" in str(caught.value)
+    assert "leave it out, or start a new run in another --workdir" in str(caught.value)
+
+
+def test_a_one_cycle_run_has_its_length_from_the_start(tmp_path):
+    write_config(tmp_path, "mnist", CnnConfig(), device="a device")
+    argv = ["launch.py", "--task=mnist", "--resume", "--epochs=20", f"--workdir={tmp_path}"]
+    with pytest.raises(UserError, match=r"--epochs=20 is not what the run in .* has \(\d+\)"):
+        run.require_new_or_same(launch.parse(argv)[1], tmp_path)
+
+
+def test_what_may_change_changes_no_number(flags, finished, tmp_path):
+    """Bit for bit; on another number of devices but for the rounding of a sum over them."""
+    started(flags | {"--epochs": 2}, tmp_path / "run", 0)
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
+    more = RESUME | {"--epochs": EPOCHS, "--checkpoint_every_steps": 7, "--tensorboard": True, "--wait": True}
+    started(more, tmp_path / "run", 0)
+    assert same_numbers(tmp_path / "run", finished)
+    started(more | {"--num_devices": 1}, tmp_path / "alone", 0)
+    ours, theirs = (crash.weights(folder)[0] for folder in (tmp_path / "run", tmp_path / "alone"))
+    for (dtype, shape, one), (_, _, other) in zip(ours, theirs, strict=True):
+        arrays = (np.frombuffer(each, dtype).reshape(shape) for each in (one, other))
+        np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_diverges_keeps_finite_numbers(flags, tmp_path):
+    said = started(flags | {"--learning_rate": 100, "--checkpoint_every_steps": 1}, tmp_path, 3)
+    match = re.fullmatch(
+        r"launch.py: (?:the loss|a weight) of seed 0 is not a finite number at step (\d+) \(epoch 1\), "
+        r"learning rate 100; the gradient's norm before was \S+: start again with a smaller --learning_rate"
+        r"\n",
+        said,
+    )
+    assert match, said
+    assert 0 < steps(tmp_path)[-1] <= int(match[1])
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore(tmp_path / "checkpoints" / str(steps(tmp_path)[-1]) / "arrays")
+    leaves = jax.tree.leaves(arrays)
+    assert len(leaves) > 10
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert not (tmp_path / "summary.json").exists()
