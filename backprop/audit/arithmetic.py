@@ -29,7 +29,7 @@ def sigmoid(x: Column) -> Column:
 
 def names_in(text: str) -> list[str]:
     """The columns that an equation refers to."""
-    return list(dict.fromkeys(name for name in re.findall(r"[a-zA-Z_]\w*", text) if name != "sigmoid"))
+    return list(dict.fromkeys(name for name in re.findall(r"\b[a-zA-Z_]\w*", text) if name != "sigmoid"))
 
 
 @cache

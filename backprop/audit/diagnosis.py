@@ -57,8 +57,7 @@ def explain(
     fits = []
     for cause, text in (*_other_rate(rate, around, name, wrong), *alternatives(name)):
         value, bound = bounded(text, around)
-        with np.errstate(all="ignore"):
-            near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
+        near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
         fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))
     while fits:
         cause, rows = max(fits, key=lambda fit: len(fit[1] - mistakes.keys()))
@@ -99,8 +98,7 @@ def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> It
     """For a weight's update: another learning rate than the sheet's."""
     if name in WEIGHTS:
         values = around.values
-        with np.errstate(all="ignore"):
-            ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
+        ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
         ratios = ratios[np.isfinite(ratios)]
         others = {float(np.median(ratios))} if ratios.size > 2 else set()
         if rate.inferred is not None:

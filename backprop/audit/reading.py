@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,11 @@ from errors import UserError, require
 
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_CELLS = 400_000  # of a .csv file, those that are not blank
+_LONGEST_TEXT = 1000
 _RECALCULATION_SECONDS = 120
 _RECALCULATION_KIB = 4 * 2**20  # of address space; LibreOffice starts with about a quarter of it
 _INDIRECT = re.compile(r"\bINDIRECT\s*\(", re.IGNORECASE)
-_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Cell:
     """What a cell shows.
 
     Attributes:
-      value: its number, or its text (an error, such as #REF!, is text).
+      value: its number, or the start of its text (an error, such as #REF!, is text).
       numeral: the number as the file writes it, which tells how many digits are known; "" for text.
       formula: the formula that gave it, None for a constant.
     """
@@ -159,7 +161,7 @@ def _sheet(name: str, sheet: Worksheet, formulas: Mapping[tuple[int, int], str])
 
 def _text_cell(text: str, formula: str | None = None) -> Cell:
     """A text, or the number that it spells."""
-    text = text.strip()
+    text = sys.intern(text[:_LONGEST_TEXT].strip())  # one text may stand in many cells
     return Cell(float(text), text, formula) if _NUMERAL.fullmatch(text) else Cell(text, "", formula)
 
 
@@ -249,7 +251,7 @@ def _read_csv(name: str, content: bytes) -> Sheet:
                 if shown.strip():
                     decimal = shown.replace(",", ".") if separator != "," else shown
                     cell = _text_cell(decimal)
-                    cells[row, column] = cell if cell.numeral else Cell(shown.strip())
+                    cells[row, column] = cell if cell.numeral else _text_cell(shown)
             require(len(cells) <= _MAX_CELLS, f"{name} is too large: give at most {_MAX_CELLS} cells")
     except csv.Error as error:
         raise UserError(f"{name} is damaged ({error}): save it again as .csv or .xlsx") from error
