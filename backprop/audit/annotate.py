@@ -64,7 +64,8 @@ def explanation(finding: Finding, cell: WrongCell) -> str:
     """What is right in a wrong cell, and what was probably done."""
     formula = f"\n{cell.right_formula}" if cell.right_formula else ""
     mistake = f"\nLooks like: {finding.mistake}." if finding.mistake else ""
-    return f"Right: {heading(cell.name)} = {cell.equation}\n= {cell.right:.15g}{formula}{mistake}"
+    value = "" if math.isnan(cell.right) else f"\n= {cell.right:.15g}"
+    return f"Right: {heading(cell.name)} = {cell.equation}{value}{formula}{mistake}"
 
 
 def _comment(cell: Cell | MergedCell, words: str) -> None:

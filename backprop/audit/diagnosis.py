@@ -20,7 +20,7 @@ class WrongCell:
     Attributes:
       name: its column; row: its row in the table, from 0; address: where it stands, such as W5.
       formula: as text, None for a constant.
-      value: what it shows; right: what it should.
+      value: what it shows; right: what it should (NaN for a start weight).
       equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
     """
 
@@ -32,6 +32,11 @@ class WrongCell:
     right: float
     equation: str
     right_formula: str
+
+    @property
+    def should_be(self) -> str:
+        """The right value and its equation; of a start weight nobody knows the value."""
+        return self.equation if np.isnan(self.right) else f"{self.right:.15g} = {self.equation}"
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> 
     assert cell is not None
     if name in GIVEN:
         equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
+    elif name in WEIGHTS and row == 0:
+        equation, formula = "a number to start from", ""
     elif name in WEIGHTS:
         equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
         formula = _as_formula(table, rate, UPDATE.format(w=name), row)

@@ -66,7 +66,7 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
     yield _line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
     yield _line("  formula", cell.formula or "none: a constant")
     yield _line("  value", _number(cell.value))
-    yield _line("  right", f"{_number(cell.right)} = {cell.equation}")
+    yield _line("  right", cell.should_be)
     if cell.right_formula:
         yield _line("", cell.right_formula)
     if first.mistake:

@@ -182,11 +182,17 @@ def _row_by_row(table: Table, columns: Columns) -> Columns:
 
 
 def _wrong(table: Table, columns: Columns, right: Columns, name: str) -> np.ndarray:
-    """Which cells of a column differ from what they should be by more than rounding explains."""
+    """Which cells of a column differ from what they should be by more than rounding explains.
+
+    Where nothing says what a cell should be, a text is the fault of a cell before it; but a start weight
+    has none before it.
+    """
     value, expected = columns.values[name], right.values[name]
-    error = np.array([cell is not None and isinstance(cell.value, str) for cell in table.cells[name]])
+    shown = np.array([cell is not None for cell in table.cells[name]])
+    no_number = shown & ~np.isfinite(table.values[name])
     off = np.abs(value - expected) > columns.rounding[name] + right.rounding[name]
-    return (off | error) & np.isfinite(expected)
+    start = (np.arange(table.rows) == 0) & (name in WEIGHTS)
+    return np.where(np.isfinite(expected), off | no_number, no_number & start)
 
 
 def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
