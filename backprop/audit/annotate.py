@@ -36,8 +36,9 @@ def annotated(audit: FileAudit) -> bytes:
         if audit.file.suffix.lower() == ".xlsx"
         else _as_workbook(read_sheets(audit.file)[0])
     )
-    for sheet in book.worksheets:
-        sheet._images = [image for image in sheet._images if image.format in _SAVED_AS_THEY_ARE]
+    for worksheet in book.worksheets:
+        images = worksheet._images  # type: ignore[attr-defined]
+        images[:] = [image for image in images if image.format in _SAVED_AS_THEY_ARE]
     for table in audit.tables:
         sheet = book[table.table.sheet] if table.table.sheet else book.worksheets[0]
         for consequence in table.consequences:

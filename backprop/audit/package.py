@@ -109,7 +109,9 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> bytes:
     scan = _Scan(name)
     with zipfile.ZipFile(copy, "w") as repacked:
         for part in parts:
-            _refuse(name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), ""))
+            _refuse(
+                name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), "")
+            )
             if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise damaged(name, f"{part.filename} is compressed in a way that .xlsx files are not")
             with archive.open(part) as stream:

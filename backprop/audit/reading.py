@@ -1,16 +1,10 @@
 """A spreadsheet that somebody else made, as cells. Nothing in the file is ever run."""
 
-import contextlib
 import csv
 import io
-import os
 import re
-import shutil
-import signal
 import stat
-import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +17,12 @@ from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
 from backprop.audit.package import MAX_COLUMNS, MAX_ROWS, checked, damaged
+from backprop.audit.recalculation import is_installed, recalculated
 from errors import UserError, require
 
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_CELLS = 400_000  # of a .csv file, those that are not blank
 _LONGEST_TEXT = 1000
-_RECALCULATION_SECONDS = 120
-_RECALCULATION_KIB = 4 * 2**20  # of address space; LibreOffice starts with about a quarter of it
 _INDIRECT = re.compile(r"\bINDIRECT\s*\(", re.IGNORECASE)
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 
@@ -112,9 +105,7 @@ def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
 
 def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
     content = checked(name, content)
-    formulas = {
-        sheet.title: dict(_formulas(name, sheet)) for sheet in _loaded(name, content).worksheets
-    }
+    formulas = {sheet.title: dict(_formulas(name, sheet)) for sheet in _loaded(name, content).worksheets}
     values = _loaded(name, content, values=True)
     count = sum(map(len, formulas.values()))
     unknown = sum(
@@ -168,60 +159,16 @@ def _text_cell(text: str, formula: str | None = None) -> Cell:
 def _recalculated(
     name: str, content: bytes, formulas: Mapping[str, Mapping[tuple[int, int], str]]
 ) -> Workbook:
-    """The workbook with its values computed by LibreOffice, from a copy in a temporary folder.
-
-    LibreOffice sees what openpyxl wrote of the cells, not the file; it runs no macro and follows no link.
-    """
+    """The workbook with its values computed by LibreOffice."""
     advice = f"{name} holds formulas without values: open it in a spreadsheet program and save it once"
-    office = shutil.which("soffice")
-    require(office is not None, advice)
+    require(is_installed(), advice)
     indirect = any(_INDIRECT.search(text) for found in formulas.values() for text in found.values())
     require(not indirect, f"{advice} (it is not computed here: INDIRECT may refer to other files)")
-    with tempfile.TemporaryDirectory() as folder:
-        copy, profile = Path(folder, "copy.xlsx"), Path(folder, "profile")
-        (profile / "user").mkdir(parents=True)
-        (profile / "user" / "registrymodifications.xcu").write_text(_PROFILE)
-        try:
-            _loaded(name, content).save(copy)
-            _run_alone(
-                *(str(office), f"-env:UserInstallation={profile.as_uri()}", "--headless"),
-                *("--convert-to", "xlsx", "--outdir", str(Path(folder, "out")), str(copy)),
-            )
-            computed = Path(folder, "out", "copy.xlsx").read_bytes()
-        except Exception as error:  # saving raises whatever a malformed part leads to
-            raise UserError(f"{advice} (LibreOffice could not compute it)") from error
+    try:
+        computed = recalculated(_loaded(name, content))
+    except Exception as error:  # saving raises whatever a malformed part leads to
+        raise UserError(f"{advice} (LibreOffice could not compute it)") from error
     return _loaded(name, checked(name, computed), values=True)
-
-
-_PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
-<oor:items xmlns:oor="http://openoffice.org/2001/registry">
-<item oor:path="/org.openoffice.Office.Common/Security/Scripting">
-<prop oor:name="DisableMacrosExecution"><value>true</value></prop>
-<prop oor:name="DisableActiveContent"><value>true</value></prop>
-<prop oor:name="BlockUntrustedRefererLinks"><value>true</value></prop>
-<prop oor:name="MacroSecurityLevel"><value>3</value></prop></item>
-<item oor:path="/org.openoffice.Office.Calc/Content/Update">
-<prop oor:name="Link"><value>1</value></prop></item>
-</oor:items>
-"""
-"""LibreOffice's settings: macros never run, links are never updated."""
-
-
-def _run_alone(*command: str) -> None:
-    """Run a program with bounded memory; on a timeout or Ctrl-C it ends with all that it started.
-
-    Raises:
-      OSError, subprocess.SubprocessError: it did not end well.
-    """
-    bounded = ("sh", "-c", f'ulimit -v {_RECALCULATION_KIB}; exec "$0" "$@"')
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*bounded, *command], start_new_session=True, **quiet) as process:
-        try:
-            if process.wait(_RECALCULATION_SECONDS):
-                raise subprocess.CalledProcessError(process.returncode, command)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read_csv(name: str, content: bytes) -> Sheet:
