@@ -159,9 +159,10 @@ class _Scan:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise damaged(self.name, f"more than {_MAX_DEPTH} elements within each other")
-        # A pattern may need the square of an attribute's length.
-        squares = sum(len(value) ** 2 for value in attributes.values()) // 1000
-        self._add((1 if tag in _OF_CELLS else _OTHER_COST) + max(0, len(attributes) - 10) + squares)
+        self._add(1 if tag in _OF_CELLS else _OTHER_COST)
+        if attributes:  # a pattern may take the square of an attribute's length
+            squares = sum([len(value) ** 2 for value in attributes.values()])
+            self._add(max(0, len(attributes) - 10) + squares // 1000)
         if tag in _FORMULAS:
             self.formula, self.attributes = [], attributes
             self.parser.CharacterDataHandler = self.formula.append
