@@ -128,7 +128,7 @@ def _shown(content, sheet):
 
 
 def _elements(xml, name):
-    return ElementTree.fromstring(xml).iter(f"{{*}}{name}")
+    return ElementTree.fromstring(xml).iterfind(f".//{{*}}{name}")
 
 
 def _assert_that_it_follows(audit, shown):

@@ -1,5 +1,6 @@
 import csv
 import http.server
+import io
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ import openpyxl
 import pytest
 
 from backprop.audit import recalculation
+from backprop.audit.annotate import annotated
 from backprop.audit.reading import read_sheets
+from backprop.audit.verdict import audit_file
 from errors import UserError
 from tests.backprop.audit.bounded import MEGABYTES
-from tests.backprop.audit.hostile import CSV, RIGHT, XLSX, csv_table, right
+from tests.backprop.audit.hostile import CSV, RIGHT, XLSX, csv_table, merged_over_the_table, right
 from tests.backprop.audit.test_task import ROOT, audit
 
 KINDS = {".xlsx": XLSX, ".csv": CSV}
@@ -101,27 +104,32 @@ def test_one_hostile_file_does_not_stop_the_others_of_a_folder(tmp_path):
     assert "No such file" in found["nowhere.xlsx"]
 
 
-@pytest.mark.parametrize(
-    "name", ["pipe.xlsx", "/dev/zero", "zero.xlsx", "folder.csv", "secret.csv", "hole.csv"]
-)
-def test_what_is_no_readable_file_ends_with_2_and_one_line(tmp_path, name):
-    file = tmp_path / name
-    if name == "pipe.xlsx":
-        os.mkfifo(file)
-    elif name == "zero.xlsx":
-        file.symlink_to("/dev/zero")
-    elif name == "folder.csv":
-        file.mkdir()
-    elif name == "secret.csv":
-        file.symlink_to("/proc/self/mem")  # no user may read its start, not even root
-    elif name == "hole.csv":
-        with file.open("wb") as stream:
-            stream.truncate(2**30)
-    done = audit(file, tmp_path / "out")
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_what_is_no_file_ends_with_2_and_one_line(tmp_path, target):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "table.xlsx").symlink_to(target)
+    done = audit(tmp_path / "table.xlsx", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("launch.py: ")
+    assert done.stderr.startswith("launch.py: table.xlsx cannot be read (it is not a file)")
     assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+
+
+def test_a_huge_and_an_unreadable_file_are_refused(tmp_path):
+    with (tmp_path / "hole.csv").open("wb") as stream:
+        stream.truncate(2**30)
+    (tmp_path / "secret.csv").symlink_to("/proc/self/mem")  # nobody may read its start, not even root
+    assert "is too large (1024 MB)" in audit_file(tmp_path / "hole.csv").unreadable
+    assert "cannot be read" in audit_file(tmp_path / "secret.csv").unreadable
+
+
+def test_a_marked_copy_opens_whatever_the_cells_hold(tmp_path):
+    (tmp_path / "table.csv").write_bytes(csv_table(value="\x07\uffff=1+1"))
+    content = annotated(audit_file(tmp_path / "table.csv"))
+    assert "the cell shows ??=1+1" in openpyxl.load_workbook(io.BytesIO(content)).active["U4"].comment.text
+    (tmp_path / "merged.xlsx").write_bytes(merged_over_the_table())
+    audit = audit_file(tmp_path / "merged.xlsx")
+    assert audit.verdict == "wrong"
+    openpyxl.load_workbook(io.BytesIO(annotated(audit)))
 
 
 def test_the_users_own_files_are_never_written_over(tmp_path):
