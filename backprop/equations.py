@@ -1,9 +1,10 @@
 """Back-propagation by hand: the assignment's six major steps, as text for any network and as code."""
 
+import ast
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any
 
 import jax
@@ -191,14 +192,38 @@ def evaluate(equations: Mapping[str, str], given: Mapping[str, Scalar]) -> dict[
     """The value of each equation, computed from its text, in order.
 
     Args:
-      equations: name -> right-hand side; ^ is a power, a > 0 is 1 or 0, the functions are FUNCTIONS. Python
-        evaluates the text: pass no text from outside the program.
+      equations: name -> right-hand side; ^ is a power, a > 0 is 1 or 0, the functions are FUNCTIONS.
       given: the values known beforehand; an equation may also use those before it.
     """
     values: dict[str, Any] = {**FUNCTIONS, **given}
     for name, text in equations.items():
-        values[name] = 1.0 * eval(text.replace("^", "**"), {"__builtins__": {}}, values)
+        values[name] = 1.0 * compute(text, values)
     return {name: values[name] for name in equations}
+
+
+_ARITHMETIC = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant, ast.Load),
+    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.Gt),
+)
+
+
+def compute(text: str, values: Mapping[str, Any]) -> Any:
+    """An equation's value: arithmetic on values, numbers or arrays, and calls of functions among them.
+
+    Raises:
+      ValueError: the text holds anything else, such as an attribute, which could reach what is not in values.
+    """
+    return eval(_compiled(text), {"__builtins__": {}}, values)
+
+
+@cache
+def _compiled(text: str) -> CodeType:
+    tree = ast.parse(text.replace("^", "**"), mode="eval")
+    for node in ast.walk(tree):
+        called = isinstance(node, ast.Call) and not isinstance(node.func, ast.Name)
+        if called or not isinstance(node, _ARITHMETIC):
+            raise ValueError(f"{text!r} holds a {type(node).__name__}, which is not arithmetic")
+    return compile(tree, text, "eval")
 
 
 def heading(name: str) -> str:

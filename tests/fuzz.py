@@ -25,6 +25,11 @@ TARGETS = {
         "test_any_command_line_gives_a_configuration_or_one_line",
         ["launch", "errors", "workdir", "backprop.config", "cnn.config", "demo.config", "absl.flags"],
     ),
+    "sheets": (
+        "tests.backprop.audit.test_mutation",
+        "test_a_damaged_spreadsheet_is_audited_or_refused",
+        ["backprop.audit", "openpyxl"],
+    ),
 }
 _LONGEST_INPUT = 4096
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from types import CodeType
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from backprop import equations
 
 Column = Float[np.ndarray, "row"]
 
@@ -29,18 +29,13 @@ def sigmoid(x: Column) -> Column:
 
 def names_in(text: str) -> list[str]:
     """The columns that an equation refers to."""
-    return list(dict.fromkeys(name for name in re.findall(r"[a-zA-Z_]\w*", text) if name != "sigmoid"))
-
-
-@cache
-def _compiled(text: str) -> CodeType:
-    return compile(text.replace("^", "**"), text, "eval")
+    return list(dict.fromkeys(name for name in re.findall(r"\b[a-zA-Z_]\w*", text) if name != "sigmoid"))
 
 
 def compute(text: str, values: Mapping[str, Column]) -> Column:
-    """An equation's value in each row. Pass no text from outside the program: Python evaluates it."""
+    """An equation's value in each row; not a finite number where it overflows."""
     with np.errstate(all="ignore"):
-        return eval(_compiled(text), {"__builtins__": {}, "sigmoid": sigmoid}, dict(values))
+        return equations.compute(text, {**values, "sigmoid": sigmoid})
 
 
 def bounded(text: str, columns: Columns) -> tuple[Column, Column]:

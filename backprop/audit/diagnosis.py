@@ -20,7 +20,7 @@ class WrongCell:
     Attributes:
       name: its column; row: its row in the table, from 0; address: where it stands, such as W5.
       formula: as text, None for a constant.
-      value: what it shows; right: what it should.
+      value: what it shows; right: what it should (NaN for a start weight).
       equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
     """
 
@@ -32,6 +32,11 @@ class WrongCell:
     right: float
     equation: str
     right_formula: str
+
+    @property
+    def should_be(self) -> str:
+        """The right value and its equation; of a start weight nobody knows the value."""
+        return self.equation if np.isnan(self.right) else f"{self.right:.15g} = {self.equation}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,7 @@ def explain(
     fits = []
     for cause, text in (*_other_rate(rate, around, name, wrong), *alternatives(name)):
         value, bound = bounded(text, around)
-        with np.errstate(all="ignore"):
-            near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
+        near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
         fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))
     while fits:
         cause, rows = max(fits, key=lambda fit: len(fit[1] - mistakes.keys()))
@@ -99,8 +103,7 @@ def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> It
     """For a weight's update: another learning rate than the sheet's."""
     if name in WEIGHTS:
         values = around.values
-        with np.errstate(all="ignore"):
-            ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
+        ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
         ratios = ratios[np.isfinite(ratios)]
         others = {float(np.median(ratios))} if ratios.size > 2 else set()
         if rate.inferred is not None:
@@ -127,6 +130,8 @@ def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> 
     assert cell is not None
     if name in GIVEN:
         equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
+    elif name in WEIGHTS and row == 0:
+        equation, formula = "a number to start from", ""
     elif name in WEIGHTS:
         equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
         formula = _as_formula(table, rate, UPDATE.format(w=name), row)

@@ -1,5 +1,6 @@
 """An audit in words: what the terminal shows, and the rows of audit.csv."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,16 +25,16 @@ def file_text(audit: FileAudit) -> str:
     """Everything about one file, sheet by sheet."""
     if audit.unreadable:
         return printable(audit.unreadable)
-    parts = [f"{audit.file.name}: {audit.verdict.upper()}"]
+    parts = [f"{printable(audit.file.name)}: {audit.verdict.upper()}"]
     parts += [_table_text(table) for table in audit.tables]
     if audit.skipped:
-        parts.append(f"Without a table, skipped: {', '.join(audit.skipped)}")
-    return "\n\n".join(printable(part) for part in parts)
+        parts.append(f"Without a table, skipped: {printable(', '.join(audit.skipped))}")
+    return "\n\n".join(parts)
 
 
 def _table_text(audit: TableAudit) -> str:
     table, rate = audit.table, audit.rate
-    title = f'Sheet "{table.sheet}"' if table.sheet else "The table"
+    title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
     absent = [heading(name) for name in COLUMNS if name not in table.columns]
     lines = [
         f"{title}: {audit.verdict.upper()}",
@@ -65,7 +66,7 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
     yield _line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
     yield _line("  formula", cell.formula or "none: a constant")
     yield _line("  value", _number(cell.value))
-    yield _line("  right", f"{_number(cell.right)} = {cell.equation}")
+    yield _line("  right", cell.should_be)
     if cell.right_formula:
         yield _line("", cell.right_formula)
     if first.mistake:
@@ -97,7 +98,7 @@ def _by_mistake(findings: Sequence[Finding]) -> dict[str | None, list[Finding]]:
 
 def _line(label: str, text: str) -> str:
     return textwrap.fill(
-        text,
+        printable(text),
         _WIDTH,
         initial_indent=f"  {label:<15}",
         subsequent_indent=" " * 17,
@@ -160,13 +161,17 @@ def _csv_row(audit: TableAudit) -> tuple[object, ...]:
     )
 
 
+_COMPUTED = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet program would see a formula: some part a .csv file at semicolons or tabs."""
+
+
 def _quoted(cell: object) -> object:
-    """A teacher opens audit.csv in a spreadsheet program: a leading apostrophe keeps text text."""
+    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text."""
     if isinstance(cell, float):
         return "" if np.isnan(cell) else cell
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in tuple("=+-@\t\r") and cell else cell
+    return _COMPUTED.sub(r"\1'", printable(cell)) if isinstance(cell, str) else cell
 
 
 def printable(text: str) -> str:
-    """Text from a file without what would steer the terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    """Text from a file as one line, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.splitlines()))

@@ -38,6 +38,7 @@ _LABEL = re.compile(rf"{_ETA}(?:{_ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
 _ROUNDS = re.compile(r"ROUND|TRUNC|FIXED|INT\(", re.IGNORECASE)
 _FEWEST_NAMES = 10  # a row with fewer known headings is not the head of a table
 _LONGEST_HEADING = 60
+MAX_TABLES = 100  # in a file
 _LINES_TO_NUMBERS = 3  # at most this far below the headings stands the first row
 
 
@@ -110,7 +111,7 @@ def _plain(text: str) -> str:
 
 
 def find_tables(sheet: Sheet) -> tuple[Table, ...]:
-    """Each table of a sheet, from the top down; none in a sheet that holds only text."""
+    """Each table of a sheet, from the top down, at most MAX_TABLES + 1; none in a sheet of only text."""
     texts = {
         place: cell.value
         for place, cell in sheet.cells.items()
@@ -121,18 +122,24 @@ def find_tables(sheet: Sheet) -> tuple[Table, ...]:
         name = canonical(f"{texts.get((row - 1, column), '')}{text}") or canonical(text)
         if name:
             by_row.setdefault(row, {})[column] = name
+    plain = ((place, _LABEL.fullmatch(_keep_number(text))) for place, text in sorted(texts.items()))
+    labels = {place: found for place, found in plain if found}
     tables: list[Table] = []
     end = 0
     for row in sorted(by_row):
         if row > end and len(set(by_row[row].values())) >= _FEWEST_NAMES:
-            table = _table(sheet, row, dict(sorted(by_row[row].items())))
+            table = _table(sheet, row, dict(sorted(by_row[row].items())), labels)
             if table:
                 tables.append(table)
+                if len(tables) > MAX_TABLES:
+                    break
                 end = table.first + table.rows - 1
     return tuple(tables)
 
 
-def _table(sheet: Sheet, head: int, found: dict[int, str]) -> Table | None:
+def _table(
+    sheet: Sheet, head: int, found: dict[int, str], labels: Mapping[tuple[int, int], re.Match[str]]
+) -> Table | None:
     def number(row: int, column: int) -> bool:
         cell = sheet.cells.get((row, column))
         return cell is not None and isinstance(cell.value, float)
@@ -158,6 +165,12 @@ def _table(sheet: Sheet, head: int, found: dict[int, str]) -> Table | None:
         notes.append(f"row {end} is blank: the rows below it are not read")
 
     cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
+    computed = [name for name in columns if name not in (*GIVEN, "eta")]
+    blank = [(row, name) for row, _ in enumerate(rows) for name in computed if cells[name][row] is None]
+    if blank:
+        row, name = blank[0]
+        more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
+        notes.append(f"{address(first + row, columns[name])}{more} blank: not checked")
     return Table(
         sheet=sheet.name,
         headings=head,
@@ -167,7 +180,7 @@ def _table(sheet: Sheet, head: int, found: dict[int, str]) -> Table | None:
         rounding={name: _rounding(name, cells) for name in cells},
         cells=cells,
         beside=sheet.cells,
-        labels=_labels(sheet, rows=range(head, end), columns=set(columns.values())),
+        labels=_labels(sheet, labels, rows=range(head, end), columns=set(columns.values())),
         notes=tuple(notes),
     )
 
@@ -239,29 +252,26 @@ def _within(exponent: int) -> int:
     return min(max(exponent, -300), 300)
 
 
-def _labels(sheet: Sheet, rows: range, columns: set[int]) -> tuple[Label, ...]:
+def _labels(
+    sheet: Sheet, labels: Mapping[tuple[int, int], re.Match[str]], rows: range, columns: set[int]
+) -> tuple[Label, ...]:
     """Learning rates in labelled cells outside the table, then one in the sheet's name."""
-    labels = []
-    for (row, column), cell in sorted(sheet.cells.items()):
-        if isinstance(cell.value, float) or (row in rows and column in columns):
-            continue
-        if len(cell.value) > _LONGEST_HEADING:
-            continue
-        found = _LABEL.fullmatch(_keep_number(cell.value))
-        if not found:
+    rates = []
+    for (row, column), found in labels.items():
+        if row in rows and column in columns:
             continue
         if found[1]:
-            labels.append(Label(_decimal(found[1]), (row, column)))
+            rates.append(Label(_decimal(found[1]), (row, column)))
             continue
         for place in ((row, column + 1), (row, column + 2), (row + 1, column)):
             beside = sheet.cells.get(place)
             if beside and isinstance(beside.value, float) and not (place[0] in rows and place[1] in columns):
-                labels.append(Label(beside.value, place))
+                rates.append(Label(beside.value, place))
                 break
-    named = re.fullmatch(rf"{_ETA}([0-9.,]+)|([0-9]*[.,][0-9]+)", _keep_number(sheet.name))
+    named = re.fullmatch(rf"{_ETA}([0-9.,]+)|([0-9]*[.,][0-9]+)", _keep_number(sheet.name[:_LONGEST_HEADING]))
     if named and 0 < _decimal(named[1] or named[2]) < math.inf:
-        labels.append(Label(_decimal(named[1] or named[2]), None))
-    return tuple(label for label in labels if math.isfinite(label.value))
+        rates.append(Label(_decimal(named[1] or named[2]), None))
+    return tuple(label for label in rates if math.isfinite(label.value))
 
 
 def _keep_number(text: str) -> str:

@@ -1,5 +1,6 @@
 """What --task=audit does, top to bottom."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,16 +22,16 @@ def run(config: AuditConfig) -> int:
       UserError: nothing to read, or a single file without a table; a folder of another task's run.
     """
     given = Path(str(config.workbook)).expanduser()
-    require(
-        given.exists(), f"--workbook={config.workbook} is not there: give an .xlsx or .csv file, or a folder"
-    )
+    if not os.path.lexists(given):
+        name = report.printable(str(config.workbook))
+        raise UserError(f"--workbook={name} is not there: give an .xlsx or .csv file, or a folder")
     if given.is_dir():
         return _audit_folder(given, config)
 
     audit = audit_file(given)
     if audit.unreadable:
         raise UserError(report.printable(audit.unreadable))
-    workdir = _open(config)
+    workdir = _open(config, given)
     print(report.file_text(audit))
     write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows([audit], given.parent))
     if audit.verdict == "wrong":
@@ -41,8 +42,10 @@ def run(config: AuditConfig) -> int:
 
 def _audit_folder(folder: Path, config: AuditConfig) -> int:
     files = _spreadsheets(folder, config.workdir)
-    require(len(files) > 0, f"--workbook={folder} holds no .xlsx or .csv file: give a folder that does")
-    workdir = _open(config)
+    if not files:
+        name = report.printable(str(folder))
+        raise UserError(f"--workbook={name} holds no .xlsx or .csv file: give a folder that does")
+    workdir = _open(config, *files)
     audits = [audit_file(file) for file in files]
     print(report.folder_text(audits, folder))
     write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audits, folder))
@@ -57,27 +60,50 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
 
 def _spreadsheets(folder: Path, workdir: str | None) -> list[Path]:
     """The files to audit: no lock files, nothing that an audit wrote."""
-    own = Path(workdir).expanduser().absolute() if workdir else None
+    own = Path(workdir).expanduser() if workdir else None
+    written = [file.resolve() for file in _written(own)] if own and (own / "config.json").exists() else []
     return sorted(
         file
         for file in folder.rglob("*")
         if file.suffix.lower() in (".xlsx", ".csv", ".xls", ".xlsm", ".ods")
-        and file.is_file()
+        and not file.is_dir()
         and not file.name.startswith((".", "~$"))
-        and (own is None or own == folder.absolute() or own not in file.absolute().parents)
+        and not any(file.absolute().resolve().is_relative_to(path) for path in written)
     )
 
 
-def _open(config: AuditConfig) -> Path:
-    """The folder of the run, without what an earlier audit left there."""
+def _written(workdir: Path) -> tuple[Path, ...]:
+    """What an audit writes."""
+    return workdir / "audit.csv", workdir / "audited.xlsx", workdir / "audited"
+
+
+def _open(config: AuditConfig, *given: Path) -> Path:
+    """The folder of the run, without what an earlier audit left there.
+
+    Raises:
+      UserError: it holds another task's run, a file of somebody else in the place of one that is to
+        be written, or one of the given files there.
+    """
     workdir = open_workdir(config.workdir, "audit")
-    if (workdir / "config.json").exists():
+    earlier = (workdir / "config.json").exists()
+    if earlier:
         read_flags(str(workdir), "audit")  # refuses another task's run
-        (workdir / "audited.xlsx").unlink(missing_ok=True)
-        for copy in (workdir / "audited").rglob("*.audited.xlsx"):
-            copy.unlink()
+    for file in _written(workdir):
+        own = earlier and not file.is_symlink() and not any(_is_same(file, path) for path in given)
+        require(
+            own or not os.path.lexists(file),
+            f"--workdir={config.workdir}: {file.name} there is not this audit's to replace: "
+            "choose another --workdir",
+        )
+    (workdir / "audited.xlsx").unlink(missing_ok=True)
+    for copy in (workdir / "audited").rglob("*.audited.xlsx"):
+        copy.unlink()
     write_config(workdir, "audit", config, device="CPU")
     return workdir
+
+
+def _is_same(file: Path, given: Path) -> bool:
+    return given.resolve().is_relative_to(file.resolve())
 
 
 def _count(audits: Sequence[FileAudit]) -> str:

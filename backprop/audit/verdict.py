@@ -15,10 +15,10 @@ from backprop.audit.diagnosis import Finding, explain, pasted_rows
 from backprop.audit.mistakes import UPDATE
 from backprop.audit.rate import Rate, find_rate
 from backprop.audit.reading import read_sheets
-from backprop.audit.tables import GIVEN, WEIGHTS, Table, find_tables
+from backprop.audit.tables import GIVEN, MAX_TABLES, WEIGHTS, Table, find_tables
 from backprop.config import BackpropConfig
 from backprop.equations import EQUATIONS, heading
-from errors import UserError
+from errors import UserError, require
 
 _LAYERS = ("h1", "h2", "a_h1", "a_h2", "o1", "o2", "a_o1", "a_o2", "E1", "E2", "E_total")
 ORDER = (*GIVEN, *WEIGHTS, *_LAYERS, *(f"dE_d{w}" for w in WEIGHTS))
@@ -73,7 +73,13 @@ def audit_file(file: Path) -> FileAudit:
     """Audit every table of an .xlsx or .csv file; a file that cannot be read says why in its result."""
     try:
         sheets = read_sheets(file)
-        tables = {sheet.name: find_tables(sheet) for sheet in sheets}
+        tables: dict[str, tuple[Table, ...]] = {}
+        for sheet in sheets:
+            tables[sheet.name] = find_tables(sheet)
+            require(
+                sum(map(len, tables.values())) <= MAX_TABLES,
+                f"{file.name} holds more than {MAX_TABLES} tables: give fewer in a file",
+            )
     except UserError as error:
         return FileAudit(file, unreadable=str(error))
     found = tuple(audit_table(table) for of_sheet in tables.values() for table in of_sheet)
@@ -87,6 +93,7 @@ def audit_file(file: Path) -> FileAudit:
     return FileAudit(file, found, tuple(name for name, of_sheet in tables.items() if not of_sheet))
 
 
+@np.errstate(all="ignore")  # the numbers are anybody's
 def audit_table(table: Table) -> TableAudit:
     """Compare each cell with what the cells before it imply, and explain those that differ."""
     notes: list[str] = list(table.notes)
@@ -175,12 +182,17 @@ def _row_by_row(table: Table, columns: Columns) -> Columns:
 
 
 def _wrong(table: Table, columns: Columns, right: Columns, name: str) -> np.ndarray:
-    """Which cells of a column differ from what they should be by more than rounding explains."""
+    """Which cells of a column differ from what they should be by more than rounding explains.
+
+    Where nothing says what a cell should be, a text is the fault of a cell before it; but a start weight
+    has none before it.
+    """
     value, expected = columns.values[name], right.values[name]
-    error = np.array([cell is not None and isinstance(cell.value, str) for cell in table.cells[name]])
-    with np.errstate(all="ignore"):
-        off = np.abs(value - expected) > columns.rounding[name] + right.rounding[name]
-    return (off | error) & np.isfinite(expected)
+    shown = np.array([cell is not None for cell in table.cells[name]])
+    no_number = shown & ~np.isfinite(table.values[name])
+    off = np.abs(value - expected) > columns.rounding[name] + right.rounding[name]
+    start = (np.arange(table.rows) == 0) & (name in WEIGHTS)
+    return np.where(np.isfinite(expected), off | no_number, no_number & start)
 
 
 def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:

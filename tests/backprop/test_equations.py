@@ -6,7 +6,7 @@ from hypothesis import example as also
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, STEPS, by_hand, evaluate, heading
+from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, STEPS, by_hand, compute, evaluate, heading
 from backprop.network import Example, Weights, forward, total_error
 
 from .test_network import CASE, START, scalars
@@ -100,3 +100,25 @@ def test_headings_are_written_as_people_write_them():
     assert heading("dE_dw1") == "dE/dw1"
     assert heading("da_o1_do1") == "da_o1/do1"
     assert heading("E_total") == "E_total"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "().__class__",
+        "w1.real",
+        "[w1][0]",
+        "(lambda: 1)()",
+        "sigmoid(w1)(2)",
+        "'a'*9 if w1 else 2",
+        "[x for x in w1]",
+        "w1 := 2",
+    ],
+)
+def test_what_is_not_arithmetic_is_not_computed(text):
+    with pytest.raises((ValueError, SyntaxError)):
+        compute(text, {"w1": 1.0, "sigmoid": abs})
+
+
+def test_arithmetic_is_computed():
+    assert compute("-w1^2*(3 - 1)/4 + (w1 > 0)", {"w1": 2.0}) == -1.0

@@ -122,7 +122,10 @@ def test_rows_cut_short_and_rows_after_a_gap():
     assert table.rows == 5
     assert np.isnan(table.values["E_total"][4])
     assert table.values["w8"][4] == ROWS[4][15]
-    assert table.notes == ("row 7 is blank: the rows below it are not read",)
+    assert table.notes == (
+        "row 7 is blank: the rows below it are not read",
+        "Q6 and 14 more are blank: not checked",
+    )
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,13 @@ def test_a_csv_file_and_files_without_a_table(tmp_path):
     assert (good.verdict, none.verdict, bad.verdict) == ("right", "unreadable", "unreadable")
     assert "holds no back-propagation table" in none.unreadable
     assert "is empty" in bad.unreadable
+
+
+@pytest.mark.parametrize("eta", [5e-5, 1e-7])
+def test_a_rate_that_is_written_with_an_exponent(tmp_path, eta):
+    """The labelled 0.5 was not used; the one that was, 5e-05, holds an e that is no column."""
+    text = io.StringIO()
+    csv.writer(text).writerows([["eta", 0.5], COLUMNS, *spreadsheet(eta, START, CASE, 20).tolist()])
+    (tmp_path / "table.csv").write_text(text.getvalue())
+    (table,) = audit_file(tmp_path / "table.csv").tables
+    assert table.findings[0].mistake == f"eta = {eta:g} was used instead of 0.5"
