@@ -9,11 +9,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cnn import hosts
 from cnn.config import CnnConfig
-from errors import UserError, require
+from errors import require
 
 SEED, DATA = "seed", "data"
-_CONNECT_SECONDS, _HEARTBEAT_SECONDS = 120, 20
 
 
 def start(config: CnnConfig) -> None:
@@ -23,72 +23,52 @@ def start(config: CnnConfig) -> None:
       UserError: the other processes cannot be reached, more devices asked for than there are, or
         a batch that does not divide among those asked for.
     """
-    address, processes, index = _processes(config)
-    batch, wanted = config.recipe.batch_size, config.num_devices
-    for flag, value in (("batch_size", batch), ("num_devices", wanted or processes)):
-        require(
-            value % processes == 0,
-            f"--{flag}={value} does not divide among {processes} processes: "
-            f"give {_nearest_multiple(value, processes)}",
-        )
+    run, wanted = hosts.processes(config), config.num_devices
+    _require_shares(config, run.count)
     if config.deterministic:  # XLA reads it when its backend starts
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if wanted is not None:
-        local = wanted // processes
+        local = wanted // run.count
     else:  # of several processes on one machine none may take all cores
-        local = math.gcd(batch, os.cpu_count() or 1) if processes == 1 else 1
+        local = math.gcd(config.recipe.batch_size, os.cpu_count() or 1) if run.count == 1 else 1
     jax.config.update("jax_num_cpu_devices", local)
     # A device that waits in a reduction holds a thread: with a thread a core, all could wait for one.
     os.environ.setdefault("PJRT_NPROC", str(2 * local + (os.cpu_count() or 1)))
-    if address is not None or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        _meet(address, processes, index)
-    count = wanted or jax.device_count()
+    hosts.meet(run)
+    if jax.process_count() > 1:
+        _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are
+        hosts.require_same_flags(config)
     require(
-        count <= jax.device_count(),
+        (wanted or 0) <= jax.device_count(),
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
-    require(
-        wanted is None or config.num_seeds > 1 or batch % count == 0,
-        f"--batch_size={batch} does not divide among --num_devices={wanted}: "
-        f"give {_nearest_multiple(batch, count)}",
-    )
-
-
-def _processes(config: CnnConfig) -> tuple[str | None, int, int]:
-    """The coordinator's address, how many processes there are, which one this is.
-
-    From the flags, or from JAX's environment variables; an address of None is one process, or
-    what a Cloud TPU says of itself.
-    """
-    if config.coordinator_address is not None:
-        return config.coordinator_address, config.num_processes or 1, config.process_id or 0
-    names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-    address, count, index = map(os.environ.get, names)
-    if address is None:
-        return None, 1, 0
-    require(
-        count is not None and index is not None and count.isdecimal() and index.isdecimal(),
-        f"JAX_COORDINATOR_ADDRESS={address} needs JAX_NUM_PROCESSES ({count}) and JAX_PROCESS_ID ({index}): "
-        "set both to whole numbers",
-    )
-    return address, int(count or 1), int(index or 0)
-
-
-def _meet(address: str | None, count: int, index: int) -> None:
-    """Meet the run's other processes; on a Cloud TPU, JAX knows them."""
-    try:
-        jax.distributed.initialize(
-            address,
-            None if address is None else count,
-            None if address is None else index,
-            initialization_timeout=_CONNECT_SECONDS,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    if wanted is not None:
+        batch, row = config.recipe.batch_size, _largest_rows(config.num_seeds, wanted)
+        require(
+            batch % row == 0,
+            f"--batch_size={batch} does not divide among --num_devices={wanted}: "
+            f"give {_nearest_multiple(batch, row)}",
         )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"process {index} of {count} did not meet the others at {address} within {_CONNECT_SECONDS} s "
-            f"({str(error).splitlines()[0]}): start all of them, with the same address"
-        ) from error
+
+
+def _require_shares(config: CnnConfig, processes: int) -> None:
+    """Raise UserError unless every process has as many images of a batch and as many devices."""
+    for flag, value in (("batch_size", config.recipe.batch_size), ("num_devices", config.num_devices)):
+        require(
+            value is None or value % processes == 0,
+            f"--{flag}={value} does not divide among {processes} processes: "
+            f"give {_nearest_multiple(value or 0, processes)}",
+        )
+
+
+def _largest_rows(seeds: int, count: int) -> int:
+    """What a batch has to divide by, whichever of the seeds are trained at once on `count` devices."""
+    rows = []
+    while seeds:
+        together = seeds_at_once(seeds, count)
+        rows.append(count // math.gcd(together, count))
+        seeds -= together
+    return math.lcm(*rows)
 
 
 def _nearest_multiple(number: int, divisor: int) -> int:
@@ -101,9 +81,10 @@ def is_main() -> bool:
 
 
 def available(num_devices: int | None, batch_size: int) -> list[jax.Device]:
-    """The devices to use: as many as asked for, or as many as divide the batch."""
-    devices = jax.devices()
-    return devices[: num_devices or math.gcd(batch_size, len(devices))]
+    """The devices to use, as many of each process: as asked for, or as many as divide the batch."""
+    count = jax.process_count()
+    each = num_devices // count if num_devices else math.gcd(batch_size // count, jax.local_device_count())
+    return [device for process in range(count) for device in jax.local_devices(process)[:each]]
 
 
 def seeds_at_once(pending: int, count: int) -> int:
@@ -121,6 +102,15 @@ def make_mesh(devices: list[jax.Device], seeds: int) -> Mesh:
     """The devices as rows of seeds, each row sharing the batches of its seeds."""
     rows = math.gcd(seeds, len(devices))
     return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
+
+
+def require_divides(batch_size: int, mesh: Mesh) -> None:
+    """Raise UserError unless a batch divides among a row: of a run that goes on elsewhere it may not."""
+    require(
+        batch_size % mesh.shape[DATA] == 0,
+        f"--batch_size={batch_size} does not divide among the {mesh.shape[DATA]} devices of a seed: "
+        f"give --num_devices={math.gcd(batch_size, mesh.size)}",
+    )
 
 
 def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:

@@ -81,6 +81,7 @@ def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]
 def _compile(run: Run, usable: list[jax.Device], progress: Progress, count: int) -> _Programs:
     """Compile training and evaluation of `count` seeds at once."""
     mesh = devices.make_mesh(usable, count)
+    devices.require_divides(run.setup.recipe.batch_size, mesh)
 
     def put(tree: Any) -> Any:
         return devices.put(tree, mesh, SEED)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from cnn import checkpoint, devices, epoch, interrupt, loop, train
+from cnn import checkpoint, devices, epoch, hosts, interrupt, loop, train
 from cnn.architecture import format_table
 from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
@@ -30,15 +30,16 @@ def run(config: CnnConfig) -> None:
         _describe(config)
         return
     epoch.keep_freed_memory()
-    devices.start(config)
-    if not devices.is_main():
-        _follow(config)
-        return
-    _describe(config)
-    if config.eval_only:
-        _evaluate_again(config)
-    else:
-        _train(config)
+    with hosts.together():
+        devices.start(config)
+        if not devices.is_main():
+            _follow(config)
+            return
+        _describe(config)
+        if config.eval_only:
+            _evaluate_again(config)
+        else:
+            _train(config)
 
 
 def _describe(config: CnnConfig) -> None:
@@ -72,6 +73,8 @@ def _train(config: CnnConfig) -> None:
 
 def _follow(config: CnnConfig) -> None:
     """Train in step with process 0, which alone reads checkpoints, writes files and speaks."""
+    if config.eval_only:
+        return
     run = prepare(config, Path(config.workdir or ""))
     with (
         open(os.devnull, "w") as nowhere,

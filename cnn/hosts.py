@@ -1,0 +1,156 @@
+"""The processes of a run on several hosts: how they meet, and that none goes on without the others."""
+
+import atexit
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from cnn.config import CnnConfig
+from cnn.interrupt import Interrupted
+from errors import Diverged, UserError, explain, require
+
+_CONNECT_SECONDS, _HEARTBEAT_SECONDS = 120, 20
+_OWN_FLAGS = ("workdir", "data_dir", "wait", "resume", "export", "tensorboard", "process_id")
+_NOT_MET = (
+    f"did not meet the other processes of this run within {_CONNECT_SECONDS} s: "
+    "start all of them, with the same --coordinator_address and --num_processes"
+)
+_LOST = (
+    "lost another process of this run, or the way to it (what failed is said above, or by that process): "
+    "start all of them again with --resume, or as many as there are now"
+)
+_FAILED_REDUCTION = re.compile("Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The coordinator's address, how many processes there are, which one this is.
+
+    An address of None is one process, or what a Cloud TPU says of itself.
+    """
+
+    address: str | None
+    count: int
+    index: int
+
+
+def processes(config: CnnConfig) -> Processes:
+    """What the flags say, or else JAX's environment variables.
+
+    Raises:
+      UserError: one of the variables is missing or no number.
+    """
+    if config.coordinator_address is not None:
+        return Processes(config.coordinator_address, config.num_processes or 1, config.process_id or 0)
+    names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+    address, count, index = map(os.environ.get, names)
+    if address is None:
+        return Processes(None, 1, 0)
+    require(
+        count is not None and index is not None and count.isdecimal() and index.isdecimal(),
+        f"JAX_COORDINATOR_ADDRESS={address} needs JAX_NUM_PROCESSES ({count}) and JAX_PROCESS_ID ({index}): "
+        "set both to whole numbers",
+    )
+    return Processes(address, int(count or 1), int(index or 0))
+
+
+def meet(run: Processes) -> None:
+    """Meet the run's other processes; on a Cloud TPU, JAX knows them.
+
+    Raises:
+      UserError: they did not come in time.
+    """
+    if run.address is None and "," not in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        return
+    if run.index > 0:  # Gloo greets on standard output, past Python
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    elif run.address is not None:
+        _require_free(run.address)
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGABRT, _ON_ABORT_MEETING)
+    try:
+        jax.distributed.initialize(
+            run.address,
+            None if run.address is None else run.count,
+            None if run.address is None else run.index,
+            initialization_timeout=_CONNECT_SECONDS,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"process {run.index} of {run.count} cannot meet the others at {run.address} "
+            f"({str(error).splitlines()[0]}): give all of them the address of process 0"
+        ) from error
+    libc.signal(signal.SIGABRT, _ON_ABORT)
+
+
+def _require_free(address: str) -> None:
+    """Raise UserError unless process 0 can listen there; JAX 0.10 would end with a segmentation fault."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", int(address.rsplit(":")[-1])), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        raise UserError(
+            f"--coordinator_address={address}: process 0 cannot listen there "
+            f"({os.strerror(error.errno or 0)}): give all processes another port"
+        ) from error
+
+
+def require_same_flags(config: CnnConfig) -> None:
+    """Raise UserError unless process 0 was given the same flags, but for those that each has its own."""
+    flags = {name: value for name, value in asdict(config).items() if name not in _OWN_FLAGS}
+    digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).digest()
+    ours = np.frombuffer(digest, np.uint8)
+    require(
+        np.array_equal(multihost_utils.broadcast_one_to_all(ours), ours),
+        f"process {jax.process_index()} was not given the flags of process 0: "
+        f"give all processes the same, but for --{', --'.join(_OWN_FLAGS)}",
+    )
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Let an error that is this process's alone end the others, too.
+
+    A process that ends as usual waits for the others, which would wait for it in a reduction. So it
+    ends without; they see that it is gone. Where this one sees that another is gone, it ends here.
+    """
+    try:
+        yield
+    except (Diverged, Interrupted):  # every process raises them at the same step
+        raise
+    except Exception as error:
+        if jax.distributed.is_initialized():
+            if not isinstance(error, UserError) and _FAILED_REDUCTION.search(str(error)):
+                _end(_LOST)
+            understood = isinstance(error, UserError) or explain(error) is not None
+            atexit.register(os._exit, UserError.exit_code if understood else 1)
+        raise
+
+
+def _end(message: str) -> None:
+    """Say one last line and end at once, whatever other threads are about to say or wait for."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    error_output = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.write(error_output, f"launch.py: {message}\n".encode())
+    os._exit(UserError.exit_code)
+
+
+# Where JAX finds another process gone, a thread of its own logs it, with a stack trace, and calls abort().
+_on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)
+_ON_ABORT_MEETING, _ON_ABORT = _on_abort(lambda _: _end(_NOT_MET)), _on_abort(lambda _: _end(_LOST))

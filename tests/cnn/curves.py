@@ -1,0 +1,57 @@
+"""Train on parts of eight virtual CPU devices, in a process of its own: python -m tests.cnn.curves OUT RUNS.
+
+RUNS is a JSON list of runs with the keys model, devices and seeds, and as_gpu where it is to go the way
+of a GPU: all seeds at once, an epoch in one dispatch. Every float32 of the code is a float64 here, so
+that runs differ by 1e-9 where they differ by rounding alone. OUT, an .npz, gets metrics and weights.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+os.environ["PJRT_NPROC"] = "32"  # as devices.start has it
+
+import jax
+import jax.numpy as jnp
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+jnp.float32 = jnp.float64
+
+import numpy as np  # noqa: E402
+
+from cnn import data, loop, train  # noqa: E402
+from cnn.config import CnnConfig  # noqa: E402
+from cnn.model import Network  # noqa: E402
+from cnn.run import Run  # noqa: E402
+
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+def curve(model: str, devices: int, seeds: list[int], as_gpu: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Metrics (seeds x epochs x METRICS) and all weights (seeds x weights) after two epochs of two steps."""
+    config = CnnConfig(model=model, batch_size=16, epochs=2, num_devices=devices)
+    mnist = data.load("mnist", None)
+    training, test = (
+        data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (32, 20), strict=True)
+    )
+    network = Network(config.entry.architecture, config.recipe.initialization, jnp.float64)
+    setup = train.Setup(network, config.recipe, images=32, mean=0.1307, deviation=0.3081)
+    run = Run(config, Path(), training, {"test": test}, setup, np.array(seeds, np.uint32))
+    with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
+        *_, progress = loop.train_on(run, loop.start(run), lambda: None)
+    rows = sorted(progress.history, key=lambda row: (row["seed"], row["epoch"]))
+    metrics = np.array([[row[name] for name in METRICS] for row in rows])
+    leaves = jax.tree.leaves((progress.state.params, progress.state.batch_stats, progress.state.ema))
+    weights = np.concatenate([leaf.reshape(len(seeds), -1) for leaf in leaves], axis=1)
+    assert weights.dtype == np.float64
+    return metrics.reshape(len(seeds), 2, -1), weights
+
+
+if __name__ == "__main__":
+    results = {}
+    for number, each in enumerate(json.loads(sys.argv[2])):
+        results[f"metrics{number}"], results[f"weights{number}"] = curve(**{"as_gpu": False} | each)
+    np.savez(sys.argv[1], **results)

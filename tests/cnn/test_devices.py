@@ -1,0 +1,140 @@
+"""Data parallel and seeds on eight virtual CPU devices; batches that do not divide among devices."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from cnn import data, devices
+from cnn.config import CnnConfig
+from errors import UserError
+from tests.cnn.prepare import prepare
+from tests.cnn.test_task import ROOT, table
+
+WITH_DROPOUT, AUGMENTED = "bn_dropout_4k", "compact_20k"  # both with batch norm; the latter with an average
+SEEDS = [
+    *({"model": AUGMENTED, "devices": 1, "seeds": [seed]} for seed in range(8)),
+    {"model": AUGMENTED, "devices": 8, "seeds": list(range(8))},  # a device each
+    {"model": AUGMENTED, "devices": 8, "seeds": [0, 1]},  # four devices each
+    {"model": AUGMENTED, "devices": 2, "seeds": [0, 1, 2]},  # two at once, then one on both
+    {"model": AUGMENTED, "devices": 1, "seeds": [0, 1, 2], "as_gpu": True},  # vmap on one device
+    {"model": AUGMENTED, "devices": 2, "seeds": [0, 1, 2, 3], "as_gpu": True},  # and on each of two
+    {"model": AUGMENTED, "devices": 4, "seeds": [0], "as_gpu": True},  # one dispatch
+]
+
+
+def computed(runs, folder):
+    """Metrics and weights of each run of tests/cnn/curves.py."""
+    file = folder / "curves.npz"
+    environment = os.environ | {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # LLVM's would take most of the time here
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, "-m", "tests.cnn.curves", str(file), json.dumps(runs)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=600)
+    arrays = np.load(file)
+    return [(arrays[f"metrics{index}"], arrays[f"weights{index}"]) for index in range(len(runs))]
+
+
+def assert_same(ours, theirs):
+    """Equal but for rounding in float64: a mistake in a mask, a mean or a batch differs by far more."""
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("counts", [(1, 8), pytest.param((1, 2, 4), marks=pytest.mark.slow)])
+def test_a_curve_does_not_depend_on_the_number_of_devices(counts, tmp_path):
+    networks = (WITH_DROPOUT, AUGMENTED)
+    runs = [{"model": model, "devices": count, "seeds": [3]} for model in networks for count in counts]
+    curves = computed(runs, tmp_path)
+    for first in (0, len(counts)):
+        for other in curves[first + 1 : first + len(counts)]:
+            assert_same(curves[first], other)
+    assert not np.allclose(curves[0][0], curves[-1][0], rtol=1e-3)
+
+
+@pytest.mark.devices
+@pytest.mark.slow
+def test_seeds_trained_together_are_those_trained_alone(tmp_path):
+    results = computed(SEEDS, tmp_path)
+    alone = [np.concatenate(each) for each in zip(*results[:8], strict=True)]
+    assert all(np.abs(alone[1][seed] - alone[1][0]).max() > 1e-2 for seed in range(1, 8))
+    for run, together in zip(SEEDS[8:], results[8:], strict=True):
+        assert_same(together, [leaf[run["seeds"]] for leaf in alone])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Flags that train on 512 and test on 130 images of MNIST, eight steps an epoch."""
+    folder = tmp_path_factory.mktemp("tfds")
+    mnist = data.load("mnist", None)
+    prepare(folder, train=mnist.train, test=mnist.test, counts=(512, 130))
+    return ["--dataset=tiny_mnist", f"--data_dir={folder}", "--batch_size=64"]
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("model", [WITH_DROPOUT, AUGMENTED])
+@pytest.mark.slow
+def test_the_command_line_on_one_and_on_eight_devices(small, model, tmp_path):
+    """In float32, two epochs. What rounding does is multiplied in every step: 1e-3 after sixteen."""
+    curves = []
+    for count in (1, 8):
+        workdir = tmp_path / str(count)
+        flags = [*small, f"--model={model}", "--epochs=2", f"--num_devices={count}", f"--workdir={workdir}"]
+        command = [sys.executable, "launch.py", "--task=mnist", *flags]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+        rows = table(workdir / "metrics.csv")
+        curves.append([[float(row[name]) for name in ("train_loss", "test_loss")] for row in rows])
+    np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--num_devices=8", "--batch_size=100"],
+            "--batch_size=100 does not divide among --num_devices=8: give 96",
+        ),
+        (
+            ["--num_devices=8", "--batch_size=66", "--num_seeds=2"],
+            "--batch_size=66 does not divide among --num_devices=8: give 64",
+        ),
+    ],
+)
+@pytest.mark.devices
+def test_a_batch_that_does_not_divide_is_refused(flags, message, tmp_path):
+    command = [sys.executable, "launch.py", "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == f"launch.py: {message}\n"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "count", "divisor"),
+    [(1, 8, 8), (2, 8, 4), (8, 8, 1), (3, 2, 2), (3, 8, 8), (5, 4, 4), (16, 8, 1), (12, 8, 2)],
+)
+def test_what_a_batch_has_to_divide_by(seeds, count, divisor):
+    """Two at once of three seeds on eight devices leave one for all eight; twelve go as eight and four."""
+    assert devices._largest_rows(seeds, count) == divisor
+
+
+def test_a_mesh_whose_rows_do_not_divide_a_batch_is_refused():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1] * 8).reshape(2, 4), (devices.SEED, devices.DATA))
+    devices.require_divides(100, mesh)
+    with pytest.raises(UserError, match=r"among the 4 devices of a seed: give --num_devices=2$"):
+        devices.require_divides(66, mesh)
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "flag"), [(64, 3, "--batch_size=64"), (66, 4, "--batch_size=66")]
+)
+def test_processes_share_a_batch_alike(size, processes, flag):
+    with pytest.raises(UserError, match=f"{flag} does not divide among {processes} processes: give 6[38]?"):
+        devices._require_shares(CnnConfig(batch_size=size), processes)

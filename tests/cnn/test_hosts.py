@@ -1,0 +1,257 @@
+"""Several processes on this machine that train together, as they would on several hosts; some of them die."""
+
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cnn import data, hosts
+from cnn.config import CnnConfig
+from errors import UserError
+from tests.cnn.prepare import prepare
+from tests.cnn.test_task import ROOT, table
+
+LIMIT = 180  # seconds, for a busy machine; alone it takes a tenth
+MODEL = "plain_4k"
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+LOST = f"launch.py: {hosts._LOST}"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Flags that train on 512 and test on 130 images of MNIST, eight steps an epoch."""
+    folder = tmp_path_factory.mktemp("tfds")
+    mnist = data.load("mnist", None)
+    prepare(folder, train=mnist.train, test=mnist.test, counts=(512, 130))
+    return ["--dataset=tiny_mnist", f"--data_dir={folder}", "--batch_size=64", "--epochs=6"]
+
+
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory):
+    """The curve of one process."""
+    workdir = tmp_path_factory.mktemp("alone")
+    finish(start(*small, f"--model={MODEL}", f"--workdir={workdir}"))
+    return curve(workdir)
+
+
+def start(*flags, **environment):
+    command = [sys.executable, "-u", "launch.py", "--task=mnist", *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, **pipes)
+
+
+def finish(process, code=0):
+    """What the process says; its exit code has to be this one."""
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == code, errors
+    return output, errors
+
+
+def free_port():
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start_all(count, workdir, *flags, own_flags=()):
+    """Start the processes; each has a folder of its own, WORKDIR/INDEX, and the flags of own_flags[index]."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        start(
+            *flags,
+            *own,
+            f"--workdir={workdir / str(index)}",
+            f"--coordinator_address={address}",
+            f"--num_processes={count}",
+            f"--process_id={index}",
+        )
+        for index, own in itertools.zip_longest(range(count), own_flags, fillvalue=())
+    ]
+
+
+def wait_for(process, text):
+    """Read the process's output up to a line that begins so."""
+    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog.start()
+    found = any(line.startswith(text) for line in process.stdout)
+    watchdog.cancel()
+    assert found, process.stderr.read()
+
+
+def curve(workdir):
+    return [[float(row[name]) for name in METRICS] for row in table(workdir / "metrics.csv")]
+
+
+def assert_same_curve(ours, theirs):
+    """Six epochs, 48 steps, in float32: what rounding does stays below 1e-3 at this rate."""
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=0.01)
+
+
+def assert_silent(outcomes):
+    assert [outcome for outcome in outcomes if outcome != ("", "")] == []
+
+
+@pytest.mark.hosts
+def test_two_processes_train_as_one(small, alone, tmp_path):
+    """Process 0 alone writes and speaks."""
+    first, *others = start_all(2, tmp_path, *small, f"--model={MODEL}")
+    output, errors = finish(first)
+    assert "cpu: 2 x cpu" in output
+    assert errors == ""
+    assert_silent(map(finish, others))
+    assert_same_curve(curve(tmp_path / "0"), alone)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+def test_four_processes_named_by_the_environment(small, alone, tmp_path):
+    names = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "4"}
+    processes = [
+        start(
+            *small,
+            f"--model={MODEL}",
+            f"--workdir={tmp_path / str(index)}",
+            **names,
+            JAX_PROCESS_ID=str(index),
+        )
+        for index in range(4)
+    ]
+    assert "cpu: 4 x cpu" in finish(processes[0])[0]
+    assert_silent(map(finish, processes[1:]))
+    assert_same_curve(curve(tmp_path / "0"), alone)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+def test_two_processes_with_two_devices_each_and_dropout(small, tmp_path):
+    flags = [*small, "--model=bn_dropout_4k"]
+    finish(start(*flags, "--num_devices=1", f"--workdir={tmp_path / 'alone'}"))
+    processes = start_all(2, tmp_path, *flags, "--num_devices=4")
+    assert "cpu: 4 x cpu" in finish(processes[0])[0]
+    assert_silent(map(finish, processes[1:]))
+    assert_same_curve(curve(tmp_path / "0"), curve(tmp_path / "alone"))
+    first, other = start_all(2, tmp_path, "--eval_only", own_flags=((), (*flags, "--num_devices=4")))
+    assert "test accuracy" in finish(first)[0]
+    assert_silent([finish(other)])
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+def test_seeds_on_different_processes(small, alone, tmp_path):
+    processes = start_all(2, tmp_path, *small, f"--model={MODEL}", "--num_seeds=2")
+    finish(processes[0])
+    assert_silent(map(finish, processes[1:]))
+    assert_same_curve(curve(tmp_path / "0")[:6], alone)
+    finish(start(*small, f"--model={MODEL}", "--seed=1", f"--workdir={tmp_path / 'second'}"))
+    assert_same_curve(curve(tmp_path / "0")[6:], curve(tmp_path / "second"))
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_where_one_is_killed_the_other_ends_and_the_run_goes_on(killed, small, alone, tmp_path):
+    processes = start_all(2, tmp_path, *small, f"--model={MODEL}")
+    wait_for(processes[0], "epoch  2/6")
+    processes[killed].kill()
+    finish(processes[killed], -signal.SIGKILL)
+    assert finish(processes[1 - killed], 2)[1].splitlines()[-1] == LOST
+    assert not (tmp_path / "0" / "summary.json").exists()
+    if killed == 0:
+        output, _ = finish(start("--resume", f"--workdir={tmp_path / '0'}"))
+    else:
+        own = [["--resume"], *[[*small, f"--model={MODEL}"]] * 3]
+        processes = start_all(4, tmp_path, own_flags=own)
+        output, _ = finish(processes[0])
+        assert_silent(map(finish, processes[1:]))
+    assert re.search(r"restored the checkpoint after [2345] epochs", output)
+    assert_same_curve(curve(tmp_path / "0"), alone)
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+def test_where_one_hangs_the_other_ends(small, tmp_path):
+    """It does so once the heartbeats have been missing for 20 seconds."""
+    processes = start_all(2, tmp_path, *small, f"--model={MODEL}")
+    wait_for(processes[0], "epoch  1/6")
+    processes[1].send_signal(signal.SIGSTOP)
+    assert finish(processes[0], 2)[1].splitlines()[-1] == LOST
+    processes[1].kill()
+    finish(processes[1], -signal.SIGKILL)
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGTERM, [1]), pytest.param(signal.SIGINT, [0, 1], marks=pytest.mark.slow)]
+)
+def test_a_signal_to_one_or_all_saves_and_ends_all(number, to, small, alone, tmp_path):
+    processes = start_all(2, tmp_path, *small, f"--model={MODEL}")
+    wait_for(processes[0], "epoch  1/6")
+    for index in to:
+        processes[index].send_signal(number)
+    for process in processes:
+        errors = finish(process, 128 + number)[1]
+        assert re.fullmatch(rf"launch.py: {number.name}: saved; go on with --resume .*\n", errors)
+    if len(to) == 2:
+        finish(start("--resume", f"--workdir={tmp_path / '0'}"))
+        assert_same_curve(curve(tmp_path / "0"), alone)
+
+
+@pytest.mark.hosts
+def test_a_mistake_of_process_0_ends_the_others(small, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "config.json").write_text("{}")
+    first, other = start_all(2, tmp_path, *small)
+    assert re.fullmatch(r"launch.py: --workdir=.* holds a run already: .*\n", finish(first, 2)[1])
+    assert finish(other, 2)[1].splitlines()[-1] == LOST
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+def test_other_flags_than_process_0_are_refused(small, tmp_path):
+    first, other = start_all(2, tmp_path, *small, own_flags=((), ("--seed=1",)))
+    assert "launch.py: process 1 was not given the flags of process 0" in finish(other, 2)[1]
+    assert finish(first, 2)[1].splitlines()[-1] == LOST
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_process_whose_peers_never_come_says_so(index, tmp_path):
+    code = "import sys, launch; from cnn import hosts; hosts._CONNECT_SECONDS = 3; "
+    code += "sys.exit(launch.main(sys.argv))"
+    flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", f"--process_id={index}"]
+    command = [sys.executable, "-c", code, "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"launch.py: {hosts._NOT_MET}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_port_in_use_is_refused():
+    with socket.create_server(("", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"{address}: process 0 cannot listen there .* in use"):
+            hosts.meet(hosts.Processes(address, 2, 0))
+
+
+def test_processes_of_the_environment(monkeypatch):
+    for name, value in (("COORDINATOR_ADDRESS", "host:1"), ("NUM_PROCESSES", "4"), ("PROCESS_ID", "3")):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    assert hosts.processes(CnnConfig()) == hosts.Processes("host:1", 4, 3)
+    flags = CnnConfig(coordinator_address="other:1", num_processes=2, process_id=1)
+    assert hosts.processes(flags) == hosts.Processes("other:1", 2, 1)
+    for wrong in ("two", "-1", ""):
+        monkeypatch.setenv("JAX_PROCESS_ID", wrong)
+        with pytest.raises(UserError, match=rf"JAX_PROCESS_ID \({wrong}\): set both to whole numbers"):
+            hosts.processes(CnnConfig())
