@@ -161,7 +161,9 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     if not (given.get("resume") or given.get("eval_only")):
         return task, config(**given)
     kept = read_flags(given.get("workdir"), task)
-    anew = {"wait"} | ({"export", "tensorboard"} if given.get("eval_only") else set())
+    anew = {"wait", "coordinator_address", "num_processes", "process_id"}
+    if given.get("eval_only"):
+        anew |= {"export", "tensorboard"}
     kept = {name: kept[name] for name in kept.keys() - anew}  # these say what one command does
     try:
         return task, config(**(kept | given))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +52,15 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.Checkpoint
     )
     if not read_only:
         (folder / "checkpoints").mkdir(exist_ok=True)
+    sys.unraisablehook = _drop_echoes
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return ocp.CheckpointManager(folder / "checkpoints", options=options)
+
+
+def _drop_echoes(unraisable: Any) -> None:
+    """Be silent where arrays fail after the first one, whose error was raised and ended Orbax's loop."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
@@ -61,9 +71,12 @@ def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
     record = {"seconds": progress.seconds.tolist(), "history": progress.history}
     arrays = {"state": progress.state, "totals": progress.totals}
     record["sha256"] = _digest(arrays, record)
-    manager.save(
-        step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
-    )
+    items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
+    try:
+        manager.save(step, args=items)
+    except OSError as error:
+        error.filename = error.filename or str(manager.directory)  # a write that fails knows none
+        raise
 
 
 def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:

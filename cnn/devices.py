@@ -1,5 +1,6 @@
 """The devices of a run: how JAX is started, the mesh over them, arrays to it and back."""
 
+import contextlib
 import math
 import os
 from typing import Any
@@ -31,7 +32,8 @@ def start(config: CnnConfig) -> None:
         local = wanted // run.count
     else:  # of several processes on one machine none may take all cores
         local = math.gcd(config.recipe.batch_size, os.cpu_count() or 1) if run.count == 1 else 1
-    jax.config.update("jax_num_cpu_devices", local)
+    with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
+        jax.config.update("jax_num_cpu_devices", local)
     # A device that waits in a reduction holds a thread: with a thread a core, all could wait for one.
     os.environ.setdefault("PJRT_NPROC", str(2 * local + (os.cpu_count() or 1)))
     hosts.meet(run)

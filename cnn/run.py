@@ -10,7 +10,7 @@ from jaxtyping import UInt32
 from cnn import data, train
 from cnn.config import CnnConfig
 from cnn.model import Network
-from errors import require, require_installed
+from errors import require
 from workdir import open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
@@ -18,7 +18,6 @@ _MAY_CHANGE_ON_RESUME = {
     *("export", "tensorboard", "checkpoint_every_steps", "deterministic"),
     *("num_devices", "coordinator_address", "num_processes", "process_id"),
 }
-_EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 
 
 class Run(NamedTuple):
@@ -40,11 +39,8 @@ class Run(NamedTuple):
 
 
 def prepare(config: CnnConfig, folder: Path) -> Run:
-    """Check what is needed, read the data, derive what is constant; nothing is written to the folder."""
-    if config.tensorboard:
-        require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
+    """Read the data, derive what is constant; nothing is written to the folder."""
     if config.export is not None:
-        require_installed("export", _EXPORT_PACKAGES, extra="export")
         open_folder("export", config.export)
     dataset = data.load(config.dataset, config.data_dir)
     training, validation = data.hold_out(dataset.train, config.validation_size)

@@ -13,8 +13,10 @@ from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
 from cnn.run import Run, prepare, require_new_or_same
-from errors import UserError
+from errors import UserError, require_installed
 from workdir import hold, open_folder, open_workdir, require_no_link, write_config
+
+_EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 
 
 def run(config: CnnConfig) -> None:
@@ -29,6 +31,10 @@ def run(config: CnnConfig) -> None:
     if config.describe:
         _describe(config)
         return
+    if config.tensorboard:
+        require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
+    if config.export is not None:
+        require_installed("export", _EXPORT_PACKAGES, extra="export")
     epoch.keep_freed_memory()
     with hosts.together():
         devices.start(config)
@@ -62,6 +68,7 @@ def _train(config: CnnConfig) -> None:
                 (folder / stale).unlink(missing_ok=True)
             trained = loop.train_on(run, devices.share(progress), interrupted)
             for progress in trained:
+                (folder / "config.json").stat()  # an error where the folder is gone: Orbax would make it anew
                 checkpoint.save(checkpoints, progress)
                 if progress.history:
                     write_metrics(folder, progress.history)

@@ -15,14 +15,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 import launch
-from cnn import checkpoint, data, export, train
+from cnn import data, export, results, task, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU
-from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.zoo import ZOO, Recipe
 from errors import UserError
 from tests.cnn.test_events import events
-from workdir import read_flags
 
 ROOT = Path(__file__).parents[2]
 EVERY_LAYER = Architecture(
@@ -102,17 +100,9 @@ def test_onnx_computes_what_the_network_computes(architecture, test_images):
 
 def our_logits(workdir, test_images):
     """The variables and the logits of the run's last checkpoint, without cnn.export."""
-    config = CnnConfig(**read_flags(str(workdir), "mnist"))
-    mean, deviation = data.grey_statistics(data.load("mnist", None).train.images[:3000])
-    setup = train.Setup(
-        Network(config.entry.architecture, config.recipe.initialization),
-        config.recipe,
-        images=3000,
-        mean=mean,
-        deviation=deviation,
-    )
-    with checkpoint.open_checkpoints(workdir) as checkpoints:
-        state, _ = checkpoint.restore(checkpoints, like=train.init_state(setup, jax.random.key(0)))
+    _, config = launch.parse(["", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
+    run, progress = task.load(config)
+    state, setup = results.state_of(progress, 0), run.setup
     evaluation = train.evaluate(state, train.Images(*jax.device_put(test_images)), setup=setup)
     return train.evaluated_variables(state, setup), np.asarray(evaluation.logits)
 

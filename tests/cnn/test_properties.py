@@ -24,7 +24,7 @@ from cnn.architecture import (
     ReLU,
     summarize,
 )
-from cnn.model import Network, Normalization
+from cnn.model import Network, Normalization, image_keys
 from cnn.zoo import Affine, Recipe
 
 EPS = float(np.finfo(np.float32).eps)
@@ -38,7 +38,7 @@ def setup_of(*layers, **recipe):
     """What trains these layers with these settings, without augmentation unless given."""
     network = Network(Architecture(layers), "torch")
     recipe = Recipe(epochs=1, batch_size=1, **recipe)
-    return train.Setup(network, recipe, steps_per_epoch=1, mean=0.1307, deviation=0.3081)
+    return train.Setup(network, recipe, images=1, mean=0.1307, deviation=0.3081)
 
 
 def images_of(images, labels):
@@ -51,7 +51,7 @@ def start(setup, seed=0):
 
 def step(setup, state, batch):
     """(state after a step, its totals)."""
-    return train.train_step(state, batch, key=jax.random.key(0), setup=setup)
+    return train.train_step(state, train.no_totals(), batch, key=jax.random.key(0), setup=setup)
 
 
 def evaluate(setup, state, images):
@@ -74,12 +74,14 @@ def order(seed, epoch, count):
 
 
 def augmented(images, seed, strength):
-    return np.asarray(augment.random_affine(jnp.asarray(images), jax.random.key(seed), strength))
+    keys = image_keys(jax.random.key(seed), len(images), None)
+    return np.asarray(augment.random_affine(jnp.asarray(images), keys, strength))
 
 
 def mapped(image, matrix, shift):
     """The image under one affine map."""
-    return np.asarray(augment._sample(jnp.asarray(image), jnp.asarray(matrix), jnp.asarray(shift)))
+    rows, columns = augment._sources(jnp.asarray(matrix), jnp.asarray(shift), image.shape[:2])
+    return np.asarray(augment.sample(jnp.asarray(image)[None], rows[None], columns[None]))[0]
 
 
 @jax.jit
