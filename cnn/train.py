@@ -111,7 +111,9 @@ def make_optimizer(setup: Setup) -> optax.GradientTransformation:
     )
 
 
-@functools.partial(jax.jit, static_argnames="setup")
+@functools.partial(  # run once: what it takes is the time to compile it, most of it in LLVM's optimisations
+    jax.jit, static_argnames="setup", compiler_options={"xla_backend_optimization_level": 0}
+)
 def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
     """The state before the first step."""
     image = jnp.zeros((1, *setup.network.architecture.input_shape))

@@ -1,9 +1,17 @@
-"""Shapes and types in signatures are checked while the tests run; a disk to fill."""
+"""Shapes in signatures are checked while the tests run; a program is compiled once; a disk to fill."""
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their processes inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-cache-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -82,8 +82,10 @@ def compile_epoch(config: TpuConfig) -> CompiledEpoch:
 
 def _compile(setup: train.Setup, mesh: Mesh, num_seeds: int) -> jax.stages.Compiled:
     seeds = jax.ShapeDtypeStruct((num_seeds,), jnp.uint32)
-    start = jax.vmap(lambda seed: (train.init_state(setup, jax.random.key(seed)), train.no_totals()))
-    state, totals = jax.eval_shape(start, seeds)
+    start = train.init_state.eval_shape(setup, jax.random.key(0)), jax.eval_shape(train.no_totals)
+    state, totals = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_seeds, *leaf.shape), leaf.dtype), start
+    )
     images = train.Images(
         jax.ShapeDtypeStruct((setup.images, 28, 28, 1), jnp.uint8),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((setup.images,), jnp.int32),  # type: ignore[arg-type]

@@ -8,9 +8,7 @@ from tests import crash
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     flags = [*crash.prepare_data(tmp_path / "data"), *crash.FLAGS["bn_4k, 2 seeds"]]
     crash.undisturbed(flags, tmp_path / "reference")
     moments = [

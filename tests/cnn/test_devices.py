@@ -30,11 +30,7 @@ SEEDS = [
 def computed(runs, folder):
     """Metrics and weights of each run of tests/cnn/curves.py."""
     file = folder / "curves.npz"
-    environment = os.environ | {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # LLVM's would take most of the time here
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # LLVM's take most of the time here
     command = [sys.executable, "-m", "tests.cnn.curves", str(file), json.dumps(runs)]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=600)
     arrays = np.load(file)

@@ -1,6 +1,5 @@
 """What is exported is read back with the formats' own libraries, and computes what the network computes."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def make_setup(architecture):
 
 
 def random_variables(setup):
-    state = jax.eval_shape(functools.partial(train.init_state, setup), jax.random.key(0))
+    state = train.init_state.eval_shape(setup, jax.random.key(0))
     generator = np.random.default_rng(3)
 
     def draw(path, leaf):

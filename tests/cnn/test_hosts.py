@@ -175,7 +175,7 @@ def test_where_one_is_killed_the_other_ends_and_the_run_goes_on(killed, small, a
         processes = start_all(4, tmp_path, own_flags=own)
         output, _ = finish(processes[0])
         assert_silent(map(finish, processes[1:]))
-    assert re.search(r"restored the checkpoint after [2345] epochs", output)
+    assert re.search(r"restored the checkpoint after [1-5] epochs", output)
     assert_same_curve(curve(tmp_path / "0"), alone)
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data, train
@@ -32,25 +32,20 @@ def _torch():
     return importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
 
-def _normalized(images):
-    return (images / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081)
+def _normalized(images, dtype=np.float32):
+    return (images / dtype(255) - dtype(0.1307)) / dtype(0.3081)
 
 
-def _to_torch(images):
+def _to_torch(images, dtype=np.float32):
     import torch
 
-    return torch.from_numpy(_normalized(images).transpose(0, 3, 1, 2))
+    return torch.from_numpy(_normalized(images, dtype).transpose(0, 3, 1, 2))
 
 
 def _disturbed(tree):
     """The same with something added to every number, so that no scale, bias or statistic is trivial."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(4), len(leaves))
-    noise = [
-        jax.random.uniform(key, leaf.shape, minval=-0.1, maxval=0.2)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.map(jnp.add, tree, jax.tree.unflatten(structure, noise))
+    generator = np.random.default_rng(4)
+    return jax.tree.map(lambda leaf: leaf + generator.uniform(-0.1, 0.2, leaf.shape).astype(np.float32), tree)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -69,13 +64,13 @@ def test_logits_equal_pytorch(name, images):
     np.testing.assert_allclose(ours.logits, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["compact_20k", "bn_dropout_4k", "deep_15k"])
-def test_a_compiled_gradient_is_that_of_the_operations_one_by_one(name, images, labels):
+def test_a_compiled_gradient_is_that_of_the_operations_one_by_one(images, labels):
     """XLA computes some values anew in another fusion, rounded otherwise; no gradient may hang on that.
 
-    But for a single value next to 0 or to another maximum, which may fall on either side: here up to 0.2 %.
+    But for a single value next to 0 or to another maximum, which may fall on either side: up to 0.2 % in
+    deep_15k. Of the zoo, bn_dropout_4k is the network that lost a third.
     """
-    network = Network(ZOO[name].architecture, "torch")
+    network = Network(ZOO["bn_dropout_4k"].architecture, "torch")
     inputs = jnp.asarray(_normalized(images))
     variables = network.init(jax.random.key(0), inputs, train=False)
 
@@ -91,15 +86,19 @@ def test_a_compiled_gradient_is_that_of_the_operations_one_by_one(name, images, 
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_two_training_steps_equal_pytorch(name, images, labels):
-    """Two, so that momentum and moved statistics count; in float64, so that little is lost in rounding."""
+def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
+    """Two, so that momentum and moved statistics count.
+
+    Every float32 of the code is a float64 here: a value that rounding moves past 0 would show.
+    """
     torch = _torch()
+    monkeypatch.setattr(jnp, "float32", jnp.float64)
     from tests.cnn import torch_twin
 
     layers = ZOO[name].architecture.layers
     architecture = Architecture(tuple(layer for layer in layers if not isinstance(layer, Dropout)))
     recipe = ZOO[name].recipe
-    network = Network(architecture, recipe.initialization)
+    network = Network(architecture, recipe.initialization, jnp.float64)
     setup = train.Setup(network, recipe, images=1000, mean=0.1307, deviation=0.3081)
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
@@ -114,17 +113,17 @@ def test_two_training_steps_equal_pytorch(name, images, labels):
         for _ in range(2):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(
-                twin(_to_torch(images).double()), torch.from_numpy(labels).long()
+                twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()
             )
             loss.backward()
             optimizer.step()
             state, totals = step(state, train.Images(jnp.asarray(images), jnp.asarray(labels)))
-            np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-6)
+            np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-12)
         after = torch_twin.weights_by_name(state, twin)
     assert len(after) >= 7
     for tensor, (ours, theirs) in after.items():
         assert ours.dtype == np.float64
-        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=1e-6, err_msg=tensor)
+        np.testing.assert_allclose(ours, theirs, atol=1e-12, rtol=1e-9, err_msg=tensor)
 
 
 def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
@@ -140,6 +139,7 @@ def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
         assert abs(kernel.std() - bound / 3**0.5) < 0.05 * bound
 
 
+@settings(max_examples=30)
 @given(st.floats(0.01, 0.9), st.sampled_from([1, 2, 33, 400]), st.integers(0, 2**32 - 1))
 def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
     x = jnp.arange(1.0, 3 * size + 1).reshape(3, size)

@@ -1,6 +1,7 @@
 """What must hold of any architecture, images, labels, seeds and decays, not only of the zoo's."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -202,7 +203,10 @@ def lines_seen(architecture, axis):
         lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key in ("kernel", "scale", "var"))),
         {**built(architecture)[1], "intermediates": {}},
     )
-    logits = jax.jit(lambda images: network.apply(variables, images, train=False))(jnp.asarray(images))
+    # The variables as an argument: XLA's CPU backend (JAX 0.10.2) computes nonsense with a kernel that is
+    # one constant throughout and known when it compiles.
+    apply = jax.jit(functools.partial(network.apply, train=False))
+    logits = apply(variables, jnp.asarray(images))
     outputs = np.asarray(logits).reshape(side, *shape)
     if len(shape) == 3:
         outputs = outputs[:, shape[0] // 2, shape[1] // 2]

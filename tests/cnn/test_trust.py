@@ -26,15 +26,6 @@ EPOCHS = 4
 RESUME = {"--resume": True}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Let the runs of this file share what is compiled: their start is most of their time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
-
-
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """Of a run of 40 steps on two devices, saved every three."""
