@@ -173,6 +173,7 @@ def test_a_run_is_not_continued_as_another(finished, flags, message):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_at_a_constant_rate_goes_on_for_more_epochs(small, tmp_path):
     flags = [*small, "--model=plain_4k"]
     assert launch("--epochs=1", f"--workdir={tmp_path / 'run'}", *flags).returncode == 0

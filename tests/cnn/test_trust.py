@@ -85,7 +85,7 @@ def same_numbers(workdir, reference):
     return all(read(workdir) == read(reference) for read in (crash.metrics, crash.weights))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_says_so(flags, finished, tmp_path, number):
     process = popen(flags, tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints" / "3", process)
