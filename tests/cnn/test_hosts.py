@@ -62,14 +62,17 @@ def free_port():
         return server.getsockname()[1]
 
 
-def start_all(count, workdir, *flags, own_flags=()):
-    """Start the processes; each has a folder of its own, WORKDIR/INDEX, and the flags of own_flags[index]."""
+def start_all(count, workdir, *flags, own_flags=(), shared=False):
+    """Start the processes, each with the flags of own_flags[index].
+
+    Each has a folder of its own, WORKDIR/INDEX, as without a shared disk; or all have WORKDIR/0.
+    """
     address = f"127.0.0.1:{free_port()}"
     return [
         start(
             *flags,
             *own,
-            f"--workdir={workdir / str(index)}",
+            f"--workdir={workdir / str(0 if shared else index)}",
             f"--coordinator_address={address}",
             f"--num_processes={count}",
             f"--process_id={index}",
@@ -143,7 +146,7 @@ def test_two_processes_with_two_devices_each_and_dropout(small, tmp_path):
     assert "cpu: 4 x cpu" in finish(processes[0])[0]
     assert_silent(map(finish, processes[1:]))
     assert_same_curve(curve(tmp_path / "0"), curve(tmp_path / "alone"))
-    first, other = start_all(2, tmp_path, "--eval_only", own_flags=((), (*flags, "--num_devices=4")))
+    first, other = start_all(2, tmp_path, "--eval_only", shared=True)
     assert "test accuracy" in finish(first)[0]
     assert_silent([finish(other)])
 
