@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
@@ -37,12 +37,14 @@ def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) ->
     test = of_epochs("test_accuracy")
     accuracy.axhline(target, color="black", linewidth=1, linestyle="--", label=f"target {target:.2%}")
     lowest = test[len(epochs) // 4 :].min()
-    accuracy.set_ylim(min(lowest, target) - 0.25 * (1 - min(lowest, target)) - 1e-3, 1.0005)
+    lowest = min(lowest, target)
+    accuracy.set_ylim(max(0, lowest - 0.25 * (1 - lowest) - 1e-3), 1.0005)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     accuracy.set(title="accuracy", xlabel="epoch", ylabel="images classified correctly")
     loss.set(title="loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     loss.yaxis.set_major_formatter("{x:g}")
-    loss.yaxis.set_minor_formatter("{x:g}")
+    loss.minorticks_off()
     for axes in (accuracy, loss):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
