@@ -162,7 +162,7 @@ def _products(computation: tuple[Instruction, ...]) -> Iterable[Product]:
         if hlo.is_product(each):
             (result,) = hlo.arrays(each.result)
             yield Product(
-                layer=(re.findall(r"(\w+_\d+)/", each.attributes) or ["none"])[-1],
+                layer=(re.findall(r"(\w+_\d+)/", each.attributes) or ["other"])[-1],
                 backward="transpose(" in each.attributes,
                 operands=tuple(hlo.arrays(results[name])[0].dtype for name in each.operands),
                 result=result,
