@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags, logging
 
 from backprop.config import AuditConfig, BackpropConfig
+from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.tpu.config import TpuConfig
 from demo.config import DemoConfig
@@ -29,6 +30,7 @@ TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
     "audit": (AuditConfig, "backprop.audit.task"),
     "mnist": (CnnConfig, "cnn.task"),
+    "compare": (CompareConfig, "cnn.compare.task"),
     "tpu": (TpuConfig, "cnn.tpu.task"),
     "demo": (DemoConfig, "demo.task"),
 }
@@ -161,7 +163,7 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     if not (given.get("resume") or given.get("eval_only")):
         return task, config(**given)
     kept = read_flags(given.get("workdir"), task)
-    anew = {"wait", "coordinator_address", "num_processes", "process_id"}
+    anew = {"wait", "coordinator_address", "num_processes", "process_id", "compilation_cache"}
     if given.get("eval_only"):
         anew |= {"export", "tensorboard"}
     kept = {name: kept[name] for name in kept.keys() - anew}  # these say what one command does

@@ -20,8 +20,8 @@ class Training:
       arguments: what a function of epoch.epoch_function takes before the first and the last step.
     """
 
-    def __init__(self, name: str, *, steps: int, num_devices: int) -> None:
-        config = CnnConfig(model=name)
+    def __init__(self, name: str, *, steps: int, num_devices: int, batch_size: int | None = None) -> None:
+        config = CnnConfig(model=name, batch_size=batch_size)
         recipe = config.recipe
         train_split = data.load("mnist", None).train
         count = steps * recipe.batch_size

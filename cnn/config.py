@@ -14,6 +14,7 @@ MAX_EPOCHS = 20
 MAX_SEEDS = 1_000
 MAX_DEVICES = 10_000
 MIN_LEARNING_RATE = 1e-8
+COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -44,6 +45,9 @@ class CnnConfig:
     export: Annotated[str | None, "folder for safetensors, ONNX and StableHLO; also with --eval_only"] = None
     checkpoint_every_steps: Annotated[int | None, "save within an epoch, too (default: after each)"] = None
     num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a core)"] = None
+    compilation_cache: Annotated[
+        str, "folder for compiled programs, so that the next start is fast; or none"
+    ] = COMPILATION_CACHE
     deterministic: Annotated[bool, "the same bits from every run on a GPU, which takes longer"] = False
     coordinator_address: Annotated[str | None, "HOST:PORT of process 0, with several processes"] = None
     num_processes: Annotated[int | None, "processes of this run, usually one a machine"] = None
@@ -96,8 +100,8 @@ class CnnConfig:
             self.dataset != "mnist" or self.data_dir is None,
             f"--data_dir={self.data_dir} does not go with --dataset=mnist, which is bundled: leave one out",
         )
-        for flag, path in (("data_dir", self.data_dir), ("workdir", self.workdir), ("export", self.export)):
-            require_folder_name(flag, path)
+        for flag in ("data_dir", "workdir", "export", "compilation_cache"):
+            require_folder_name(flag, getattr(self, flag))
         require(
             self.resume + self.eval_only + self.describe <= 1,
             "--describe, --resume and --eval_only exclude each other: give one",

@@ -3,6 +3,8 @@
 import contextlib
 import math
 import os
+import platform
+import sys
 from typing import Any
 
 import jax
@@ -11,19 +13,21 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import hosts
-from cnn.config import CnnConfig
-from errors import require
+from cnn.config import COMPILATION_CACHE, CnnConfig
+from errors import UserError, require
+from workdir import open_folder
 
 SEED, DATA = "seed", "data"
 
 
 def start(config: CnnConfig) -> None:
-    """Set JAX up, before its first computation: processes, virtual CPU devices, determinism.
+    """Set JAX up, before its first computation: processes, virtual CPU devices, determinism, cache.
 
     Raises:
       UserError: the other processes cannot be reached, more devices asked for than there are, or
         a batch that does not divide among those asked for.
     """
+    keep_compiled_programs(config.compilation_cache)
     run, wanted = hosts.processes(config), config.num_devices
     _require_shares(config, run.count)
     if config.deterministic:  # XLA reads it when its backend starts
@@ -51,6 +55,31 @@ def start(config: CnnConfig) -> None:
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
             f"give {_nearest_multiple(batch, row)}",
         )
+
+
+def keep_compiled_programs(folder: str) -> None:
+    """Have JAX keep what it compiles in a folder, and take it from there the next time.
+
+    JAX_COMPILATION_CACHE_DIR, where it is set, names the folder instead. Each machine has a folder of
+    its own in it, because a program may hold instructions that another's processor lacks.
+
+    Args:
+      folder: as --compilation_cache has it; none keeps nothing.
+
+    Raises:
+      UserError: nothing can be written to a folder that is not the default.
+    """
+    if folder == "none" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        path = open_folder("compilation_cache", os.path.join(folder, platform.node() or "machine"))
+    except UserError as error:
+        if folder != COMPILATION_CACHE:
+            raise
+        print(f"compiled programs are not kept: {error}", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _require_shares(config: CnnConfig, processes: int) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int32, UInt32
 from cnn import devices, train
 from cnn.data import Split
 from cnn.devices import DATA, SEED
-from cnn.train import Images, Setup, Totals, TrainState
+from cnn.train import Batch, Images, Setup, Totals, TrainState
 
 Report = Callable[[int, Totals], bool]
 RunSteps = Callable[[TrainState, Totals, Array, int, int, Report], tuple[TrainState, Totals, int]]
@@ -73,12 +73,12 @@ def epoch_function(setup: Setup, mesh: Mesh) -> Callable[..., tuple[TrainState, 
         state: TrainState, totals: Totals, images: Images, seeds: Array, first: Array, last: Array
     ) -> tuple[TrainState, Totals]:
         batches = _arrange(images, seeds, first // setup.steps_per_epoch, setup=setup)
-        return jax.lax.fori_loop(
-            first,
-            last,
-            lambda step, carry: _step(carry[0], carry[1], batches, seeds, step, setup=setup),
-            (state, totals),
-        )
+
+        def one(step: Array, carry: tuple[TrainState, Totals]) -> tuple[TrainState, Totals]:
+            batch = _prepare(batches, seeds, step, setup=setup)
+            return _step(*carry, batch, seeds, setup=setup)
+
+        return jax.lax.fori_loop(first, last, one, (state, totals))
 
     return _on_devices(epoch, mesh, (S, S, P(axis), S, P(), P()), S)
 
@@ -128,15 +128,21 @@ def _compile_loop(
 ) -> RunSteps:
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
-    batched = P(SEED, None, axis)
-    arrange_on_mesh = _on_devices(functools.partial(_arrange, setup=inner), mesh, (P(axis), S, P()), batched)
-    arrange = jax.jit(arrange_on_mesh).lower(images, seeds, zero).compile()
-    step_on_mesh = _on_devices(functools.partial(_step, setup=inner), mesh, (S, S, batched, S, P()), S)
-    compiled = (
-        jax.jit(step_on_mesh, donate_argnums=0)
-        .lower(state, totals, arrange(images, seeds, zero), seeds, zero)
-        .compile()
-    )
+    options: dict[str, bool | str] = {
+        "xla_cpu_multi_thread_eigen": mesh.size == 1
+    }  # else each device has a core and no more
+
+    def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, **jit: Any) -> Any:
+        on_mesh = _on_devices(functools.partial(function, setup=inner), mesh, takes, gives)
+        return jax.jit(on_mesh, **jit).lower(*arguments).compile(compiler_options=options)
+
+    batched, batch = P(SEED, None, axis), P(SEED, axis)
+    arrange = compiled(_arrange, (P(axis), S, P()), batched, images, seeds, zero)
+    batches = arrange(images, seeds, zero)
+    # A program of its own: as a part of the step XLA fetches every pixel several times, and slowly.
+    prepare = compiled(_prepare, (batched, S, P()), batch, batches, seeds, zero)
+    arguments = state, totals, prepare(batches, seeds, zero), seeds
+    train_step = compiled(_step, (S, S, batch, S), S, *arguments, donate_argnums=0)
 
     def run_steps(
         state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
@@ -144,7 +150,8 @@ def _compile_loop(
         batches = arrange(images, seeds, np.int32(first // setup.steps_per_epoch))
         reported, earlier = first, None
         for step in range(first, last):
-            state, totals = compiled(state, totals, batches, seeds, np.int32(step))
+            prepared = prepare(batches, seeds, np.int32(step))
+            state, totals = train_step(state, totals, prepared, seeds)
             if (step + 1 - first) % _STEPS_A_REPORT == 0:
                 if earlier is not None:  # computed long ago: the device is not kept waiting
                     reported += _STEPS_A_REPORT
@@ -176,23 +183,28 @@ def _arrange(
     return _each_seed(batches)(seeds)
 
 
-def _step(
-    state: TrainState,
-    totals: Totals,
-    batches: Images,
-    seeds: UInt32[Array, " seeds"],
-    step: Int32[Array, ""],
-    *,
-    setup: Setup,
-) -> tuple[TrainState, Totals]:
-    """train.train_step of each seed on its next batch."""
-    batch = jax.tree.map(
+def _prepare(
+    batches: Images, seeds: UInt32[Array, " seeds"], step: Int32[Array, ""], *, setup: Setup
+) -> Batch:
+    """train.prepare_batch of each seed on its images of the step."""
+    images = jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step % setup.steps_per_epoch, 1, keepdims=False),
         batches,
     )
 
+    def one(images: Images, seed: UInt32[Array, ""]) -> Batch:
+        return train.prepare_batch(images, step, key=jax.random.key(seed), setup=setup)
+
+    return _each_seed(one)(images, seeds)
+
+
+def _step(
+    state: TrainState, totals: Totals, batch: Batch, seeds: UInt32[Array, " seeds"], *, setup: Setup
+) -> tuple[TrainState, Totals]:
+    """train.train_step of each seed on its batch."""
+
     def one(
-        state: TrainState, totals: Totals, batch: Images, seed: UInt32[Array, ""]
+        state: TrainState, totals: Totals, batch: Batch, seed: UInt32[Array, ""]
     ) -> tuple[TrainState, Totals]:
         return train.train_step(state, totals, batch, key=jax.random.key(seed), setup=setup)
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt32
 
 from cnn.architecture import (
     Architecture,
@@ -174,16 +174,22 @@ def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Ar
 def dropout(
     x: Float[Array, "images *shape"], rate: float, keys: Key[Array, " images"]
 ) -> Float[Array, "images *shape"]:
-    """Zero each element with probability `rate` (to 1/65536) and scale the others to keep the mean.
+    """Zero each element with probability `rate` and scale the others to keep the mean.
 
-    Two elements share a 32-bit random word: drawing the words is a good part of a training step
-    on a CPU, and a rate needs no more than 16 bits.
+    An element's random word is a hash of its place and of its image's key: a few integer operations
+    that XLA computes where the word is needed. Threefry's words took a fifth of a step on a CPU.
     """
-    size = x[0].size
-    words = jax.vmap(lambda key: jax.random.bits(key, ((size + 1) // 2,), jnp.uint32))(keys)
-    bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(len(x), -1)[:, :size].reshape(x.shape)
-    keep = bits >= min(round(rate * 2**16), 2**16 - 1)
-    return jnp.where(keep, x / (1 - rate), 0)
+    words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+    place = jnp.arange(x[0].size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    keep = _mix(place + words[:, :1], words[:, 1:]) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
+    return jnp.where(keep.reshape(x.shape), x / (1 - rate), 0)
+
+
+def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """MurmurHash3's 32-bit finalizer (Appleby 2011) with a key between its two multiplications."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B) ^ key
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)
 
 
 def _sums_by_moments(

@@ -15,7 +15,7 @@ from workdir import open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
-    *("export", "tensorboard", "checkpoint_every_steps", "deterministic"),
+    *("export", "tensorboard", "checkpoint_every_steps", "deterministic", "compilation_cache"),
     *("num_devices", "coordinator_address", "num_processes", "process_id"),
 }
 

@@ -50,6 +50,13 @@ class Images(NamedTuple):
     labels: Int32[Array, " count"]
 
 
+class Batch(NamedTuple):
+    """What a step learns from: augmented, normalised images with their labels."""
+
+    inputs: Float[Array, "batch 28 28 1"]
+    labels: Int32[Array, " batch"]
+
+
 class Totals(NamedTuple):
     """What an epoch has come to so far.
 
@@ -129,8 +136,22 @@ def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
     )
 
 
+def prepare_batch(images: Images, step: Int32[Array, ""], *, key: Key[Array, ""], setup: Setup) -> Batch:
+    """The images of a step under the recipe's augmentation, normalised.
+
+    Args:
+      images: this device's part of the batch.
+      step: number of updates made before.
+      key: the run's key.
+      setup: what is constant in the run.
+    """
+    augment_key, _ = _step_keys(key, step)
+    keys = image_keys(augment_key, len(images.labels), setup.network.axis_name)
+    return Batch(_normalize(setup, images.images, keys), images.labels)
+
+
 def train_step(
-    state: TrainState, totals: Totals, batch: Images, *, key: Key[Array, ""], setup: Setup
+    state: TrainState, totals: Totals, batch: Batch, *, key: Key[Array, ""], setup: Setup
 ) -> tuple[TrainState, Totals]:
     """One update on one batch.
 
@@ -140,7 +161,7 @@ def train_step(
     Args:
       state: before the step.
       totals: of the epoch's earlier steps.
-      batch: images and labels of this step.
+      batch: of this step, from prepare_batch.
       key: the run's key.
       setup: what is constant in the run.
 
@@ -149,15 +170,12 @@ def train_step(
     """
     axis, here = setup.network.axis_name, len(batch.labels)
     count = here if axis is None else here * jax.lax.axis_size(axis)
-    augment_key, dropout_key = jax.random.split(
-        jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
-    )
-    inputs = _normalize(setup, batch.images, image_keys(augment_key, here, axis))
+    _, dropout_key = _step_keys(key, state.step)
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
         logits, updates = setup.network.apply(
             _variables(params, state.batch_stats),
-            inputs,
+            batch.inputs,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
@@ -236,6 +254,11 @@ def all_logits(
 def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
     """The order of the training images in an epoch: a permutation of 0 .. count - 1."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
+
+
+def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:
+    """Of a step's augmentation and of its dropout."""
+    return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STEP), step))
 
 
 def _normalize(

@@ -117,9 +117,12 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
         state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), train.init_state(setup, key))
         state = state._replace(step=jnp.int32(0))
         torch_twin.copy_weights(state, twin)
-        step = jax.jit(
-            lambda state, batch: train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
-        )
+
+        @jax.jit
+        def step(state, batch):
+            batch = train.prepare_batch(batch, state.step, key=key, setup=setup)
+            return train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
+
         for _ in range(2):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(

@@ -52,7 +52,9 @@ def start(setup, seed=0):
 
 def step(setup, state, batch):
     """(state after a step, its totals)."""
-    return train.train_step(state, train.no_totals(), batch, key=jax.random.key(0), setup=setup)
+    key = jax.random.key(0)
+    prepared = train.prepare_batch(batch, state.step, key=key, setup=setup)
+    return train.train_step(state, train.no_totals(), prepared, key=key, setup=setup)
 
 
 def evaluate(setup, state, images):

@@ -136,7 +136,13 @@ def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
 
     def loss(step, key=KEY):
         at = state._replace(step=jnp.int32(step))
-        _, totals = train.train_step(at, train.no_totals(), batch, key=key, setup=SETUP)
+        _, totals = train.train_step(
+            at,
+            train.no_totals(),
+            train.prepare_batch(batch, at.step, key=key, setup=SETUP),
+            key=key,
+            setup=SETUP,
+        )
         return float(totals.loss)
 
     assert loss(5) == loss(5)
@@ -195,7 +201,12 @@ def test_average_is_unbiased_from_the_first_step(mnist):
     """After n steps: the weights of each step, weighted by decay ** age and normalised."""
     state = train.init_state(SETUP, KEY)
     batch = _first(mnist[0], 32)
-    step = jax.jit(lambda state: train.train_step(state, train.no_totals(), batch, key=KEY, setup=SETUP)[0])
+
+    @jax.jit
+    def step(state):
+        prepared = train.prepare_batch(batch, state.step, key=KEY, setup=SETUP)
+        return train.train_step(state, train.no_totals(), prepared, key=KEY, setup=SETUP)[0]
+
     seen = []
     for number in range(1, 5):
         state = step(state)

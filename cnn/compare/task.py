@@ -1,0 +1,113 @@
+"""What --task=compare does, top to bottom: two runs evaluated on the same images, and tested."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+from cnn import devices, train
+from cnn.compare import significance
+from cnn.compare.config import CompareConfig
+from cnn.config import CnnConfig
+from cnn.results import state_of
+from cnn.task import load
+from errors import require
+from workdir import read_flags
+
+
+class _Evaluated(NamedTuple):
+    """A run as it did on the test images.
+
+    Attributes:
+      correct: for each of its seeds, which images it classified correctly.
+    """
+
+    name: str
+    data: tuple[str, str | None]
+    correct: dict[int, Bool[np.ndarray, " images"]]
+
+
+def run(config: CompareConfig) -> None:
+    """Print how two runs did, and whether they differ by more than chance.
+
+    Raises:
+      UserError: a folder without a finished run, runs of different data sets, no seed in common.
+    """
+    configs = [_config_of("workdir", config.workdir), _config_of("against", config.against)]
+    devices.start(configs[0])
+    first, second = (_evaluate(each) for each in configs)
+    require(
+        first.data == second.data,
+        f"--workdir and --against hold runs of different data sets ({first.data[0]} and {second.data[0]}): "
+        "compare runs of one",
+    )
+    seeds = sorted(first.correct.keys() & second.correct.keys())
+    require(
+        bool(seeds),
+        f"--workdir has the seeds {_listed(first)}, --against has {_listed(second)}: "
+        "train the second one with --seed and --num_seeds of the first",
+    )
+    print(_report(first, second, seeds))
+
+
+def _config_of(flag: str, folder: str | None) -> CnnConfig:
+    require(
+        (Path(str(folder)).expanduser() / "config.json").exists(),
+        f"--{flag}={folder} holds no run: name the folder of a run of --task=mnist",
+    )
+    flags: dict[str, Any] = read_flags(folder, "mnist")
+    return CnnConfig(**flags | {"workdir": folder, "eval_only": True, "resume": False, "export": None})
+
+
+def _evaluate(config: CnnConfig) -> _Evaluated:
+    run, progress = load(config)
+    test = run.evaluated["test"]
+    images = train.Images(*jax.device_put(test))
+    correct = {
+        int(seed): np.asarray(
+            train.evaluate(state_of(progress, index), images, setup=run.setup).logits.argmax(-1)
+            == images.labels
+        )
+        for index, seed in enumerate(run.seeds)
+    }
+    return _Evaluated(config.model, (config.dataset, config.data_dir), correct)
+
+
+def _listed(run: _Evaluated) -> str:
+    return ", ".join(map(str, sorted(run.correct)))
+
+
+def _report(first: _Evaluated, second: _Evaluated, seeds: list[int]) -> str:
+    """A row a seed with McNemar's test, then the test over the seeds, then what follows from them."""
+    names = [first.name, second.name]
+    if names[0] == names[1]:
+        names = [f"{names[0]} ({flag})" for flag in ("workdir", "against")]
+    accuracies = [[run.correct[seed].mean() for seed in seeds] for run in (first, second)]
+    lines = [f"{'seed':>6}{names[0]:>28}{names[1]:>28}{'right alone':>16}{'McNemar p':>12}"]
+    images = None
+    for index, seed in enumerate(seeds):
+        images = significance.over_images(first.correct[seed], second.correct[seed])
+        alone = f"{images.first} : {images.second}"
+        lines.append(
+            f"{seed:>6}{accuracies[0][index]:>28.2%}{accuracies[1][index]:>28.2%}{alone:>16}{images.p:>12.3g}"
+        )
+    lines.append(f"{'mean':>6}{np.mean(accuracies[0]):>28.3%}{np.mean(accuracies[1]):>28.3%}")
+    over_seeds = significance.over_seeds(*accuracies)
+    assert images is not None
+    if over_seeds is None:
+        p, what = images.p, "McNemar's test on the images of one seed (more seeds would say more)"
+    else:
+        low, high = over_seeds.interval
+        lines.append(
+            f"\ndifference {over_seeds.mean:+.3%}, 95 % interval {low:+.3%} to {high:+.3%} "
+            f"(paired t-test over {len(seeds)} seeds, p = {over_seeds.p:.3g})"
+        )
+        p, what = over_seeds.p, "the paired test over the seeds"
+    if p < significance.LEVEL:
+        better = names[int(np.mean(accuracies[1]) > np.mean(accuracies[0]))]
+        lines.append(f"{better} is better: significant at 5 %, by {what}")
+    else:
+        lines.append(f"no significant difference at 5 %, by {what}")
+    return "\n".join(lines)

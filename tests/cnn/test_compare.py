@@ -1,0 +1,113 @@
+"""Is a difference more than chance? The tests themselves, and the real command on real runs."""
+
+import subprocess
+import sys
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn import data
+from cnn.compare import significance
+from tests.cnn.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20))
+def test_mcnemar_is_the_exact_binomial_test(first, second, both):
+    """Twice the probability of the smaller tail of a fair coin, as McNemar's exact test is defined."""
+    rows = [(True, False)] * first + [(False, True)] * second + [(True, True)] * both + [(False, False)]
+    of_first, of_second = np.array(rows).T
+    result = significance.over_images(of_first, of_second)
+    count = first + second
+    tail = sum(comb(count, wins) for wins in range(min(first, second) + 1)) / 2**count
+    assert (result.first, result.second) == (first, second)
+    assert result.p == pytest.approx(min(1, 2 * tail))
+
+
+def test_the_paired_t_test_on_students_own_figures():
+    """Hours of sleep gained with two drugs, Student 1908: t = 4.06 with 9 degrees of freedom, p = 0.0028."""
+    first = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    second = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    result = significance.over_seeds(first, second)
+    assert result.mean == pytest.approx(1.58)
+    assert result.p == pytest.approx(0.00283, abs=1e-5)
+    assert result.interval == pytest.approx((0.70, 2.46), abs=0.005)
+
+
+def test_equal_networks_are_called_different_one_time_in_twenty():
+    random = np.random.default_rng(0)
+    accuracies = (0.996 + 3e-4 * random.standard_normal((2000, 2, 8))).tolist()
+    p = [significance.over_seeds(*of_two).p for of_two in accuracies]
+    assert 0.035 < np.mean(np.array(p) < significance.LEVEL) < 0.065
+
+
+def test_one_seed_has_no_test_over_seeds_and_equal_differences_are_no_division_by_zero():
+    assert significance.over_seeds([0.99], [0.98]) is None
+    assert significance.over_seeds([0.5, 0.75], [0.5, 0.75]).p == 1
+    assert significance.over_seeds([0.5, 0.75], [0.25, 0.5]).p == 0
+
+
+def launch(*flags):
+    command = [sys.executable, "launch.py", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of three runs on a little of MNIST: a good one, one hardly trained, one of another seed."""
+    folder = tmp_path_factory.mktemp("compare")
+    mnist = data.load("mnist", None)
+    prepare(folder / "tfds", train=mnist.train, test=mnist.test, counts=(1300, 530))
+    small = ["--dataset=tiny_mnist", f"--data_dir={folder / 'tfds'}", "--batch_size=64", "--model=bn_4k"]
+    flags = {
+        "good": ["--epochs=3", "--num_seeds=2"],
+        "poor": ["--epochs=1", "--num_seeds=3", "--learning_rate=0.001"],
+        "other": ["--epochs=1", "--seed=7"],
+    }
+    for name, of_run in flags.items():
+        done = launch("--task=mnist", f"--workdir={folder / name}", *small, *of_run)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_two_runs_are_compared_over_the_seeds_they_share(runs):
+    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={runs / 'poor'}")
+    assert done.returncode == 0, done.stderr
+    report = done.stdout
+    assert "paired t-test over 2 seeds" in report
+    assert "significant" in report
+    rows = [line.split() for line in report.splitlines()]
+    assert [row[0] for row in rows if row and row[0].isdigit()] == ["0", "1"]
+    again = launch("--task=compare", f"--workdir={runs / 'poor'}", f"--against={runs / 'good'}")
+    difference = next(line.split()[1] for line in report.splitlines() if line.startswith("difference"))
+    opposite = next(line.split()[1] for line in again.stdout.splitlines() if line.startswith("difference"))
+    assert float(difference.rstrip("%,")) == -float(opposite.rstrip("%,")) > 5
+
+
+def test_a_run_equals_itself(runs):
+    done = launch("--task=compare", f"--workdir={runs / 'other'}", f"--against={runs / 'other'}")
+    assert done.returncode == 0, done.stderr
+    assert "no significant difference at 5 %, by McNemar's test on the images of one seed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--workdir={}/good"], "--against is missing: name the folder of a run of --task=mnist"),
+        (
+            ["--workdir={}/good", "--against={}/none"],
+            "/none holds no run: name the folder of a run of --task=mnist",
+        ),
+        (["--workdir={}/good", "--against={}/other"], "--workdir has the seeds 0, 1, --against has 7: train"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(runs, flags, said):
+    done = launch("--task=compare", *(flag.format(runs) for flag in flags))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
