@@ -95,10 +95,13 @@ class _PlainNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        convolutions: list[nn.Conv] = []
         for layer in self.architecture.layers:
             match layer:
-                case Conv(features, kernel, stride, padding, bias):
-                    x = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)(x)
+                case Conv(features, kernel, stride, padding, bias, shares):
+                    new = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)
+                    convolutions.append(new if shares is None else convolutions[shares])
+                    x = convolutions[-1](x)
                 case BatchNorm():
                     x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
                 case ReLU():

@@ -12,13 +12,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution with a square kernel; stride 1 and no padding unless said."""
+    """Convolution with a square kernel; stride 1 and no padding unless said.
+
+    Attributes:
+      shares: the convolution, counted from 0, whose weights this one uses; None has its own.
+    """
 
     features: int
     kernel: int
     stride: int = 1
     padding: int = 0
     bias: bool = True
+    shares: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,11 @@ def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
     far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016).
 
     Raises:
-      ValueError: an image that is not square, a layer whose numbers make no sense, or one that does not
-        fit what comes into it.
+      ValueError: an image that is not square, a layer whose numbers make no sense, one that does not
+        fit what comes into it, or one that shares weights of another shape.
     """
     rows: list[LayerSummary] = []
+    weights: list[Shape | None] = []  # of each convolution; None where they are an earlier one's
     shape: Shape = architecture.input_shape
     if min(shape) < 1 or shape[0] != shape[1]:
         raise ValueError(f"input_shape is {shape}: give square images, height x width x channels")
@@ -120,6 +126,14 @@ def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
         output_shape = _output_shape(layer, shape)
         if min(output_shape) < 1:
             raise ValueError(f"layer {index} ({describe(layer)}) does not fit its input {shape}")
+        if isinstance(layer, Conv):
+            own, of = (layer.kernel, shape[-1], layer.features, layer.bias), layer.shares
+            if of is not None and own not in weights[of : of + 1]:
+                raise ValueError(
+                    f"layer {index} ({describe(layer)}) shares weights that are not those of an earlier "
+                    "convolution of its kernel, features and inputs"
+                )
+            weights.append(own if of is None else None)
         rows.append(LayerSummary(describe(layer), output_shape, _parameters(layer, shape), receptive_field))
         shape = output_shape
     return tuple(rows)
@@ -133,9 +147,10 @@ def count_parameters(architecture: Architecture) -> int:
 def describe(layer: Layer) -> str:
     """A layer in a reader's words."""
     match layer:
-        case Conv(features, kernel, stride, padding, bias):
+        case Conv(features, kernel, stride, padding, bias, shares):
             extras = [f"stride {stride}"] * (stride > 1) + [f"pad {padding}"] * (padding > 0)
-            return " ".join([f"conv {features} {kernel}x{kernel}", *extras, *["bias"] * bias])
+            extras += ["bias"] * bias + [f"as conv {shares}"] * (shares is not None)
+            return " ".join([f"conv {features} {kernel}x{kernel}", *extras])
         case BatchNorm():
             return "batch norm"
         case ReLU():
@@ -168,8 +183,8 @@ def format_table(architecture: Architecture) -> str:
 
 def _makes_sense(layer: Layer) -> bool:
     match layer:
-        case Conv(features, kernel, stride, padding):
-            return min(features, kernel, stride) >= 1 and padding >= 0
+        case Conv(features, kernel, stride, padding, shares=shares):
+            return min(features, kernel, stride) >= 1 and padding >= 0 and (shares or 0) >= 0
         case Dense(features):
             return features >= 1
         case MaxPool(window) | AveragePool(int(window)):
@@ -211,6 +226,8 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
 
 def _parameters(layer: Layer, shape: Shape) -> int:
     match layer:
+        case Conv(shares=int()):
+            return 0
         case Conv(features, kernel, bias=bias):
             return kernel * kernel * shape[-1] * features + features * bias
         case BatchNorm():

@@ -133,8 +133,9 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     numbers = {kind: itertools.count() for kind in (Conv, BatchNorm, Dense)}
     for layer, shape in zip(architecture.layers, shapes, strict=False):
         match layer:
-            case Conv(stride=stride, padding=padding):
-                at = f"Conv_{next(numbers[Conv])}"
+            case Conv(stride=stride, padding=padding, shares=shares):
+                number = next(numbers[Conv])
+                at = f"Conv_{number if shares is None else shares}"
                 add("Conv", f"{at}/kernel", f"{at}/bias", strides=[stride] * 2, pads=[padding] * 4)
             case BatchNorm():
                 at = f"Normalization_{next(numbers[BatchNorm])}"

@@ -55,9 +55,10 @@ class Network(nn.Module):
         drops activations with the rng stream "dropout"; otherwise the running statistics are used.
         """
         x, layers = images, self.architecture.layers
+        convolutions: list[nn.Conv] = []
         for index, layer in enumerate(layers):
             match layer:
-                case Conv(features, kernel, stride, padding, bias):
+                case Conv(features, kernel, stride, padding, bias, shares):
                     kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
                     convolve = nn.Conv(
                         features,
@@ -69,7 +70,8 @@ class Network(nn.Module):
                         bias_init=bias_init,
                         dtype=self.dtype,
                     )
-                    x = convolve(x)
+                    convolutions.append(convolve if shares is None else convolutions[shares])
+                    x = convolutions[-1](x)
                 case BatchNorm():
                     sums, first = None, layers[0]
                     if train and self.axis_name is not None and index == 1 and isinstance(first, Conv):

@@ -65,6 +65,22 @@ def test_receptive_field_of_bn_dropout_14k():
     assert fields == [3, 5, 7, 8, 8, 12, 16, 16, 28]
 
 
+def test_shared_weights_count_once():
+    layers = (Conv(8, 3, padding=1), Conv(8, 3, padding=1), Conv(8, 3, padding=1, shares=1), Dense(10))
+    counts = [row.parameters for row in summarize(Architecture(layers))]
+    assert counts == [80, 584, 0, 28 * 28 * 8 * 10 + 10]
+    assert "conv 8 3x3 pad 1 bias as conv 1" in format_table(Architecture(layers))
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [Conv(8, 3, shares=0), Conv(8, 3, shares=2), Conv(8, 5, shares=1), Conv(8, 3, bias=False, shares=1)],
+)
+def test_weights_of_another_shape_or_a_later_layer_cannot_be_shared(shared):
+    with pytest.raises(ValueError, match=r"layer 2 .* shares weights that are not those of an earlier"):
+        summarize(Architecture((Conv(8, 3), Conv(8, 3), shared)))
+
+
 @pytest.mark.parametrize(
     "layers",
     [(Conv(8, 29),), (MaxPool(15), MaxPool(2)), (Dense(10), Conv(8, 3)), (Dense(10), MaxPool())],

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data, train
-from cnn.architecture import Architecture, Dropout
+from cnn.architecture import Architecture, Conv, Dense, Dropout, ReLU
 from cnn.model import Network, dropout, image_keys
 from cnn.zoo import ZOO
 
@@ -137,6 +137,30 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     for tensor, (ours, theirs) in after.items():
         assert ours.dtype == np.float64
         np.testing.assert_allclose(ours, theirs, atol=1e-12, rtol=1e-9, err_msg=tensor)
+
+
+def test_a_shared_convolution_is_one_with_the_same_weights(images):
+    """Values equal those of a network with a copy of the weights, and gradients are the sum of both."""
+    first, own = Conv(4, 3, padding=1), Conv(4, 3, padding=1)
+    shared = Network(Architecture((first, own, ReLU(), Conv(4, 3, padding=1, shares=1), Dense(10))), "he")
+    copied = Network(Architecture((first, own, ReLU(), own, Dense(10))), "he")
+    inputs = jnp.asarray(_normalized(images))
+    params = shared.init(jax.random.key(0), inputs[:1], train=False)["params"]
+    assert set(params) == {"Conv_0", "Conv_1", "Dense_0"}
+    both = params | {"Conv_2": params["Conv_1"]}
+
+    def loss(params, network):
+        return (network.apply({"params": params}, inputs, train=False) ** 2).mean()
+
+    value, gradient = jax.value_and_grad(loss)(params, shared)
+    same, of_each = jax.value_and_grad(loss)(both, copied)
+    np.testing.assert_allclose(value, same, rtol=1e-6)
+    total = jax.tree.map(jnp.add, of_each["Conv_1"], of_each.pop("Conv_2"))
+    jax.tree.map(
+        lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5),
+        gradient,
+        of_each | {"Conv_1": total},
+    )
 
 
 def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():

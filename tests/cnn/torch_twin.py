@@ -21,11 +21,14 @@ from cnn.train import TrainState
 def build(architecture: Architecture) -> nn.Sequential:
     """The same layers as PyTorch's modules, for images of shape batch x 1 x 28 x 28."""
     modules: list[nn.Module] = []
+    convolutions: list[nn.Module] = []
     channels = architecture.input_shape[-1]
     for layer in architecture.layers:
         match layer:
-            case Conv(features, kernel, stride, padding, bias):
-                modules.append(nn.Conv2d(channels, features, kernel, stride, padding, bias=bias))
+            case Conv(features, kernel, stride, padding, bias, shares):
+                new = nn.Conv2d(channels, features, kernel, stride, padding, bias=bias)
+                convolutions.append(new if shares is None else convolutions[shares])
+                modules.append(convolutions[-1])
                 channels = features
             case BatchNorm():
                 modules.append(nn.BatchNorm2d(channels))
@@ -67,12 +70,15 @@ def _tensors(twin: nn.Sequential) -> list[tuple[str, torch.Tensor]]:
 def _pairs(state: TrainState, twin: nn.Sequential) -> list[tuple[np.ndarray, torch.Tensor]]:
     """Each of PyTorch's tensors after our value for it, in PyTorch's layout."""
     counts: dict[str, int] = {}
+    names: dict[nn.Module, str] = {}
     pairs = []
     for module in twin:
         kind = {nn.Conv2d: "Conv", nn.BatchNorm2d: "Normalization", nn.Linear: "Dense"}.get(type(module))
         if kind is None:
             continue
-        name = f"{kind}_{counts.get(kind, 0)}"
+        name = names.setdefault(
+            module, f"{kind}_{counts.get(kind, 0)}"
+        )  # the first one's, where it is shared
         counts[kind] = counts.get(kind, 0) + 1
         params = jax.tree.map(np.asarray, state.params[name])
         if kind == "Normalization":
