@@ -18,8 +18,8 @@ from flax.training import train_state
 
 from cnn import data
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU
-from cnn.augment import random_affine
-from cnn.zoo import ZOO, Affine, Recipe
+from cnn.augment import random_distortion
+from cnn.zoo import ZOO, Distortion, Recipe
 
 Measure = Callable[[], float]
 _MEAN, _DEVIATION = 0.1307, 0.3081
@@ -74,8 +74,8 @@ def torch_step(
     return measure
 
 
-def _torch_affine(images: Any, strength: Affine) -> Any:
-    """cnn.augment.random_affine with PyTorch's own functions, a batch at once."""
+def _torch_affine(images: Any, strength: Distortion) -> Any:
+    """cnn.augment.random_distortion with PyTorch's own functions, a batch at once."""
     import torch
 
     draws = torch.rand(5, len(images)) * 2 - 1
@@ -164,7 +164,7 @@ def _flax_update(
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     inputs = images / jnp.float32(255)
     if recipe.augmentation is not None:
-        inputs = random_affine(inputs, jax.random.split(augment_key, len(images)), recipe.augmentation)
+        inputs = random_distortion(inputs, jax.random.split(augment_key, len(images)), recipe.augmentation)
     inputs = (inputs - _MEAN) / _DEVIATION
 
     def loss_fn(params: Any) -> tuple[jax.Array, Any]:

@@ -118,5 +118,5 @@ def augmented(samples: Float[np.ndarray, "rows columns 28 28"]) -> Figure:
     axes.set_axis_off()
     axes.imshow(-mosaic, cmap="gray", vmin=-1, vmax=0)
     axes.axhline(side + 3.5, color=_BLUE, linewidth=2)
-    axes.set_title("training images: as they are, and under random affine maps below", fontsize=13)
+    axes.set_title("training images: as they are, and randomly distorted below", fontsize=13)
     return figure

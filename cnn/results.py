@@ -12,7 +12,7 @@ import scipy.stats
 
 from cnn import data, devices, figures, train
 from cnn.architecture import count_parameters
-from cnn.augment import random_affine
+from cnn.augment import random_distortion
 from cnn.checkpoint import Progress
 from cnn.run import Run
 from html_report import write_report
@@ -162,5 +162,5 @@ def _augmented_samples(run: Run) -> np.ndarray:
     firsts = np.unique(run.training.labels, return_index=True)[1]
     originals = jnp.asarray(run.training.images[firsts]) / 255
     keys = jax.random.split(jax.random.key(run.config.seed), (5, len(firsts)))
-    maps = [random_affine(originals, each, run.setup.recipe.augmentation) for each in keys]
+    maps = [random_distortion(originals, each, run.setup.recipe.augmentation) for each in keys]
     return np.asarray(jnp.stack([originals, *maps])[..., 0])

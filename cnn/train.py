@@ -14,7 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
-from cnn.augment import random_affine
+from cnn.augment import random_distortion
 from cnn.model import Network, image_keys
 from cnn.zoo import Recipe
 
@@ -266,7 +266,7 @@ def _normalize(
 ) -> Float[Array, "batch 28 28 1"]:
     grey = images / jnp.float32(255)
     if keys is not None and setup.recipe.augmentation is not None:
-        grey = random_affine(grey, keys, setup.recipe.augmentation)
+        grey = random_distortion(grey, keys, setup.recipe.augmentation)
     return (grey - setup.mean) / setup.deviation
 
 

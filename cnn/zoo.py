@@ -21,20 +21,23 @@ from cnn.architecture import (
 
 
 @dataclass(frozen=True)
-class Affine:
-    """Strength of the random affine augmentation; every draw is uniform within plus or minus it.
+class Distortion:
+    """Strength of the random augmentation: an affine map, uniform within plus or minus it, and bends.
 
     Attributes:
       rotation: degrees.
       scale: fraction of the size.
       shear: fraction: pixels sideways for each pixel up or down.
       shift: pixels, along each axis.
+      elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by, which
+        bends the image smoothly; 0 keeps straight lines straight.
     """
 
     rotation: float
     scale: float
     shear: float
     shift: float
+    elastic: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Recipe:
     weight_decay: float = 0.0
     ema_decay: float | None = None
     initialization: Literal["torch", "he"] = "torch"
-    augmentation: Affine | None = None
+    augmentation: Distortion | None = None
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ ZOO: dict[str, Entry] = {
             weight_decay=1e-4,
             ema_decay=0.999,
             initialization="he",
-            augmentation=Affine(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
+            augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
         ),
         note="ours: the default",
     ),

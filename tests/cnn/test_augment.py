@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data
-from cnn.augment import _by_gathering, _by_products, _sources, random_affine, sample
-from cnn.zoo import ZOO, Affine
+from cnn.augment import _by_gathering, _by_products, _sources, random_distortion, sample
+from cnn.zoo import ZOO, Distortion
 
-NONE = Affine(rotation=0.0, scale=0.0, shear=0.0, shift=0.0)
+NONE = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=0.0)
 IDENTITY, STILL = jnp.eye(2), jnp.zeros(2)
 
 
@@ -19,7 +19,7 @@ def _sample(image, matrix, shift):
 
 
 def augment(images, key, strength):
-    return random_affine(images, jax.random.split(key, len(images)), strength)
+    return random_distortion(images, jax.random.split(key, len(images)), strength)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def test_strength_zero_is_the_identity(images):
 
 @settings(max_examples=25)
 @given(
-    st.builds(Affine, st.floats(0, 180), st.floats(0, 0.9), st.floats(0, 2), st.floats(0, 40)),
+    st.builds(
+        Distortion, st.floats(0, 180), st.floats(0, 0.9), st.floats(0, 2), st.floats(0, 40), st.floats(0, 9)
+    ),
     st.integers(0, 2**32 - 1),
 )
 def test_shape_and_range_are_kept(strength, seed):
@@ -64,9 +66,24 @@ def test_half_a_pixel_is_the_mean_of_two(images):
     np.testing.assert_allclose(moved[:, :-1], (images[0, :, :-1] + images[0, :, 1:]) / 2, atol=1e-6)
 
 
+def test_bends_are_smooth_and_as_strong_as_said(images):
+    """The image holds its rows' numbers, so that what is sampled says where it came from.
+
+    The mean square of a cubic B-spline's weights, over all places, is 151 / 315 along each axis.
+    """
+    bent = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=0.0, elastic=1.5)
+    ramp = jnp.broadcast_to(100.0 + jnp.arange(200.0)[:, None, None], (500, 200, 200, 1))
+    moved = (augment(ramp, jax.random.key(3), bent) - ramp)[:, 50:150, 50:150, 0]
+    assert abs(float(moved.mean())) < 0.05
+    assert float(moved.std()) == pytest.approx(1.5 * 151 / 315, rel=0.05)
+    steps = jnp.abs(jnp.diff(moved, axis=1))
+    assert float(steps.max()) < 0.25
+    assert not jnp.array_equal(moved[0], moved[1])
+
+
 def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
     same = jnp.zeros((200, 28, 28, 1)).at[:, 10:18, 10:18].set(1.0)
-    strength = Affine(rotation=0.0, scale=0.0, shear=0.0, shift=2.0)
+    strength = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=2.0)
     augmented = augment(same, jax.random.key(1), strength)
     assert not jnp.array_equal(augmented[0], augmented[1])
     assert not jnp.array_equal(augmented, augment(same, jax.random.key(2), strength))

@@ -26,7 +26,7 @@ from cnn.architecture import (
     summarize,
 )
 from cnn.model import Network, Normalization, image_keys
-from cnn.zoo import Affine, Recipe
+from cnn.zoo import Distortion, Recipe
 
 EPS = float(np.finfo(np.float32).eps)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -78,7 +78,7 @@ def order(seed, epoch, count):
 
 def augmented(images, seed, strength):
     keys = image_keys(jax.random.key(seed), len(images), None)
-    return np.asarray(augment.random_affine(jnp.asarray(images), keys, strength))
+    return np.asarray(augment.random_distortion(jnp.asarray(images), keys, strength))
 
 
 def mapped(image, matrix, shift):
@@ -284,7 +284,9 @@ def test_an_image_without_sense_is_refused(shape):
 # Augmentation.
 
 SIZES = st.sampled_from([(5, 8, 2), (28, 28, 1)])
-STRENGTHS = st.builds(Affine, st.floats(0, 180), st.floats(0, 0.9), st.floats(0, 2), st.floats(0, 40))
+STRENGTHS = st.builds(
+    Distortion, st.floats(0, 180), st.floats(0, 0.9), st.floats(0, 2), st.floats(0, 40), st.floats(0, 9)
+)
 
 
 def noise(seed, *shape, low=-1.0, high=1.0):
@@ -295,7 +297,7 @@ def noise(seed, *shape, low=-1.0, high=1.0):
 @given(SIZES, SEEDS)
 def test_augmentation_at_strength_zero_is_the_identity(size, seed):
     images = noise(seed, 3, *size)
-    np.testing.assert_array_equal(augmented(images, seed, Affine(0.0, 0.0, 0.0, 0.0)), images)
+    np.testing.assert_array_equal(augmented(images, seed, Distortion(0.0, 0.0, 0.0, 0.0)), images)
 
 
 @settings(max_examples=15)

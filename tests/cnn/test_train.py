@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnn import data, devices, epoch, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.model import Network
-from cnn.zoo import Affine, Recipe
+from cnn.zoo import Distortion, Recipe
 
 KEY = jax.random.key(0)
 SMALL = Architecture(
@@ -25,7 +25,7 @@ RECIPE = Recipe(
     nesterov=True,
     weight_decay=1e-4,
     ema_decay=0.9,
-    augmentation=Affine(rotation=5.0, scale=0.1, shear=0.1, shift=1.0),
+    augmentation=Distortion(rotation=5.0, scale=0.1, shear=0.1, shift=1.0),
 )
 SETUP = train.Setup(Network(SMALL, "he"), RECIPE, images=1447, mean=0.1307, deviation=0.3081)
 
