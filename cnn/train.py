@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
@@ -19,6 +20,7 @@ from cnn.model import Network, image_keys
 from cnn.zoo import Recipe
 
 _EVALUATION_BATCH = 250
+_ADAM_SHARE = 0.1
 _INITIALIZATION, _SHUFFLE, _STEP = range(3)
 
 
@@ -110,11 +112,26 @@ def learning_rate_schedule(setup: Setup) -> optax.Schedule:
 
 
 def make_optimizer(setup: Setup) -> optax.GradientTransformation:
-    """SGD with momentum, as PyTorch defines it, weight decay added to the gradient."""
-    recipe = setup.recipe
-    return optax.chain(
-        optax.add_decayed_weights(recipe.weight_decay),
-        optax.sgd(learning_rate_schedule(setup), momentum=recipe.momentum, nesterov=recipe.nesterov),
+    """SGD with momentum, as PyTorch defines it, weight decay added to the gradient; or Muon."""
+    recipe, rate = setup.recipe, learning_rate_schedule(setup)
+    if recipe.optimizer == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(recipe.weight_decay),
+            optax.sgd(rate, momentum=recipe.momentum, nesterov=recipe.nesterov),
+        )
+
+    def matrices(params: Any) -> Any:
+        """A convolution's kernel is a matrix from all values of a patch to the features."""
+        kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+        return jax.tree.map(lambda leaf: kernel if leaf.ndim == 4 else None, params)
+
+    return optax.contrib.muon(
+        rate,
+        beta=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        adam_learning_rate=lambda step: _ADAM_SHARE * rate(step),
+        adam_b2=0.99,
+        muon_weight_dimension_numbers=matrices,
     )
 
 

@@ -42,7 +42,7 @@ class Distortion:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with momentum on cross-entropy, and what is added to it.
+    """How a network is trained: on cross-entropy, by SGD with momentum or Muon, and what is added to it.
 
     Attributes:
       epochs: passes over the training images.
@@ -50,9 +50,11 @@ class Recipe:
       learning_rate: the constant rate, or the peak of the one-cycle schedule.
       schedule: constant, or one_cycle (Smith and Topin 2018): cosine up, cosine down to about 0.
       warmup: fraction of the steps that the one-cycle schedule rises.
-      momentum: of SGD.
-      nesterov: Nesterov's momentum in place of the plain one.
-      weight_decay: times the weights, added to the gradient.
+      optimizer: sgd; or muon (Jordan 2024): a convolution's weights move along the orthogonal matrix
+        nearest to their momentum, all others by Adam at a tenth of the learning rate.
+      momentum: of SGD or Muon.
+      nesterov: Nesterov's momentum in place of the plain one; Muon has it always.
+      weight_decay: times the weights, added to SGD's gradient, or to the step that Muon takes.
       ema_decay: of the average of weights and statistics that is evaluated; None evaluates the
         weights themselves.
       initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases; or he, normal
@@ -65,6 +67,7 @@ class Recipe:
     learning_rate: float = 0.01
     schedule: Literal["constant", "one_cycle"] = "constant"
     warmup: float = 0.2
+    optimizer: Literal["sgd", "muon"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
