@@ -30,7 +30,7 @@ PARAMETERS = {
     "deep_15k": 15_738,
     "reduced_19k": 19_290,
     "strided_18k": 18_738,
-    "compact_20k": 19_882,
+    "compact_20k": 19_978,
 }
 SIDES = {
     "plain_4k": [26, 24, 22, 11, 11, 9, 7, 7, 1],

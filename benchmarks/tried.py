@@ -1,0 +1,134 @@
+"""python -m benchmarks.tried [NAME ...]: what was tried for the default network, judged on validation images.
+
+Each trains seed 0 (`--seed`) on the first 50,000 training images and counts the errors on the other
+10,000; the test images are not looked at. Without a name it lists them all. A run takes minutes.
+
+A network is written as its convolutions: c24p = convolution to 24 channels, 3x3, padded, then batch
+norm and ReLU; c16.5p has a 5x5 kernel, s2 a stride of 2, =3 the weights of convolution 3; M = max
+pooling. Global average pooling and a dense layer end each of them.
+"""
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnn import data, epoch, loop, train
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Layer,
+    MaxPool,
+    ReLU,
+    count_parameters,
+)
+from cnn.config import CnnConfig
+from cnn.devices import start
+from cnn.model import Network
+from cnn.run import Run
+from cnn.zoo import Distortion, Recipe
+
+_VALIDATION = 10_000
+_FIVE = "c16.5p M c24p c24p M c24 c24"
+_SHARED = "c16.5p M c24p c24p M c24p c24p c24p=3 c24p=4"
+_RECIPE = Recipe(
+    epochs=8,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="one_cycle",
+    nesterov=True,
+    weight_decay=1e-4,
+    ema_decay=0.999,
+    initialization="he",
+    augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
+)
+_MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 0.05, "momentum": 0.95, "weight_decay": 0.02}
+_ELASTIC = Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=2.0)
+
+TRIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "five": (_FIVE, {}),
+    "five_stronger": (_FIVE, {"augmentation": Distortion(15.0, 0.15, 0.2, 2.0)}),
+    "five_elastic": (_FIVE, {"augmentation": _ELASTIC}),
+    "strided": ("c32.5s2p c24p c24p M c24p", {}),
+    "bottlenecks": ("c16.5p M c32p c14.1 c32p M c14.1 c32p c14.1 c32p", {}),
+    "shared": (_SHARED, {}),
+    "shared_weaker": (_SHARED, {"augmentation": Distortion(7.0, 0.07, 0.07, 1.5)}),
+    "shared_64": (_SHARED, {"batch_size": 64, "learning_rate": 0.06, "ema_decay": 0.9995}),
+    "shared_muon": (_SHARED, _MUON),
+    "shared_twice": (f"{_SHARED} c24p=3 c24p=4", {}),
+    "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4", {}),
+    "shared_18": (_SHARED, {"epochs": 18}),
+    "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _ELASTIC}),
+    "shared_18_muon": (_SHARED, {"epochs": 18, **_MUON}),
+}
+
+
+def parse(text: str) -> Architecture:
+    """The network of a text as the module's docstring describes it."""
+    layers: list[Layer] = []
+    for word in text.split():
+        if word == "M":
+            layers.append(MaxPool())
+            continue
+        match = re.fullmatch(r"c(\d+)(?:\.(\d))?(s2)?(p)?(?:=(\d))?", word)
+        assert match is not None, word
+        kernel = int(match[2] or 3)
+        layers += [
+            Conv(
+                int(match[1]),
+                kernel,
+                stride=2 if match[3] else 1,
+                padding=kernel // 2 if match[4] else 0,
+                bias=False,
+                shares=int(match[5]) if match[5] else None,
+            ),
+            BatchNorm(),
+            ReLU(),
+        ]
+    return Architecture((*layers, AveragePool(), Dense(10)))
+
+
+def measure(name: str, seed: int) -> None:
+    """Train one of them; print its row."""
+    text, changes = TRIED[name]
+    recipe, architecture = dataclasses.replace(_RECIPE, **changes), parse(text)
+    config = CnnConfig(validation_size=_VALIDATION, batch_size=recipe.batch_size)
+    start(config)
+    epoch.keep_freed_memory()
+    training, validation = data.hold_out(data.load("mnist", None).train, _VALIDATION)
+    mean, deviation = data.grey_statistics(training.images)
+    network = Network(architecture, recipe.initialization)
+    setup = train.Setup(network, recipe, len(training.labels), mean, deviation)
+    run = Run(config, Path(), training, {"validation": validation}, setup, np.array([seed], np.uint32))
+    *_, progress = loop.train_on(run, loop.start(run), lambda: None)
+    last = progress.history[-1]
+    errors = round((1 - last["validation_accuracy"]) * _VALIDATION)
+    print(
+        f"{name:<20}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
+        f"{errors} errors of {_VALIDATION:,}, loss {last['validation_loss']:.4f}"
+    )
+
+
+def main() -> None:
+    """Train those that are named, or list them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tried", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    for name in flags.names:
+        measure(name, flags.seed)
+        jax.clear_caches()
+    if not flags.names:
+        for name, (text, changes) in TRIED.items():
+            print(f"{name:<20}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
+
+
+if __name__ == "__main__":
+    main()
