@@ -67,6 +67,13 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "shared_18": (_SHARED, {"epochs": 18}),
     "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _ELASTIC}),
     "shared_18_muon": (_SHARED, {"epochs": 18, **_MUON}),
+    "shared_18_muon_elastic": (
+        _SHARED,
+        {
+            **{"epochs": 18, **_MUON, "learning_rate": 0.03, "weight_decay": 0.03, "ema_decay": 0.9995},
+            "augmentation": dataclasses.replace(_ELASTIC, elastic=1.0),
+        },
+    ),
 }
 
 
