@@ -70,7 +70,11 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "shared_18_muon_elastic": (
         _SHARED,
         {
-            **{"epochs": 18, **_MUON, "learning_rate": 0.03, "weight_decay": 0.03, "ema_decay": 0.9995},
+            "epochs": 18,
+            **_MUON,
+            "learning_rate": 0.03,
+            "weight_decay": 0.03,
+            "ema_decay": 0.9995,
             "augmentation": dataclasses.replace(_ELASTIC, elastic=1.0),
         },
     ),
