@@ -264,7 +264,7 @@ ZOO: dict[str, Entry] = {
             weight_decay=0.02,
             ema_decay=0.999,
             initialization="he",
-            augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
+            augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=1.0),
         ),
         note="ours: the default; its last two convolutions repeat the two before them",
     ),

@@ -95,6 +95,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "export": ("a", FOLDER),
         "checkpoint_every_steps": ("5", COUNT | {"60001": "from 1 to 60000"}),
         "num_devices": ("1", COUNT | {"10001": "from 1 to 10000"}),
+        "compilation_cache": ("none", FOLDER),
         "deterministic": ("true", {}),
         "coordinator_address": (
             "a:1",
@@ -120,6 +121,10 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         ),
         "tensorboard": ("true", {}),
         "enforce_budget": ("true", {}),
+    },
+    "compare": {
+        "workdir": ("a", FOLDER),
+        "against": ("a", NAME_OF_A_HOME | {" --workdir=a": "is empty", "  --workdir=a": "is empty"}),
     },
     "tpu": {
         "topology": ("v5e-4", {"": "is not known", "v4-8": "did you mean v3-8?", "V2-8": "mean v2-8?"}),
@@ -180,6 +185,8 @@ COMBINATIONS = {
     f"--task=mnist --resume --workdir={'a' * 300}": "cannot be read (File name too long)",
     f"--task=mnist --resume --workdir={'a/' * 3000}": "cannot be read (File name too long)",
     "--task=mnist --seed=4294967295 --num_seeds=2": "from 0 to 4294967294",
+    "--task=compare --workdir=a": "--against is missing",
+    "--task=compare --against=a": "--workdir is missing",
     "--task=backprop --outputs=3": "--targets has 2 numbers: give 3",
     "--task=backprop --hidden=3 --weights=1,2,3,4,5,6,7,8": "--weights has 8 numbers: give 12",
     "--task=backprop --frontier_min=1 --frontier_max=1": "is not below",
@@ -260,6 +267,8 @@ TOGETHER = {
 def test_a_right_value_is_taken_after_an_equals_sign_or_a_space(task, name):
     right = FLAGS[task][name][0]
     beside = [f"--task={task}", *(["--workbook=b"] if task == "audit" and name != "workbook" else [])]
+    if task == "compare":
+        beside += [f"--{other}=b" for other in FLAGS[task] if other != name]
     beside += ["--dataset=kmnist"] if name == "data_dir" else []
     beside += [flag for other, flag in TOGETHER.items() if name in TOGETHER and other != name]
     parser = launch._PARSERS.get(kind(task, name), launch._YesOrNo())

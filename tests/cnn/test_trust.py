@@ -224,6 +224,7 @@ MAY_CHANGE = {  # to another value than the run's below
     "export": "folder",
     "checkpoint_every_steps": 7,
     "num_devices": 3,
+    "compilation_cache": "none",
     "deterministic": True,
     "tensorboard": True,
     "enforce_budget": False,
