@@ -50,12 +50,16 @@ _RECIPE = Recipe(
     augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
 )
 _MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 0.05, "momentum": 0.95, "weight_decay": 0.02}
-_ELASTIC = Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=2.0)
+
+
+def _bent(pixels: float) -> Distortion:
+    return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels)
+
 
 TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "five": (_FIVE, {}),
     "five_stronger": (_FIVE, {"augmentation": Distortion(15.0, 0.15, 0.2, 2.0)}),
-    "five_elastic": (_FIVE, {"augmentation": _ELASTIC}),
+    "five_elastic": (_FIVE, {"augmentation": _bent(2.0)}),
     "strided": ("c32.5s2p c24p c24p M c24p", {}),
     "bottlenecks": ("c16.5p M c32p c14.1 c32p M c14.1 c32p c14.1 c32p", {}),
     "shared": (_SHARED, {}),
@@ -65,9 +69,9 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "shared_twice": (f"{_SHARED} c24p=3 c24p=4", {}),
     "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4", {}),
     "shared_18": (_SHARED, {"epochs": 18}),
-    "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _ELASTIC}),
+    "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _bent(2.0)}),
     "shared_18_muon": (_SHARED, {"epochs": 18, **_MUON}),
-    "shared_18_muon_elastic": (
+    "shared_18_muon_slow": (
         _SHARED,
         {
             "epochs": 18,
@@ -75,8 +79,13 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "learning_rate": 0.03,
             "weight_decay": 0.03,
             "ema_decay": 0.9995,
-            "augmentation": dataclasses.replace(_ELASTIC, elastic=1.0),
+            "augmentation": _bent(1.0),
         },
+    ),
+    "shared_18_muon_bent": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
+    "shared_18_muon_decay": (
+        _SHARED,
+        {"epochs": 18, **_MUON, "weight_decay": 0.05, "augmentation": _bent(1.5)},
     ),
 }
 
@@ -122,7 +131,7 @@ def measure(name: str, seed: int) -> None:
     last = progress.history[-1]
     errors = round((1 - last["validation_accuracy"]) * _VALIDATION)
     print(
-        f"{name:<20}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
+        f"{name:<22}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
         f"{errors} errors of {_VALIDATION:,}, loss {last['validation_loss']:.4f}"
     )
 
@@ -138,7 +147,7 @@ def main() -> None:
         jax.clear_caches()
     if not flags.names:
         for name, (text, changes) in TRIED.items():
-            print(f"{name:<20}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
+            print(f"{name:<22}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 
 if __name__ == "__main__":
