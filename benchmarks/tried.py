@@ -83,6 +83,10 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "shared_18_muon_bent": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
+    "shared_18_muon_bent_twice": (
+        f"{_SHARED} c24p=3 c24p=4".replace("c16.5p", "c15.5p"),
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0)},
+    ),
     "shared_18_muon_decay": (
         _SHARED,
         {"epochs": 18, **_MUON, "weight_decay": 0.05, "augmentation": _bent(1.5)},
@@ -131,7 +135,7 @@ def measure(name: str, seed: int) -> None:
     last = progress.history[-1]
     errors = round((1 - last["validation_accuracy"]) * _VALIDATION)
     print(
-        f"{name:<22}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
+        f"{name:<26}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
         f"{errors} errors of {_VALIDATION:,}, loss {last['validation_loss']:.4f}"
     )
 
@@ -147,7 +151,7 @@ def main() -> None:
         jax.clear_caches()
     if not flags.names:
         for name, (text, changes) in TRIED.items():
-            print(f"{name:<22}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
+            print(f"{name:<26}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 
 if __name__ == "__main__":
