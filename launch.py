@@ -24,7 +24,7 @@ from cnn.config import CnnConfig
 from cnn.tpu.config import TpuConfig
 from demo.config import DemoConfig
 from errors import UserError, did_you_mean, explain, one_line, require, require_choice
-from workdir import read_flags
+from workdir import make_config, read_flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
@@ -167,13 +167,7 @@ def parse(argv: list[str]) -> tuple[str, Any]:
     if given.get("eval_only"):
         anew |= {"export", "tensorboard"}
     kept = {name: kept[name] for name in kept.keys() - anew}  # these say what one command does
-    try:
-        return task, config(**(kept | given))
-    except (AttributeError, TypeError) as error:
-        raise UserError(
-            f"{given['workdir']}/config.json does not fit this version ({error}): "
-            "go on with the version that wrote it, or start a new run"
-        ) from error
+    return task, make_config(config, kept | given, str(given["workdir"]))
 
 
 def _require_flags(arguments: Sequence[str], values: flags.FlagValues) -> None:

@@ -201,6 +201,21 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
     }
 
 
+def make_config(config: type, flags: Mapping[str, Any], path: str) -> Any:
+    """A task's configuration from the flags that a run in `path` kept.
+
+    Raises:
+      UserError: a value that is not allowed, or flags of another version.
+    """
+    try:
+        return config(**flags)
+    except (AttributeError, TypeError) as error:
+        raise UserError(
+            f"{path}/config.json does not fit this version ({error}): "
+            "go on with the version that wrote it, or start a new run"
+        ) from error
+
+
 def write_bytes(file: Path, content: bytes) -> None:
     """Write a file whole or not at all, whatever happens to process or machine.
 

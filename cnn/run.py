@@ -2,16 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt32
 
 from cnn import data, train
-from cnn.config import CnnConfig
+from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.model import Network
 from errors import require
-from workdir import open_folder, read_flags
+from workdir import make_config, open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
@@ -66,6 +66,18 @@ def prepare(config: CnnConfig, folder: Path) -> Run:
         setup=setup,
         seeds=np.arange(config.seed, config.seed + config.num_seeds, dtype=np.uint32),
     )
+
+
+def config_of(folder: str) -> CnnConfig:
+    """The flags of the run that a folder holds, to evaluate it here: on this process and what devices it has.
+
+    Raises:
+      UserError: no run of --task=mnist there, a damaged config.json, or one of another version.
+    """
+    here: dict[str, Any] = {"workdir": folder, "resume": False, "eval_only": True}
+    here |= {"export": None, "tensorboard": False, "compilation_cache": COMPILATION_CACHE}
+    here |= dict.fromkeys(("num_devices", "coordinator_address", "num_processes", "process_id"))
+    return make_config(CnnConfig, read_flags(folder, "mnist") | here, folder)  # type: ignore[no-any-return]
 
 
 def require_new_or_same(config: CnnConfig, folder: Path) -> None:

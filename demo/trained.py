@@ -8,10 +8,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cnn import task, train
-from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of
-from cnn.run import Run
-from workdir import read_flags
+from cnn.run import Run, config_of
 
 _BOX, _SIDE = 20, 28
 
@@ -37,9 +35,7 @@ def load(workdir: str) -> Trained:
     Raises:
       UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
     """
-    alone = {"workdir": workdir, "resume": False, "eval_only": True, "export": None, "tensorboard": False}
-    flags = read_flags(workdir, "mnist") | alone
-    run, progress = task.load(CnnConfig(**flags))
+    run, progress = task.load(config_of(workdir))
     state = state_of(progress, 0)
     test = train.Images(*jax.device_put(run.evaluated["test"]))
     logits = np.asarray(train.evaluate(state, test, setup=run.setup).logits)

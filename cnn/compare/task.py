@@ -1,7 +1,7 @@
 """What --task=compare does, top to bottom: two runs evaluated on the same images, and tested."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,21 +11,23 @@ from cnn import devices, train
 from cnn.compare import significance
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
+from cnn.data import Split
 from cnn.results import state_of
+from cnn.run import config_of
 from cnn.task import load
 from errors import require
-from workdir import read_flags
 
 
 class _Evaluated(NamedTuple):
     """A run as it did on the test images.
 
     Attributes:
+      test: the images, and their labels.
       correct: for each of its seeds, which images it classified correctly.
     """
 
     name: str
-    data: tuple[str, str | None]
+    test: Split
     correct: dict[int, Bool[np.ndarray, " images"]]
 
 
@@ -35,13 +37,13 @@ def run(config: CompareConfig) -> None:
     Raises:
       UserError: a folder without a finished run, runs of different data sets, no seed in common.
     """
-    configs = [_config_of("workdir", config.workdir), _config_of("against", config.against)]
-    devices.start(configs[0])
-    first, second = (_evaluate(each) for each in configs)
+    devices.start(CnnConfig())
+    first = _evaluate("workdir", str(config.workdir))
+    second = _evaluate("against", str(config.against))
     require(
-        first.data == second.data,
-        f"--workdir and --against hold runs of different data sets ({first.data[0]} and {second.data[0]}): "
-        "compare runs of one",
+        all(map(np.array_equal, first.test, second.test)),
+        f"--workdir={config.workdir} and --against={config.against} were tested on different images: "
+        "compare runs of one data set",
     )
     seeds = sorted(first.correct.keys() & second.correct.keys())
     require(
@@ -52,16 +54,12 @@ def run(config: CompareConfig) -> None:
     print(_report(first, second, seeds))
 
 
-def _config_of(flag: str, folder: str | None) -> CnnConfig:
+def _evaluate(flag: str, folder: str) -> _Evaluated:
     require(
-        (Path(str(folder)).expanduser() / "config.json").exists(),
+        (Path(folder).expanduser() / "config.json").exists(),
         f"--{flag}={folder} holds no run: name the folder of a run of --task=mnist",
     )
-    flags: dict[str, Any] = read_flags(folder, "mnist")
-    return CnnConfig(**flags | {"workdir": folder, "eval_only": True, "resume": False, "export": None})
-
-
-def _evaluate(config: CnnConfig) -> _Evaluated:
+    config = config_of(folder)
     run, progress = load(config)
     test = run.evaluated["test"]
     images = train.Images(*jax.device_put(test))
@@ -72,7 +70,7 @@ def _evaluate(config: CnnConfig) -> _Evaluated:
         )
         for index, seed in enumerate(run.seeds)
     }
-    return _Evaluated(config.model, (config.dataset, config.data_dir), correct)
+    return _Evaluated(config.model, test, correct)
 
 
 def _listed(run: _Evaluated) -> str:
@@ -86,18 +84,14 @@ def _report(first: _Evaluated, second: _Evaluated, seeds: list[int]) -> str:
         names = [f"{names[0]} ({flag})" for flag in ("workdir", "against")]
     accuracies = [[run.correct[seed].mean() for seed in seeds] for run in (first, second)]
     lines = [f"{'seed':>6}{names[0]:>28}{names[1]:>28}{'right alone':>16}{'McNemar p':>12}"]
-    images = None
-    for index, seed in enumerate(seeds):
-        images = significance.over_images(first.correct[seed], second.correct[seed])
+    tests = [significance.over_images(first.correct[seed], second.correct[seed]) for seed in seeds]
+    for seed, one, other, images in zip(seeds, *accuracies, tests, strict=True):
         alone = f"{images.first} : {images.second}"
-        lines.append(
-            f"{seed:>6}{accuracies[0][index]:>28.2%}{accuracies[1][index]:>28.2%}{alone:>16}{images.p:>12.3g}"
-        )
+        lines.append(f"{seed:>6}{one:>28.2%}{other:>28.2%}{alone:>16}{images.p:>12.3g}")
     lines.append(f"{'mean':>6}{np.mean(accuracies[0]):>28.3%}{np.mean(accuracies[1]):>28.3%}")
     over_seeds = significance.over_seeds(*accuracies)
-    assert images is not None
     if over_seeds is None:
-        p, what = images.p, "McNemar's test on the images of one seed (more seeds would say more)"
+        p, what = tests[0].p, "McNemar's test on the images of one seed (more seeds would say more)"
     else:
         low, high = over_seeds.interval
         lines.append(

@@ -1,5 +1,7 @@
 """Is a difference more than chance? The tests themselves, and the real command on real runs."""
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 from math import comb
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from cnn import data
 from cnn.compare import significance
+from cnn.config import CnnConfig
 from tests.cnn.prepare import prepare
+from workdir import read_flags, write_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +97,42 @@ def test_a_run_equals_itself(runs):
     done = launch("--task=compare", f"--workdir={runs / 'other'}", f"--against={runs / 'other'}")
     assert done.returncode == 0, done.stderr
     assert "no significant difference at 5 %, by McNemar's test on the images of one seed" in done.stdout
+
+
+def copy_of(run, folder, **flags):
+    """A run in another folder, as if it had been started with other flags."""
+    shutil.copytree(run, folder)
+    config = CnnConfig(**read_flags(str(run), "mnist") | flags)
+    write_config(folder, "mnist", config, device="a device")
+
+
+def test_a_run_of_many_devices_and_processes_is_evaluated_by_this_one(runs, tmp_path):
+    elsewhere = {"num_devices": 64, "coordinator_address": "10.0.0.2:1", "num_processes": 2, "process_id": 0}
+    copy_of(runs / "good", tmp_path / "copy", **elsewhere)
+    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
+    assert done.returncode == 0, done.stderr
+    assert "no significant difference" in done.stdout
+
+
+def test_runs_tested_on_other_images_are_not_compared(runs, tmp_path):
+    mnist = data.load("mnist", None)
+    prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(1300, 500))
+    copy_of(runs / "good", tmp_path / "copy", data_dir=str(tmp_path / "tfds"))
+    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("launch.py: --workdir=")
+    assert "were tested on different images: compare runs of one data set" in done.stderr
+
+
+def test_a_run_of_another_version_is_named(runs, tmp_path):
+    shutil.copytree(runs / "good", tmp_path / "copy")
+    with_more = dataclasses.make_dataclass("Config", [*read_flags(str(runs / "good"), "mnist"), "colour"])
+    flags = read_flags(str(runs / "good"), "mnist") | {"colour": "red"}
+    write_config(tmp_path / "copy", "mnist", with_more(**flags), device="a device")
+    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
+    assert done.returncode == 2
+    assert "does not fit this version" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

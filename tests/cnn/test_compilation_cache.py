@@ -26,20 +26,21 @@ def test_the_second_start_compiles_nothing_of_its_step(tmp_path):
     prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(700, 300))
     flags = ["--dataset=tiny_mnist", f"--data_dir={tmp_path / 'tfds'}", "--model=bn_4k", "--epochs=1"]
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    environment["HOME"] = str(tmp_path)
+    environment |= {"HOME": str(tmp_path), "JAX_DEBUG_LOG_MODULES": "jax._src.compiler"}
 
     def start(name, *more):
         command = [sys.executable, "launch.py", "--task=mnist", *flags, f"--workdir={tmp_path / name}", *more]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
         assert done.returncode == 0, done.stderr
+        return done.stderr.count("Persistent compilation cache hit for 'jit__step'")
 
     cache = tmp_path / ".cache" / "backprop-and-cnn"
     start("without", "--compilation_cache=none")
     assert not cache.exists()
-    start("first")
+    assert start("first") == 0
     kept = programs(cache)
     assert any("jit__step" in name for name in kept)
-    start("second")
+    assert start("second") == 1
     assert programs(cache) == kept
     assert (tmp_path / "first" / "confusion.csv").read_bytes() == (
         tmp_path / "second" / "confusion.csv"
