@@ -1,10 +1,10 @@
 """python -m benchmarks.devices: training images a second with one device and with a virtual one a core."""
 
 import os
-import statistics
 
 import jax
 
+from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import devices, epoch
 from cnn.config import CnnConfig
@@ -19,12 +19,9 @@ def measure(name: str) -> None:
     for _ in range(_REPEATS + 1):
         speeds.append((one.images_a_second(), all_cores.images_a_second()))
     speeds = speeds[1:]
-    cells = [
-        f"{statistics.median(s):,.0f} ({min(s):,.0f} to {max(s):,.0f})" for s in zip(*speeds, strict=True)
-    ]
-    ratios = [many / single for single, many in speeds]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    print(f"{name:<16}{cells[0]:>26}{cells[1]:>26}{ratio:>24}")
+    single, many = (spread(each, ",.0f") for each in zip(*speeds, strict=True))
+    ratio = spread([both / alone for alone, both in speeds], ".2f")
+    print(f"{name:<16}{single:>26}{many:>26}{ratio:>24}")
 
 
 def main() -> None:

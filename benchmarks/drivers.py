@@ -1,11 +1,11 @@
 """python -m benchmarks.drivers: training images a second (min to max), both drivers in one run."""
 
-import statistics
 import time
 
 import jax
 import numpy as np
 
+from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import epoch
 
@@ -26,12 +26,9 @@ def measure(name: str) -> None:
         start = time.perf_counter()
         jax.block_until_ready(whole(state, totals, images, seeds, first, last))
         speeds.append((loop, training.setup.images / (time.perf_counter() - start)))
-    cells = [
-        f"{statistics.median(s):,.0f} ({min(s):,.0f} to {max(s):,.0f})" for s in zip(*speeds, strict=True)
-    ]
-    ratios = [loop / dispatch for loop, dispatch in speeds]
-    ratio = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-    print(f"{name:<16}{cells[0]:>26}{cells[1]:>30}{ratio:>24}")
+    looped, dispatched = (spread(each, ",.0f") for each in zip(*speeds, strict=True))
+    ratio = spread([one / other for one, other in speeds], ".1f")
+    print(f"{name:<16}{looped:>26}{dispatched:>30}{ratio:>24}")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """python -m benchmarks.frontier: descents a second, JAX beside NumPy in the same run."""
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import numpy as np
 from backprop.config import BackpropConfig
 from backprop.descent import endings
 from backprop.task import start
+from benchmarks.spread import spread
 
 _RATES, _EPOCHS, _NUMPY_EPOCHS, _REPEATS = 65_536, 1_000, 50, 5
 
@@ -62,8 +62,8 @@ def measure(precision: str) -> None:
         jax_seconds, numpy_seconds = seconds(lambda: ours(_EPOCHS)), seconds(peer)
         speeds.append((_EPOCHS / jax_seconds * _RATES / 1e6, _NUMPY_EPOCHS / numpy_seconds * _RATES / 1e6))
     ratios = [a / b for a, b in speeds]
-    cells = [f"{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in zip(*speeds, strict=True)]
-    ratio = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+    cells = [spread(each, ".1f") for each in zip(*speeds, strict=True)]
+    ratio = spread(ratios, ".1f")
     print(f"{precision:<10}{cells[0]:>26}{cells[1]:>26}{ratio:>24}")
 
 

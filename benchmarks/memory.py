@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import epoch
 
@@ -43,11 +44,11 @@ def main() -> None:
     print(f"compact_20k, median of {_REPEATS} alternating repeats (min to max)")
     for name, values in speeds.items():
         print(
-            f"freed memory: {name:<7}{statistics.median(values):>8,.0f} images/s "
-            f"({min(values):,.0f} to {max(values):,.0f}), {statistics.median(kernel[name]):.0%} in the kernel"
+            f"freed memory: {name:<7}{spread(values, ',.0f')} images/s, "
+            f"{statistics.median(kernel[name]):.0%} in the kernel"
         )
     ratios = [keep / back for keep, back in zip(speeds["keep"], speeds["return"], strict=True)]
-    print(f"keep / return: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"keep / return: {spread(ratios, '.2f')}")
 
 
 if __name__ == "__main__":

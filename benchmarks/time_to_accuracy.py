@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 
-from benchmarks.train import speeds, spread
+from benchmarks.spread import spread
+from benchmarks.train import speeds
 from cnn.config import CnnConfig
 from cnn.zoo import ZOO
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 
 from benchmarks import peers
+from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import devices, epoch
 from cnn.config import CnnConfig
@@ -116,11 +117,6 @@ def show(network: str, measured: dict[str, list[float]]) -> None:
     )
     ratios = [ours / theirs for ours, theirs in zip(measured["ours"], measured[best], strict=True)]
     print(f"ours against the best of PyTorch ({best}): {spread(ratios, '.2f')}")
-
-
-def spread(values: list[float], how: str) -> str:
-    """The median of some figures, and how far they spread."""
-    return f"{statistics.median(values):{how}} ({min(values):{how}} to {max(values):{how}})"
 
 
 def main() -> None:
