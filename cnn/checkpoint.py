@@ -14,6 +14,8 @@ import orbax.checkpoint as ocp
 from cnn.train import Totals, TrainState
 from errors import UserError, explain, require
 
+_KEPT = 2
+
 
 class Progress(NamedTuple):
     """How far a run has come. All arrays are NumPy's, with a leading axis of seeds.
@@ -32,7 +34,7 @@ class Progress(NamedTuple):
 
 
 def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
-    """The checkpoints of a run, in folder/checkpoints; the last two are kept.
+    """The checkpoints of a run, in folder/checkpoints; the last two are kept, the others removed.
 
     One process alone opens them: of several, the others get what it restored.
 
@@ -43,7 +45,7 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.Checkpoint
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=2,
+        max_to_keep=_KEPT,
         enable_async_checkpointing=False,
         multiprocessing_options=alone,
         cleanup_tmp_directories=not read_only,
@@ -54,7 +56,11 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.Checkpoint
         (folder / "checkpoints").mkdir(exist_ok=True)
     sys.unraisablehook = _drop_echoes
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    return ocp.CheckpointManager(folder / "checkpoints", options=options)
+    manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
+    if not read_only:  # a kill may have come between a save and the removal of the oldest
+        for step in sorted(manager.all_steps())[:-_KEPT]:
+            manager.delete(step)
+    return manager
 
 
 def _drop_echoes(unraisable: Any) -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -45,6 +47,23 @@ def test_the_last_two_are_kept_and_none_is_saved_twice(tmp_path):
         restored = checkpoint.restore(manager, like=_progress("plain_4k"))
     assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["20", "30"]
     assert _equal(restored, _progress("plain_4k", seed=30, step=30))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_one_that_a_kill_left_over_is_removed(tmp_path, begun):
+    """The process was killed between saving the third and removing the first, or within the removal."""
+    folder = tmp_path / "checkpoints"
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        for step in (10, 20):
+            checkpoint.save(manager, _progress("plain_4k", step=step))
+        shutil.copytree(folder / "10", tmp_path / "copy")
+        checkpoint.save(manager, _progress("plain_4k", step=30))
+    (tmp_path / "copy").rename(folder / "10")
+    if begun:
+        (folder / "10" / "_CHECKPOINT_METADATA").unlink()
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        assert _equal(checkpoint.restore(manager, like=_progress("plain_4k")), _progress("plain_4k", step=30))
+    assert sorted(step.name for step in folder.iterdir()) == ["20", "30"]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
