@@ -1,9 +1,10 @@
 """The training step that benchmarks compare ours with: in PyTorch, and as Flax's examples write it.
 
-Same network, recipe, batch and precision (float32). Each function returns one that trains `steps`
-steps and returns the images a second.
+Same network, recipe (common_recipe), batch and precision (float32). Each function returns one that trains
+`steps` steps and returns the images a second.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -17,12 +18,30 @@ import optax
 from flax.training import train_state
 
 from cnn import data
-from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    ConcatPool,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    SiLU,
+)
 from cnn.augment import random_distortion
 from cnn.zoo import ZOO, Distortion, Recipe
 
 Measure = Callable[[], float]
 _MEAN, _DEVIATION = 0.1307, 0.3081
+
+
+def common_recipe(name: str, batch_size: int) -> Recipe:
+    """A network's recipe in batches of this size, with SGD and straight images, which all of them can do."""
+    recipe = ZOO[name].recipe
+    straight = recipe.augmentation and dataclasses.replace(recipe.augmentation, elastic=0.0)
+    return dataclasses.replace(recipe, batch_size=batch_size, optimizer="sgd", augmentation=straight)
 
 
 def torch_step(
@@ -35,7 +54,7 @@ def torch_step(
     from tests.cnn.torch_twin import build
 
     torch.set_num_threads(threads)
-    recipe, count = ZOO[name].recipe, steps * batch_size
+    recipe, count = common_recipe(name, batch_size), steps * batch_size
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = build(ZOO[name].architecture).train().to(memory_format=layout)
     average = recipe.ema_decay and AveragedModel(
@@ -106,6 +125,8 @@ class _PlainNetwork(nn.Module):
                     x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
                 case ReLU():
                     x = nn.relu(x)
+                case SiLU():
+                    x = nn.silu(x)
                 case Dropout(rate):
                     x = nn.Dropout(rate, deterministic=not train)(x)
                 case MaxPool(window):
@@ -113,6 +134,8 @@ class _PlainNetwork(nn.Module):
                 case AveragePool(window):
                     size = (window, window) if window else x.shape[1:3]
                     x = nn.avg_pool(x, size, size)
+                case ConcatPool():
+                    x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
                 case Dense(features, bias):
                     x = nn.Dense(features, use_bias=bias)(x.reshape(len(x), -1))
         return x.reshape(len(x), -1)
@@ -127,7 +150,7 @@ class _PlainState(train_state.TrainState):
 
 def flax_step(name: str, batch_size: int, steps: int) -> Measure:
     """Flax's modules and its TrainState, one jitted step a batch, on one device with all threads."""
-    recipe, count = ZOO[name].recipe, steps * batch_size
+    recipe, count = common_recipe(name, batch_size), steps * batch_size
     model = _PlainNetwork(ZOO[name].architecture)
     variables = jax.jit(functools.partial(model.init, train=False))(
         jax.random.key(0), jnp.zeros((1, 28, 28, 1))

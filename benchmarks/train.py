@@ -1,11 +1,14 @@
 """python -m benchmarks.train: training images a second of ours, of PyTorch and of a plain Flax step.
 
-Each peer is a process of its own with all cores, that trains when it is its turn: the others wait,
-without a thread running. `--batch_size=128 --repeats=5 --steps=40` and names of networks change it.
+All train by the network's recipe with SGD and straight images (peers.common_recipe); ours also by the
+recipe itself. Each peer is a process of its own with all cores, that trains when it is its turn: the
+others wait, without a thread running. `--batch_size=128 --repeats=5 --steps=40` and names of networks
+change it.
 """
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import subprocess
@@ -23,12 +26,15 @@ from cnn.config import CnnConfig
 _CORES = os.cpu_count() or 1
 
 
-def _ours(network: str, batch_size: int, steps: int) -> peers.Measure:
+def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False) -> peers.Measure:
     epoch.keep_freed_memory()
     config = CnnConfig(model=network, batch_size=batch_size)
     devices.start(config)
+    recipe = config.recipe if own_recipe else peers.common_recipe(network, batch_size)
     usable = len(devices.available(None, batch_size))
-    return Training(network, steps=steps, num_devices=usable, batch_size=batch_size).images_a_second
+    return Training(
+        network, steps=steps, num_devices=usable, batch_size=batch_size, recipe=recipe
+    ).images_a_second
 
 
 def _torch(*, channels_last: bool = False, compiled: bool = False) -> Callable[..., peers.Measure]:
@@ -47,6 +53,7 @@ def _torch(*, channels_last: bool = False, compiled: bool = False) -> Callable[.
 
 PEERS: dict[str, Callable[..., peers.Measure]] = {
     "ours": _ours,
+    "ours, by its own recipe": functools.partial(_ours, own_recipe=True),
     "Flax, plain": peers.flax_step,
     "PyTorch": _torch(),
     "PyTorch, channels_last": _torch(channels_last=True),

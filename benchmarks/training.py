@@ -11,18 +11,27 @@ from cnn import data, devices, epoch, loop, train
 from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.run import Run
+from cnn.zoo import Recipe
 
 
 class Training:
-    """One seed of a network's recipe, in epochs of `steps` steps.
+    """One seed of a network, by its own recipe or another one, in epochs of `steps` steps.
 
     Attributes:
       arguments: what a function of epoch.epoch_function takes before the first and the last step.
     """
 
-    def __init__(self, name: str, *, steps: int, num_devices: int, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        steps: int,
+        num_devices: int,
+        batch_size: int | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
         config = CnnConfig(model=name, batch_size=batch_size)
-        recipe = config.recipe
+        recipe = config.recipe if recipe is None else recipe
         train_split = data.load("mnist", None).train
         count = steps * recipe.batch_size
         split = data.Split(train_split.images[:count], train_split.labels[:count])

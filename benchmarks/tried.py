@@ -4,8 +4,9 @@ Each trains seed 0 (`--seed`) on the first 50,000 training images and counts the
 10,000; the test images are not looked at. Without a name it lists them all. A run takes minutes.
 
 A network is written as its convolutions: c24p = convolution to 24 channels, 3x3, padded, then batch
-norm and ReLU; c16.5p has a 5x5 kernel, s2 a stride of 2, =3 the weights of convolution 3; M = max
-pooling. Global average pooling and a dense layer end each of them.
+norm and ReLU (SiLU, where this word is first); c16.5p has a 5x5 kernel, s2 a stride of 2, =3 the weights
+of convolution 3; M = max pooling. Global average pooling and a dense layer end each of them, or, after
+X, global average and max pooling and a dense layer.
 """
 
 import argparse
@@ -22,11 +23,13 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ConcatPool,
     Conv,
     Dense,
     Layer,
     MaxPool,
     ReLU,
+    SiLU,
     count_parameters,
 )
 from cnn.config import CnnConfig
@@ -49,11 +52,12 @@ _RECIPE = Recipe(
     initialization="he",
     augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
 )
+_WITH_MAX = f"{_SHARED} X".replace("c16.5p", "c15.5p")
 _MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 0.05, "momentum": 0.95, "weight_decay": 0.02}
 
 
-def _bent(pixels: float) -> Distortion:
-    return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels)
+def _bent(pixels: float, fade: float = 0.0) -> Distortion:
+    return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels, fade=fade)
 
 
 TRIED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,6 +72,14 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "shared_muon": (_SHARED, _MUON),
     "shared_twice": (f"{_SHARED} c24p=3 c24p=4", {}),
     "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4", {}),
+    "shared_muon_bent": (_SHARED, {**_MUON, "augmentation": _bent(1.0)}),
+    "shared_muon_bent_fading": (_SHARED, {**_MUON, "augmentation": _bent(1.0, fade=0.8)}),
+    "shared_muon_bent_silu": (f"SiLU {_SHARED}", {**_MUON, "augmentation": _bent(1.0)}),
+    "shared_muon_bent_max": (_WITH_MAX, {**_MUON, "augmentation": _bent(1.0)}),
+    "shared_across_scales": (
+        "c16.5p M c28p c28p M c28p c28p=2 c28p=3 c28p=2",
+        {**_MUON, "augmentation": _bent(1.0)},
+    ),
     "shared_18": (_SHARED, {"epochs": 18}),
     "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _bent(2.0)}),
     "shared_18_muon": (_SHARED, {"epochs": 18, **_MUON}),
@@ -97,7 +109,15 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
 def parse(text: str) -> Architecture:
     """The network of a text as the module's docstring describes it."""
     layers: list[Layer] = []
+    activation: Layer = ReLU()
+    pool: Layer = AveragePool()
     for word in text.split():
+        if word == "SiLU":
+            activation = SiLU()
+            continue
+        if word == "X":
+            pool = ConcatPool()
+            continue
         if word == "M":
             layers.append(MaxPool())
             continue
@@ -114,9 +134,9 @@ def parse(text: str) -> Architecture:
                 shares=int(match[5]) if match[5] else None,
             ),
             BatchNorm(),
-            ReLU(),
+            activation,
         ]
-    return Architecture((*layers, AveragePool(), Dense(10)))
+    return Architecture((*layers, pool, Dense(10)))
 
 
 def measure(name: str, seed: int) -> None:

@@ -37,6 +37,11 @@ class ReLU:
 
 
 @dataclass(frozen=True)
+class SiLU:
+    """x times its sigmoid (Elfwing et al. 2018)."""
+
+
+@dataclass(frozen=True)
 class Dropout:
     """Each activation is zeroed with this probability while training."""
 
@@ -58,6 +63,11 @@ class AveragePool:
 
 
 @dataclass(frozen=True)
+class ConcatPool:
+    """Mean and maximum of the whole map, side by side: twice the channels."""
+
+
+@dataclass(frozen=True)
 class Dense:
     """Fully connected layer over all that comes in."""
 
@@ -65,7 +75,7 @@ class Dense:
     bias: bool = True
 
 
-Layer = Conv | BatchNorm | ReLU | Dropout | MaxPool | AveragePool | Dense
+Layer = Conv | BatchNorm | ReLU | SiLU | Dropout | MaxPool | AveragePool | ConcatPool | Dense
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,8 @@ def describe(layer: Layer) -> str:
             return "batch norm"
         case ReLU():
             return "ReLU"
+        case SiLU():
+            return "SiLU"
         case Dropout(rate):
             return f"dropout {rate:g}"
         case MaxPool(window):
@@ -163,6 +175,8 @@ def describe(layer: Layer) -> str:
             return "global average pool"
         case AveragePool(window):
             return f"average pool {window}x{window}"
+        case ConcatPool():
+            return "global average and max pool"
         case Dense(features, bias):
             return f"dense {features}" + " bias" * bias
 
@@ -205,6 +219,8 @@ def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
         case AveragePool(window):
             side = window or shape[0]
             return side, side
+        case ConcatPool():
+            return shape[0], shape[0]
         case Dense() if len(shape) == 3:
             return shape[0], 1
         case _:
@@ -212,7 +228,7 @@ def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
 
 
 def _output_shape(layer: Layer, shape: Shape) -> Shape:
-    if isinstance(layer, BatchNorm | ReLU | Dropout):
+    if isinstance(layer, BatchNorm | ReLU | SiLU | Dropout):
         return shape
     if isinstance(layer, Dense):
         return (layer.features,)
@@ -220,6 +236,7 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
         raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
     *sides, channels = shape
     window, stride = _window(layer, shape)
+    channels *= 2 if isinstance(layer, ConcatPool) else 1
     padding, features = (layer.padding, layer.features) if isinstance(layer, Conv) else (0, channels)
     return (*((side + 2 * padding - window) // stride + 1 for side in sides), features)
 

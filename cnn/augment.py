@@ -10,7 +10,10 @@ _POINTS = 6
 
 
 def random_distortion(
-    images: Float[Array, "batch height width channels"], keys: Key[Array, " batch"], strength: Distortion
+    images: Float[Array, "batch height width channels"],
+    keys: Key[Array, " batch"],
+    strength: Distortion,
+    progress: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "batch height width channels"]:
     """Each image under its own random affine map about its centre and bent, sampled bilinearly.
 
@@ -23,8 +26,10 @@ def random_distortion(
       images: grey values; 0 is background.
       keys: randomness, a key an image.
       strength: how much of each.
+      progress: share of the training that is over, which strength.fade makes it weaker by.
     """
-    draws = jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
+    left = 1 - strength.fade * progress
+    draws = left * jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
     rotation = draws[:, 0] * jnp.deg2rad(strength.rotation)
     scale = 1 + draws[:, 1] * strength.scale
     shear = draws[:, 2] * strength.shear
@@ -36,7 +41,7 @@ def random_distortion(
     rows, columns = jax.vmap(_sources, (0, 0, None))(matrices, shift, (images.shape[1], images.shape[2]))
     if strength.elastic:
         normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (2, _POINTS, _POINTS)))
-        moved = strength.elastic * normal(keys)
+        moved = left * strength.elastic * normal(keys)
         down, right = (_spline(size) for size in images.shape[1:3])
         bends = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
         rows, columns = rows + bends[0], columns + bends[1]

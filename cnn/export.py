@@ -22,7 +22,18 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 
 from cnn import train
-from cnn.architecture import AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU, summarize
+from cnn.architecture import (
+    AveragePool,
+    BatchNorm,
+    ConcatPool,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    SiLU,
+    summarize,
+)
 from cnn.data import IMAGE_SHAPE
 from cnn.model import EPSILON
 from errors import UserError
@@ -119,11 +130,13 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
     nodes: list[onnx.NodeProto] = []
 
-    def add(operator: str, *labels: str, **attributes: Any) -> None:
-        """Append a node that takes the output of the one before it, then those arrays that exist."""
+    def add(operator: str, *labels: str, of: str | None = None, **attributes: Any) -> str:
+        """Append a node that takes `of`, or what the one before it gave, then those labels that exist."""
+        known, output = {*arrays, *(node.output[0] for node in nodes)}, f"{operator}_{len(nodes)}"
         before = nodes[-1].output[0] if nodes else "images"
-        inputs, output = [before, *(label for label in labels if label in arrays)], f"{operator}_{len(nodes)}"
+        inputs = [of or before, *(label for label in labels if label in known)]
         nodes.append(onnx.helper.make_node(operator, inputs, [output], output, **attributes))
+        return output
 
     add("Div", "white")
     add("Sub", "mean")
@@ -143,6 +156,9 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
                 add("BatchNormalization", *labels, epsilon=EPSILON)
             case ReLU():
                 add("Relu")
+            case SiLU():
+                x = nodes[-1].output[0]
+                add("Mul", add("Sigmoid"), of=x)
             case Dropout():
                 pass
             case MaxPool(window):
@@ -151,6 +167,11 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
                 add("GlobalAveragePool")
             case AveragePool(int(window)):
                 add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
+            case ConcatPool():
+                x = nodes[-1].output[0]
+                maximum = add("GlobalMaxPool")
+                add("GlobalAveragePool", of=x)
+                add("Concat", maximum, axis=1)
             case Dense():
                 if len(shape) == 3:
                     add("Transpose", perm=(0, 2, 3, 1))

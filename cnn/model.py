@@ -15,11 +15,13 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ConcatPool,
     Conv,
     Dense,
     Dropout,
     MaxPool,
     ReLU,
+    SiLU,
 )
 
 Initializer = Callable[..., Array]
@@ -79,6 +81,8 @@ class Network(nn.Module):
                     x = Normalization(self.axis_name)(x, train=train, sums=sums)
                 case ReLU():
                     x = nn.relu(x)
+                case SiLU():
+                    x = nn.silu(x)
                 case Dropout(rate):
                     if train:
                         x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
@@ -88,6 +92,8 @@ class Network(nn.Module):
                     x = x.mean(axis=(1, 2), keepdims=True)
                 case AveragePool(int(window)):
                     x = _windows(x, window).mean(axis=(2, 4))
+                case ConcatPool():
+                    x = jnp.concatenate([x.mean(axis=(1, 2)), global_max(x)], -1)[:, None, None]
                 case Dense(features, bias):
                     x = x.reshape(x.shape[0], -1)
                     kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
@@ -237,6 +243,15 @@ def max_pool(
     windows = _windows(x, window)
     values = [windows[:, :, row, :, column] for row in range(window) for column in range(window)]
     return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
+
+
+def global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+    """The largest value of each channel's map, which takes the whole gradient.
+
+    Found by its place, since a gradient must not hang on two values being equal (max_pool).
+    """
+    places = x.reshape(len(x), -1, x.shape[-1])
+    return (places * jax.nn.one_hot(places.argmax(1), places.shape[1], dtype=x.dtype, axis=1)).sum(1)
 
 
 def _windows(

@@ -164,7 +164,11 @@ def prepare_batch(images: Images, step: Int32[Array, ""], *, key: Key[Array, ""]
     """
     augment_key, _ = _step_keys(key, step)
     keys = image_keys(augment_key, len(images.labels), setup.network.axis_name)
-    return Batch(_normalize(setup, images.images, keys), images.labels)
+    progress = step / (setup.recipe.epochs * setup.steps_per_epoch)
+    grey = images.images / jnp.float32(255)
+    if setup.recipe.augmentation is not None:
+        grey = random_distortion(grey, keys, setup.recipe.augmentation, progress)
+    return Batch(_normalize(setup, grey), images.labels)
 
 
 def train_step(
@@ -244,7 +248,8 @@ def predict(
     variables: Any, images: Num[Array, "batch 28 28 1"], *, setup: Setup
 ) -> Float[Array, "batch classes"]:
     """Logits of images whose grey values are 0 to 255."""
-    return setup.network.apply(variables, _normalize(setup, images), train=False)  # type: ignore[return-value]
+    grey = images / jnp.float32(255)
+    return setup.network.apply(variables, _normalize(setup, grey), train=False)  # type: ignore[return-value]
 
 
 @functools.partial(jax.jit, static_argnames="setup")
@@ -278,12 +283,7 @@ def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:
     return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STEP), step))
 
 
-def _normalize(
-    setup: Setup, images: Num[Array, "batch 28 28 1"], keys: Key[Array, " batch"] | None = None
-) -> Float[Array, "batch 28 28 1"]:
-    grey = images / jnp.float32(255)
-    if keys is not None and setup.recipe.augmentation is not None:
-        grey = random_distortion(grey, keys, setup.recipe.augmentation)
+def _normalize(setup: Setup, grey: Float[Array, "batch 28 28 1"]) -> Float[Array, "batch 28 28 1"]:
     return (grey - setup.mean) / setup.deviation
 
 

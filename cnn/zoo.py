@@ -31,6 +31,7 @@ class Distortion:
       shift: pixels, along each axis.
       elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by, which
         bends the image smoothly; 0 keeps straight lines straight.
+      fade: share of all this that is gone after the last step; it falls linearly from the first one on.
     """
 
     rotation: float
@@ -38,6 +39,7 @@ class Distortion:
     shear: float
     shift: float
     elastic: float = 0.0
+    fade: float = 0.0
 
 
 @dataclass(frozen=True)

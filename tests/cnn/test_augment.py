@@ -81,6 +81,14 @@ def test_bends_are_smooth_and_as_strong_as_said(images):
     assert not jnp.array_equal(moved[0], moved[1])
 
 
+def test_a_distortion_fades_by_the_share_that_is_said(images):
+    key, numbers = jax.random.key(5), np.array([20.0, 0.2, 0.3, 3.0, 1.5])
+    fading, keys = Distortion(*numbers, fade=0.5), jax.random.split(key, len(images))
+    halfway = random_distortion(images, keys, fading, jnp.float32(0.5))
+    np.testing.assert_allclose(halfway, augment(images, key, Distortion(*0.75 * numbers)), atol=1e-4)
+    np.testing.assert_array_equal(augment(images, key, fading), augment(images, key, Distortion(*numbers)))
+
+
 def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
     same = jnp.zeros((200, 28, 28, 1)).at[:, 10:18, 10:18].set(1.0)
     strength = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=2.0)

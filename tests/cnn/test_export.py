@@ -15,7 +15,18 @@ from flax.traverse_util import flatten_dict
 
 import launch
 from cnn import data, export, results, task, train
-from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    ConcatPool,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    SiLU,
+)
 from cnn.model import Network
 from cnn.zoo import ZOO, Recipe
 from errors import UserError
@@ -30,8 +41,10 @@ EVERY_LAYER = Architecture(
         Dropout(0.5),
         ReLU(),
         AveragePool(2),
-        Conv(5, 2, padding=2, bias=False),
+        SiLU(),
         MaxPool(3),
+        ConcatPool(),
+        Conv(5, 2, padding=2, bias=False),
         Dense(7, bias=False),
         ReLU(),
         Dense(10),

@@ -18,11 +18,13 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ConcatPool,
     Conv,
     Dense,
     Dropout,
     MaxPool,
     ReLU,
+    SiLU,
     summarize,
 )
 from cnn.model import Network, Normalization, image_keys
@@ -105,6 +107,7 @@ def normalized(x):
 FLAT = (
     st.builds(BatchNorm),
     st.builds(ReLU),
+    st.builds(SiLU),
     st.builds(Dropout, rate=st.floats(0, 0.9)),
     st.builds(Dense, features=st.integers(1, 5), bias=st.booleans()),
 )
@@ -112,7 +115,7 @@ FLAT = (
 
 def pools(side, least=1):
     windows = st.integers(least, max(least, min(side, 4)))
-    return st.builds(MaxPool, windows) | st.builds(AveragePool, st.none() | windows)
+    return st.builds(MaxPool, windows) | st.builds(AveragePool, st.none() | windows) | st.builds(ConcatPool)
 
 
 SIDES = st.integers(1, 40)
@@ -129,7 +132,7 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
     input_side, channels = draw(sides), draw(st.integers(1, 3))
     layers, side = [], input_side
     for _ in range(draw(st.integers(1, 6))):
-        kinds = list(FLAT[:3] if local else FLAT)
+        kinds = list(FLAT[:-1] if local else FLAT)
         if side is not None:
             kernel = draw(st.integers(1, min(side, 6)))
             padding = draw(st.integers(0, kernel // 2 if padded else 0))
@@ -144,7 +147,7 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
                 )
             ] * 6 + [pools(side)] * 3
         layer = draw(st.one_of(kinds))
-        if local and layer == AveragePool(None):
+        if local and layer in (AveragePool(None), ConcatPool()):
             layer = AveragePool(1)
         layers.append(layer)
         match layer:
@@ -154,6 +157,8 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
                 side = len(range(0, side + 2 * layer.padding - layer.kernel + 1, layer.stride))
             case MaxPool(window) | AveragePool(window):
                 side = side // (window or side)
+            case ConcatPool():
+                side = 1
     return Architecture(tuple(layers), (input_side, input_side, channels))
 
 
@@ -242,6 +247,7 @@ def test_padding_leaves_the_receptive_field_as_it_is(architecture, axis):
             st.builds(Conv, st.integers(0, 3), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2)),
             st.builds(MaxPool, st.integers(1, 9)),
             st.builds(AveragePool, st.none() | st.integers(1, 9)),
+            st.builds(ConcatPool),
         ),
         min_size=1,
         max_size=5,

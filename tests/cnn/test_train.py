@@ -226,6 +226,21 @@ def test_average_is_unbiased_from_the_first_step(mnist):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_a_fading_augmentation_is_gone_after_the_last_step(mnist):
+    """Its strength at a step follows from the step alone, so that a resumed run goes on with it."""
+    fading = dataclasses.replace(RECIPE, augmentation=Distortion(10.0, 0.1, 0.1, 2.0, 1.0, fade=1.0))
+    setup = dataclasses.replace(SETUP, recipe=fading)
+    batch, last = _first(mnist[0], 32), fading.epochs * setup.steps_per_epoch
+
+    def inputs(step, setup):
+        return train.prepare_batch(batch, jnp.int32(step), key=KEY, setup=setup).inputs
+
+    plain = inputs(0, dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, augmentation=None)))
+    moved = [float(jnp.abs(inputs(step, setup) - plain).mean()) for step in (0, last // 2, last)]
+    assert moved[0] > 1.2 * moved[1] > 0
+    np.testing.assert_allclose(inputs(last, setup), plain, atol=1e-4)
+
+
 def test_without_an_average_the_weights_themselves_are_evaluated():
     setup = dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, ema_decay=None))
     state = train.init_state(setup, KEY)

@@ -9,13 +9,20 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ConcatPool,
     Conv,
     Dense,
     Dropout,
     MaxPool,
     ReLU,
+    SiLU,
 )
 from cnn.train import TrainState
+
+
+class _ConcatPool(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.mean((2, 3)), nn.functional.adaptive_max_pool2d(x, 1).flatten(1)], 1)
 
 
 def build(architecture: Architecture) -> nn.Sequential:
@@ -34,6 +41,8 @@ def build(architecture: Architecture) -> nn.Sequential:
                 modules.append(nn.BatchNorm2d(channels))
             case ReLU():
                 modules.append(nn.ReLU())
+            case SiLU():
+                modules.append(nn.SiLU())
             case Dropout(rate):
                 modules.append(nn.Dropout(rate))
             case MaxPool(window):
@@ -42,6 +51,9 @@ def build(architecture: Architecture) -> nn.Sequential:
                 modules.append(nn.AdaptiveAvgPool2d(1))
             case AveragePool(window):
                 modules.append(nn.AvgPool2d(window))
+            case ConcatPool():
+                modules.append(_ConcatPool())
+                channels *= 2
             case Dense(features, bias):
                 modules += [nn.Flatten(), nn.Linear(channels, features, bias=bias)]
     return nn.Sequential(*modules, nn.Flatten())
