@@ -5,18 +5,20 @@ c K k in the assignments' notation is Conv(K, k). The published recipes are SGD 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ConcatPool,
     Conv,
     Dense,
     Dropout,
     Layer,
     MaxPool,
     ReLU,
+    SiLU,
 )
 
 
@@ -102,6 +104,10 @@ def _norm_relu(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
     return tuple(layer for conv in layers for layer in (conv, *between, ReLU()))
 
 
+def _norm_silu(*layers: Conv) -> tuple[Layer, ...]:
+    return tuple(layer for conv in layers for layer in (conv, BatchNorm(), SiLU()))
+
+
 def _relu_norm(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
     after = (BatchNorm(), Dropout(dropout)) if dropout else (BatchNorm(),)
     return tuple(layer for conv in layers for layer in (conv, ReLU(), *after))
@@ -109,6 +115,33 @@ def _relu_norm(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
 
 def _bare(features: int, kernel: int, padding: int = 0, shares: int | None = None) -> Conv:
     return Conv(features, kernel, padding=padding, bias=False, shares=shares)
+
+
+_MUON: dict[str, Any] = {
+    "schedule": "one_cycle",
+    "optimizer": "muon",
+    "momentum": 0.95,
+    "weight_decay": 0.02,
+    "initialization": "he",
+}
+
+
+def _compact(*, dropout: bool) -> Architecture:
+    early, late = ((Dropout(0.05),), (Dropout(0.15),)) if dropout else ((), ())
+    return Architecture(
+        (
+            *_norm_silu(_bare(15, 5, padding=2)),
+            MaxPool(),
+            *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
+            MaxPool(),
+            *early,
+            *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
+            *_norm_silu(_bare(24, 3, padding=1, shares=3), _bare(24, 3, padding=1, shares=4)),
+            ConcatPool(),
+            *late,
+            Dense(10),
+        )
+    )
 
 
 ZOO: dict[str, Entry] = {
@@ -244,15 +277,27 @@ ZOO: dict[str, Entry] = {
         reported=0.9949,
     ),
     "compact_20k": Entry(
+        _compact(dropout=True),
+        Recipe(
+            epochs=18,
+            batch_size=128,
+            learning_rate=0.05,
+            ema_decay=0.999,
+            augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.6),
+            **_MUON,
+        ),
+        note="ours: the default; its last two convolutions repeat the two before them",
+    ),
+    "tiny_5k": Entry(
         Architecture(
             (
-                *_norm_relu(_bare(16, 5, padding=2)),
+                *_norm_silu(_bare(12, 5, padding=2)),
                 MaxPool(),
-                *_norm_relu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
+                *_norm_silu(_bare(16, 3, padding=1), _bare(16, 3, padding=1)),
+                *_norm_silu(_bare(16, 3, padding=1, shares=2)),
                 MaxPool(),
-                *_norm_relu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
-                *_norm_relu(_bare(24, 3, padding=1, shares=3), _bare(24, 3, padding=1, shares=4)),
-                AveragePool(),
+                *_norm_silu(*[_bare(16, 3, padding=1, shares=2)] * 3),
+                ConcatPool(),
                 Dense(10),
             )
         ),
@@ -260,14 +305,22 @@ ZOO: dict[str, Entry] = {
             epochs=18,
             batch_size=128,
             learning_rate=0.05,
-            schedule="one_cycle",
-            optimizer="muon",
-            momentum=0.95,
-            weight_decay=0.02,
             ema_decay=0.999,
-            initialization="he",
-            augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=1.0),
+            augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.8),
+            **_MUON,
         ),
-        note="ours: the default; its last two convolutions repeat the two before them",
+        note="ours: few parameters; one convolution works five times",
+    ),
+    "sprint_20k": Entry(
+        _compact(dropout=False),
+        Recipe(
+            epochs=2,
+            batch_size=128,
+            learning_rate=0.08,
+            ema_decay=0.98,
+            augmentation=Distortion(7.0, 0.07, 0.07, 1.0, fade=1.0),
+            **_MUON,
+        ),
+        note="ours: compact_20k without its dropout, for 99.4 % in two epochs",
     ),
 }

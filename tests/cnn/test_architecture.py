@@ -32,7 +32,9 @@ PARAMETERS = {
     "deep_15k": 15_738,
     "reduced_19k": 19_290,
     "strided_18k": 18_738,
-    "compact_20k": 19_978,
+    "compact_20k": 19_975,
+    "tiny_5k": 4_878,
+    "sprint_20k": 19_975,
 }
 SIDES = {
     "plain_4k": [26, 24, 22, 11, 11, 9, 7, 7, 1],

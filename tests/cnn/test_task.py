@@ -101,7 +101,7 @@ def test_summary_is_what_the_metrics_say(finished):
     rows = table(workdir / "metrics.csv")
     summary = json.loads((workdir / "summary.json").read_text())
     accuracies = [float(row["test_accuracy"]) for row in rows]
-    assert summary["parameters"] == 19_978
+    assert summary["parameters"] == 19_975
     assert summary["epochs"] == 4
     assert summary["final_test_accuracy"] == accuracies[-1]
     assert summary["best_test_accuracy"] == max(accuracies)
