@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 
@@ -70,14 +70,16 @@ def serve(peer: str, network: str, batch_size: int, steps: int) -> None:
         print(measure(), flush=True)
 
 
-def speeds(network: str, batch_size: int, steps: int, repeats: int) -> dict[str, list[float]]:
+def speeds(
+    network: str, batch_size: int, steps: int, repeats: int, names: Iterable[str] = PEERS
+) -> dict[str, list[float]]:
     """Images a second of each peer that works here, in turn, `repeats` times."""
     command = [sys.executable, "-m", "benchmarks.train", network]
     command += [f"--batch_size={batch_size}", f"--steps={steps}"]
     measured: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         processes = {}
-        for peer in PEERS:
+        for peer in names:
             process = subprocess.Popen(
                 [*command, f"--peer={peer}"],
                 stdin=subprocess.PIPE,

@@ -5,8 +5,8 @@ Each trains seed 0 (`--seed`) on the first 50,000 training images and counts the
 
 A network is written as its convolutions: c24p = convolution to 24 channels, 3x3, padded, then batch
 norm and ReLU (SiLU, where this word is first); c16.5p has a 5x5 kernel, s2 a stride of 2, =3 the weights
-of convolution 3; M = max pooling. Global average pooling and a dense layer end each of them, or, after
-X, global average and max pooling and a dense layer.
+of convolution 3; M = max pooling, A = global average pooling, X = global average and max pooling,
+D0.05 = dropout. A dense layer ends each of them.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from cnn.architecture import (
     ConcatPool,
     Conv,
     Dense,
+    Dropout,
     Layer,
     MaxPool,
     ReLU,
@@ -39,8 +40,10 @@ from cnn.run import Run
 from cnn.zoo import Distortion, Recipe
 
 _VALIDATION = 10_000
-_FIVE = "c16.5p M c24p c24p M c24 c24"
-_SHARED = "c16.5p M c24p c24p M c24p c24p c24p=3 c24p=4"
+_FIVE = "c16.5p M c24p c24p M c24 c24 A"
+_SHARED = "c16.5p M c24p c24p M c24p c24p c24p=3 c24p=4 A"
+_TWICE = _SHARED.replace("A", "c24p=3 c24p=4 A")
+_WITH_MAX = _SHARED.replace("c16.5p", "c15.5p").replace("A", "X")
 _RECIPE = Recipe(
     epochs=8,
     batch_size=128,
@@ -52,7 +55,6 @@ _RECIPE = Recipe(
     initialization="he",
     augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
 )
-_WITH_MAX = f"{_SHARED} X".replace("c16.5p", "c15.5p")
 _MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 0.05, "momentum": 0.95, "weight_decay": 0.02}
 
 
@@ -64,20 +66,20 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "five": (_FIVE, {}),
     "five_stronger": (_FIVE, {"augmentation": Distortion(15.0, 0.15, 0.2, 2.0)}),
     "five_elastic": (_FIVE, {"augmentation": _bent(2.0)}),
-    "strided": ("c32.5s2p c24p c24p M c24p", {}),
-    "bottlenecks": ("c16.5p M c32p c14.1 c32p M c14.1 c32p c14.1 c32p", {}),
+    "strided": ("c32.5s2p c24p c24p M c24p A", {}),
+    "bottlenecks": ("c16.5p M c32p c14.1 c32p M c14.1 c32p c14.1 c32p A", {}),
     "shared": (_SHARED, {}),
     "shared_weaker": (_SHARED, {"augmentation": Distortion(7.0, 0.07, 0.07, 1.5)}),
     "shared_64": (_SHARED, {"batch_size": 64, "learning_rate": 0.06, "ema_decay": 0.9995}),
     "shared_muon": (_SHARED, _MUON),
-    "shared_twice": (f"{_SHARED} c24p=3 c24p=4", {}),
-    "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4", {}),
+    "shared_twice": (_TWICE, {}),
+    "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4 A", {}),
     "shared_muon_bent": (_SHARED, {**_MUON, "augmentation": _bent(1.0)}),
     "shared_muon_bent_fading": (_SHARED, {**_MUON, "augmentation": _bent(1.0, fade=0.8)}),
     "shared_muon_bent_silu": (f"SiLU {_SHARED}", {**_MUON, "augmentation": _bent(1.0)}),
     "shared_muon_bent_max": (_WITH_MAX, {**_MUON, "augmentation": _bent(1.0)}),
     "shared_across_scales": (
-        "c16.5p M c28p c28p M c28p c28p=2 c28p=3 c28p=2",
+        "c16.5p M c28p c28p M c28p c28p=2 c28p=3 c28p=2 A",
         {**_MUON, "augmentation": _bent(1.0)},
     ),
     "shared_18": (_SHARED, {"epochs": 18}),
@@ -96,12 +98,31 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "shared_18_muon_bent": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
     "shared_18_muon_bent_twice": (
-        f"{_SHARED} c24p=3 c24p=4".replace("c16.5p", "c15.5p"),
+        _TWICE.replace("c16.5p", "c15.5p"),
         {"epochs": 18, **_MUON, "augmentation": _bent(1.0)},
     ),
     "shared_18_muon_decay": (
         _SHARED,
         {"epochs": 18, **_MUON, "weight_decay": 0.05, "augmentation": _bent(1.5)},
+    ),
+    "shared_18_muon_bent_fading": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_18": (f"SiLU {_WITH_MAX}", {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
+    "silu_max_18_fading": (
+        f"SiLU {_WITH_MAX}",
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    ),
+    "silu_max_18_stronger": (
+        f"SiLU {_WITH_MAX}",
+        {
+            "epochs": 18,
+            **_MUON,
+            "weight_decay": 0.03,
+            "augmentation": Distortion(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
+        },
+    ),
+    "silu_max_18_dropout": (
+        "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15",
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
     ),
 }
 
@@ -109,17 +130,14 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
 def parse(text: str) -> Architecture:
     """The network of a text as the module's docstring describes it."""
     layers: list[Layer] = []
-    activation: Layer = ReLU()
-    pool: Layer = AveragePool()
-    for word in text.split():
-        if word == "SiLU":
-            activation = SiLU()
+    activation: Layer = SiLU() if text.startswith("SiLU ") else ReLU()
+    one_layer: dict[str, Layer] = {"M": MaxPool(), "A": AveragePool(), "X": ConcatPool()}
+    for word in text.removeprefix("SiLU ").split():
+        if word in one_layer:
+            layers.append(one_layer[word])
             continue
-        if word == "X":
-            pool = ConcatPool()
-            continue
-        if word == "M":
-            layers.append(MaxPool())
+        if word.startswith("D"):
+            layers.append(Dropout(float(word[1:])))
             continue
         match = re.fullmatch(r"c(\d+)(?:\.(\d))?(s2)?(p)?(?:=(\d))?", word)
         assert match is not None, word
@@ -136,7 +154,7 @@ def parse(text: str) -> Architecture:
             BatchNorm(),
             activation,
         ]
-    return Architecture((*layers, pool, Dense(10)))
+    return Architecture((*layers, Dense(10)))
 
 
 def measure(name: str, seed: int) -> None:

@@ -128,9 +128,8 @@ def _compile_loop(
 ) -> RunSteps:
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
-    options: dict[str, bool | str] = {
-        "xla_cpu_multi_thread_eigen": mesh.size == 1
-    }  # else each device has a core and no more
+    # Where there are several devices each has a core and no more.
+    options: dict[str, bool | str] = {"xla_cpu_multi_thread_eigen": mesh.size == 1}
 
     def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, **jit: Any) -> Any:
         on_mesh = _on_devices(functools.partial(function, setup=inner), mesh, takes, gives)
