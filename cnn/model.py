@@ -250,7 +250,8 @@ def global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "
 
     Found by its place, since a gradient must not hang on two values being equal (max_pool).
     """
-    places = x.reshape(len(x), -1, x.shape[-1])
+    batch, height, width, channels = x.shape
+    places = x.reshape(batch, height * width, channels)
     return (places * jax.nn.one_hot(places.argmax(1), places.shape[1], dtype=x.dtype, axis=1)).sum(1)
 
 
