@@ -4,8 +4,8 @@ c K k in the assignments' notation is Conv(K, k). The published recipes are SGD 
 0.01 and momentum 0.9 at a constant rate, PyTorch's default initialisation, no augmentation.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from cnn.architecture import (
     Architecture,
@@ -117,13 +117,18 @@ def _bare(features: int, kernel: int, padding: int = 0, shares: int | None = Non
     return Conv(features, kernel, padding=padding, bias=False, shares=shares)
 
 
-_MUON: dict[str, Any] = {
-    "schedule": "one_cycle",
-    "optimizer": "muon",
-    "momentum": 0.95,
-    "weight_decay": 0.02,
-    "initialization": "he",
-}
+_OURS = Recipe(
+    epochs=18,
+    batch_size=128,
+    learning_rate=0.05,
+    schedule="one_cycle",
+    optimizer="muon",
+    momentum=0.95,
+    weight_decay=0.02,
+    ema_decay=0.999,
+    initialization="he",
+    augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.6),
+)
 
 
 def _compact(*, dropout: bool) -> Architecture:
@@ -278,14 +283,7 @@ ZOO: dict[str, Entry] = {
     ),
     "compact_20k": Entry(
         _compact(dropout=True),
-        Recipe(
-            epochs=18,
-            batch_size=128,
-            learning_rate=0.05,
-            ema_decay=0.999,
-            augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.6),
-            **_MUON,
-        ),
+        _OURS,
         note="ours: the default; its last two convolutions repeat the two before them",
     ),
     "tiny_5k": Entry(
@@ -301,25 +299,17 @@ ZOO: dict[str, Entry] = {
                 Dense(10),
             )
         ),
-        Recipe(
-            epochs=18,
-            batch_size=128,
-            learning_rate=0.05,
-            ema_decay=0.999,
-            augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.8),
-            **_MUON,
-        ),
+        replace(_OURS, augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.8)),
         note="ours: few parameters; one convolution works five times",
     ),
     "sprint_20k": Entry(
         _compact(dropout=False),
-        Recipe(
+        replace(
+            _OURS,
             epochs=2,
-            batch_size=128,
             learning_rate=0.08,
             ema_decay=0.98,
             augmentation=Distortion(7.0, 0.07, 0.07, 1.0, fade=1.0),
-            **_MUON,
         ),
         note="ours: compact_20k without its dropout, trained for two epochs",
     ),
