@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnn import data, train
 from cnn.architecture import Architecture, Conv, Dense, Dropout, ReLU
-from cnn.model import Network, dropout, image_keys
+from cnn.model import Network, dropout, global_max, image_keys
 from cnn.zoo import ZOO
 
 PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
@@ -161,6 +161,17 @@ def test_a_shared_convolution_is_one_with_the_same_weights(images):
         gradient,
         of_each | {"Conv_1": total},
     )
+
+
+def test_one_place_of_a_map_takes_the_gradient_of_its_maximum(images):
+    """Also where several hold the maximum, as in an image's background."""
+    maps = jnp.concatenate([images, 255 - images], -1) / jnp.float32(255)
+    value, gradient = jax.jit(jax.value_and_grad(lambda maps: global_max(maps).sum()))(maps)
+    assert value == maps.max((1, 2)).sum()
+    assert ((maps == maps.max((1, 2), keepdims=True)).sum((1, 2)) > 1).any()
+    np.testing.assert_array_equal((gradient == 1).sum((1, 2)), 1)
+    np.testing.assert_array_equal((gradient == 0).sum((1, 2)), 28 * 28 - 1)
+    np.testing.assert_array_equal((gradient * maps).sum((1, 2)), maps.max((1, 2)))
 
 
 def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
