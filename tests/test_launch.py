@@ -88,18 +88,12 @@ def test_help_names_every_flag(capsys):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_describe_prints_the_layers_and_stops(name):
-    done = subprocess.run(
-        [sys.executable, "launch.py", "--task=mnist", "--describe", f"--model={name}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "receptive field" in done.stdout
-    assert "compiled" not in done.stdout
-    assert ("RECONSTRUCTION" in done.stdout) == (name == "reduced_19k")
+def test_describe_prints_the_layers_and_stops(name, capsys):
+    assert launch.main(["launch.py", "--task=mnist", "--describe", f"--model={name}"]) == 0
+    shown = capsys.readouterr().out
+    assert "receptive field" in shown
+    assert "compiled" not in shown
+    assert ("RECONSTRUCTION" in shown) == (name == "reduced_19k")
 
 
 def failing(monkeypatch, error, task="mnist"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cnn import data
+from launch import main
 from tests.cnn.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -165,12 +166,12 @@ def test_a_finished_run_is_evaluated_again(finished):
         (["--resume", "--eval_only"], "exclude each other"),
     ],
 )
-def test_a_run_is_not_continued_as_another(finished, flags, message):
+def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     workdir, _ = finished
-    done = launch(f"--workdir={workdir}", *flags)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert main(["launch.py", "--task=mnist", f"--workdir={workdir}", *flags]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow
