@@ -44,6 +44,7 @@ _FIVE = "c16.5p M c24p c24p M c24 c24 A"
 _SHARED = "c16.5p M c24p c24p M c24p c24p c24p=3 c24p=4 A"
 _TWICE = _SHARED.replace("A", "c24p=3 c24p=4 A")
 _WITH_MAX = _SHARED.replace("c16.5p", "c15.5p").replace("A", "X")
+_CHOSEN = "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15"
 _RECIPE = Recipe(
     epochs=8,
     batch_size=128,
@@ -120,10 +121,13 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "augmentation": Distortion(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
         },
     ),
-    "silu_max_18_dropout": (
-        "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15",
+    "silu_max_18_dropout": (_CHOSEN, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_18_dropout_steady": (_CHOSEN, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.2)}),
+    "silu_max_18_dropout_more": (
+        _CHOSEN.replace("D0.05", "D0.1").replace("D0.15", "D0.3"),
         {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
     ),
+    "silu_max_14_dropout": (_CHOSEN, {"epochs": 14, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
 }
 
 
