@@ -229,8 +229,9 @@ def test_a_person_looks_at_the_run(page):
     expect(page.locator(".mark-line path").first).to_be_attached()
 
 
-def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium):
+def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request):
     process, address = serve()
+    request.addfinalizer(process.kill)
     page = chromium.new_page()
     page.goto(address)
     for tab in ("Draw a digit", "The run"):
