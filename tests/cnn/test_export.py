@@ -54,8 +54,7 @@ EVERY_LAYER = Architecture(
 
 @pytest.fixture(scope="module")
 def test_images():
-    """1,000 of MNIST's test images."""
-    return data.Split(*(array[:1000] for array in data.load("mnist", None).test))
+    return data.load("mnist", None).test
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def exported(tmp_path_factory):
     """The folders of a short run and of what it exported, through the command line."""
     workdir, folder = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("exported") / "new"
     prepared, mnist = tmp_path_factory.mktemp("tfds"), data.load("mnist", None)
-    prepare(prepared, train=mnist.train, test=mnist.test, counts=(3000, 1000))
+    prepare(prepared, train=mnist.train, test=mnist.test, counts=(3000, 10_000))
     flags = [
         "--dataset=tiny_mnist",
         f"--data_dir={prepared}",
@@ -172,7 +171,7 @@ def test_the_export_says_what_it_is(exported):
     ]
     description = json.loads((folder / "export.json").read_text())
     assert description["input"]["shape"] == ["batch", 28, 28, 1]
-    assert description["compared_on_images"] == 1000
+    assert description["compared_on_images"] == 10_000
     for file, difference in description["largest_difference"].items():
         assert 0 <= difference <= 1e-5
         assert f"  {file:<17}  {difference:.1e}\n" in output
@@ -219,7 +218,7 @@ def test_a_finished_run_is_exported_again(exported, tmp_path, capsys):
     assert events(workdir)[0] == before
     again = tmp_path / "again"
     assert launch.main(["", "--task=mnist", "--eval_only", f"--workdir={workdir}", f"--export={again}"]) == 0
-    assert capsys.readouterr().out.count("over the 1,000 test images") == 2
+    assert capsys.readouterr().out.count("over the 10,000 test images") == 2
     assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
     assert (again / "export.json").read_bytes() == (folder / "export.json").read_bytes()
 
