@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Int32
 from tqdm import tqdm
 
 from cnn import devices, epoch, train
@@ -141,6 +142,11 @@ def _advance(
     return _replace(before, new, group)._replace(history=[*progress.history, *rows])
 
 
+@jax.jit  # one program, where each operation would be compiled alone
+def _mean_loss(logits: Float[Array, "images classes"], labels: Int32[Array, " images"]) -> Float[Array, ""]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
 def _rows(
     run: Run, totals: Totals, seconds: np.ndarray, logits: dict[str, np.ndarray], group: np.ndarray, end: int
 ) -> list[Row]:
@@ -159,8 +165,7 @@ def _rows(
         }
         for name, of_all in logits.items():
             labels = run.evaluated[name].labels
-            losses = optax.softmax_cross_entropy_with_integer_labels(of_all[index], labels)
-            row[f"{name}_loss"] = float(losses.mean())
+            row[f"{name}_loss"] = float(_mean_loss(of_all[index], labels))
             row[f"{name}_accuracy"] = int((of_all[index].argmax(-1) == labels).sum()) / len(labels)
             if not math.isfinite(row[f"{name}_loss"]):
                 raise Diverged(

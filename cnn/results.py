@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from cnn import data, devices, figures, train
 from cnn.architecture import count_parameters
@@ -128,7 +128,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     best = max(of_seeds, key=lambda each: each["best_test_accuracy"])
     final = [each["final_test_accuracy"] for each in of_seeds]
     mean, deviation = statistics.fmean(final), statistics.stdev(final)
-    half = float(scipy.stats.t.ppf(0.975, len(final) - 1)) * deviation / len(final) ** 0.5
+    half = float(scipy.special.stdtrit(len(final) - 1, 0.975)) * deviation / len(final) ** 0.5
     return summary | {
         "num_seeds": len(of_seeds),
         "final_test_loss": means[-1]["test_loss"],
