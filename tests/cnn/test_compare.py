@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cnn import data
 from cnn.compare import significance
 from cnn.config import CnnConfig
+from launch import main
 from tests.cnn.prepare import prepare
 from workdir import read_flags, write_config
 
@@ -61,6 +62,19 @@ def launch(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.fixture
+def compare(capsys):
+    """A function of two folders: the exit code, the output and the errors of --task=compare."""
+
+    def in_this_process(workdir, against):
+        flags = ["--task=compare", f"--workdir={workdir}"] + [f"--against={against}"] * (against is not None)
+        capsys.readouterr()
+        code = main(["launch.py", *flags])
+        return code, *capsys.readouterr()
+
+    return in_this_process
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folders of three runs on a little of MNIST: a good one, one hardly trained, one of another seed."""
@@ -79,7 +93,7 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_two_runs_are_compared_over_the_seeds_they_share(runs):
+def test_two_runs_are_compared_over_the_seeds_they_share(runs, compare):
     done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={runs / 'poor'}")
     assert done.returncode == 0, done.stderr
     report = done.stdout
@@ -87,16 +101,17 @@ def test_two_runs_are_compared_over_the_seeds_they_share(runs):
     assert "significant" in report
     rows = [line.split() for line in report.splitlines()]
     assert [row[0] for row in rows if row and row[0].isdigit()] == ["0", "1"]
-    again = launch("--task=compare", f"--workdir={runs / 'poor'}", f"--against={runs / 'good'}")
+    code, again, _ = compare(runs / "poor", runs / "good")
+    assert code == 0
     difference = next(line.split()[1] for line in report.splitlines() if line.startswith("difference"))
-    opposite = next(line.split()[1] for line in again.stdout.splitlines() if line.startswith("difference"))
+    opposite = next(line.split()[1] for line in again.splitlines() if line.startswith("difference"))
     assert float(difference.rstrip("%,")) == -float(opposite.rstrip("%,")) > 5
 
 
-def test_a_run_equals_itself(runs):
-    done = launch("--task=compare", f"--workdir={runs / 'other'}", f"--against={runs / 'other'}")
-    assert done.returncode == 0, done.stderr
-    assert "no significant difference at 5 %, by McNemar's test on the images of one seed" in done.stdout
+def test_a_run_equals_itself(runs, compare):
+    code, report, errors = compare(runs / "other", runs / "other")
+    assert (code, errors) == (0, "")
+    assert "no significant difference at 5 %, by McNemar's test on the images of one seed" in report
 
 
 def copy_of(run, folder, **flags):
@@ -106,48 +121,45 @@ def copy_of(run, folder, **flags):
     write_config(folder, "mnist", config, device="a device")
 
 
-def test_a_run_of_many_devices_and_processes_is_evaluated_by_this_one(runs, tmp_path):
+def test_a_run_of_many_devices_and_processes_is_evaluated_by_this_one(runs, compare, tmp_path):
     elsewhere = {"num_devices": 64, "coordinator_address": "10.0.0.2:1", "num_processes": 2, "process_id": 0}
     copy_of(runs / "good", tmp_path / "copy", **elsewhere)
-    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
-    assert done.returncode == 0, done.stderr
-    assert "no significant difference" in done.stdout
+    code, report, errors = compare(runs / "good", tmp_path / "copy")
+    assert (code, errors) == (0, "")
+    assert "no significant difference" in report
 
 
-def test_runs_tested_on_other_images_are_not_compared(runs, tmp_path):
+def test_runs_tested_on_other_images_are_not_compared(runs, compare, tmp_path):
     mnist = data.load("mnist", None)
     prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(1300, 500))
     copy_of(runs / "good", tmp_path / "copy", data_dir=str(tmp_path / "tfds"))
-    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
-    assert done.returncode == 2
-    assert done.stderr.startswith("launch.py: --workdir=")
-    assert "were tested on different images: compare runs of one data set" in done.stderr
+    code, _, said = compare(runs / "good", tmp_path / "copy")
+    assert code == 2
+    assert said.startswith("launch.py: --workdir=")
+    assert "were tested on different images: compare runs of one data set" in said
 
 
-def test_a_run_of_another_version_is_named(runs, tmp_path):
+def test_a_run_of_another_version_is_named(runs, compare, tmp_path):
     shutil.copytree(runs / "good", tmp_path / "copy")
     with_more = dataclasses.make_dataclass("Config", [*read_flags(str(runs / "good"), "mnist"), "colour"])
     flags = read_flags(str(runs / "good"), "mnist") | {"colour": "red"}
     write_config(tmp_path / "copy", "mnist", with_more(**flags), device="a device")
-    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={tmp_path / 'copy'}")
-    assert done.returncode == 2
-    assert "does not fit this version" in done.stderr
-    assert done.stderr.count("\n") == 1
+    code, _, said = compare(runs / "good", tmp_path / "copy")
+    assert code == 2
+    assert "does not fit this version" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("against", "message"),
     [
-        (["--workdir={}/good"], "--against is missing: name the folder of a run of --task=mnist"),
-        (
-            ["--workdir={}/good", "--against={}/none"],
-            "/none holds no run: name the folder of a run of --task=mnist",
-        ),
-        (["--workdir={}/good", "--against={}/other"], "--workdir has the seeds 0, 1, --against has 7: train"),
+        (None, "--against is missing: name the folder of a run of --task=mnist"),
+        ("none", "/none holds no run: name the folder of a run of --task=mnist"),
+        ("other", "--workdir has the seeds 0, 1, --against has 7: train"),
     ],
 )
-def test_what_cannot_be_compared_is_said(runs, flags, said):
-    done = launch("--task=compare", *(flag.format(runs) for flag in flags))
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_what_cannot_be_compared_is_said(runs, compare, against, message):
+    code, _, said = compare(runs / "good", against and runs / against)
+    assert code == 2
+    assert message in said
+    assert said.count("\n") == 1
