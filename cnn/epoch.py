@@ -128,8 +128,12 @@ def _compile_loop(
 ) -> RunSteps:
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
-    # Where there are several devices each has a core and no more.
-    options: dict[str, bool | str] = {"xla_cpu_multi_thread_eigen": mesh.size == 1}
+    # Where there are several devices each has a core and no more. At LLVM's level 1 the programs are as
+    # fast as at 3, XLA's default, and compile in half the time.
+    options: dict[str, Any] = {
+        "xla_cpu_multi_thread_eigen": mesh.size == 1,
+        "xla_backend_optimization_level": 1,
+    }
 
     def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, **jit: Any) -> Any:
         on_mesh = _on_devices(functools.partial(function, setup=inner), mesh, takes, gives)

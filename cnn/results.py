@@ -1,14 +1,15 @@
 """What a run leaves: metrics, confusion matrix, figures, summary and report."""
 
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.special
+from jaxtyping import Array, Float, UInt32
 
 from cnn import data, devices, figures, train
 from cnn.architecture import count_parameters
@@ -158,9 +159,14 @@ def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
 
 def _augmented_samples(run: Run) -> np.ndarray:
     """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
-    assert run.setup.recipe.augmentation is not None
+    strength = run.setup.recipe.augmentation
+    assert strength is not None
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
+    def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
+        return random_distortion(images, jax.random.split(jax.random.key(seed), len(images)), strength)
+
     firsts = np.unique(run.training.labels, return_index=True)[1]
-    originals = jnp.asarray(run.training.images[firsts]) / 255
-    keys = jax.random.split(jax.random.key(run.config.seed), (5, len(firsts)))
-    maps = [random_distortion(originals, each, run.setup.recipe.augmentation) for each in keys]
-    return np.asarray(jnp.stack([originals, *maps])[..., 0])
+    originals = run.training.images[firsts] / np.float32(255)
+    distorted = maps(np.tile(originals, (5, 1, 1, 1)), run.seeds[0])
+    return np.concatenate([originals, distorted]).reshape(6, *originals.shape[:-1])
