@@ -129,7 +129,7 @@ def _compile_loop(
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
     # Where there are several devices each has a core and no more. At LLVM's level 1 the programs are as
-    # fast as at 3, XLA's default, and compile in half the time.
+    # fast as at 3, XLA's default, and are there sooner.
     options: dict[str, Any] = {
         "xla_cpu_multi_thread_eigen": mesh.size == 1,
         "xla_backend_optimization_level": 1,
