@@ -56,7 +56,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores; {' '.join(flags)}: {len(seconds)} of {given.seeds} seeds get there")
     if not seconds:
         return
-    print(f"{'ours, from the start to 99.4 %':<44}{spread(seconds, '.1f')} s")
+    print(f"{'ours, from the start to 99.4 %':<52}{spread(seconds, '.1f')} s")
     for network, epochs in _REPORTED_EPOCHS.items():
         batch_size = ZOO[network].recipe.batch_size
         theirs = [peer for peer in PEERS if peer.startswith("PyTorch")]
@@ -65,7 +65,7 @@ def main() -> None:
         whole = [epochs * _IMAGES / speed for speed in measured[best]]
         times = [each / statistics.median(seconds) for each in whole]
         print(
-            f"{network + f', {epochs} epochs, {best}':<44}{spread(whole, ',.0f')} s, "
+            f"{network + f', {epochs} epochs, {best}':<52}{spread(whole, ',.0f')} s, "
             f"{spread(times, '.1f')} times ours"
         )
 
