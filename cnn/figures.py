@@ -94,12 +94,13 @@ def misclassified(
     axes = figure.subplots()
     axes.set_axis_off()
     pitch_x, pitch_y = 34, 40
+    mosaic = np.zeros((rows * pitch_y, columns * pitch_x), np.uint8)
     for place, index in enumerate(shown):
         x, y = place % columns * pitch_x, place // columns * pitch_y
-        extent = (x, x + 28, y + 28, y)
-        axes.imshow(255 - images[index, :, :, 0], cmap="gray", vmin=0, vmax=255, extent=extent)
+        mosaic[y : y + 28, x : x + 28] = images[index, :, :, 0]
         text = f"{labels[index]} → {predicted[index]}"
         axes.text(x + 14, y + 29, text, ha="center", va="top", fontsize=9, color=_ORANGE)
+    axes.imshow(255 - mosaic, cmap="gray", vmin=0, vmax=255, extent=(0, columns * pitch_x, rows * pitch_y, 0))
     axes.set(xlim=(-2, columns * pitch_x), ylim=(rows * pitch_y, -2))
     which = (
         f"the {len(shown)} most certain of {len(wrong)}" if len(shown) < len(wrong) else f"all {len(wrong)}"
