@@ -44,7 +44,8 @@ _FIVE = "c16.5p M c24p c24p M c24 c24 A"
 _SHARED = "c16.5p M c24p c24p M c24p c24p c24p=3 c24p=4 A"
 _TWICE = _SHARED.replace("A", "c24p=3 c24p=4 A")
 _WITH_MAX = _SHARED.replace("c16.5p", "c15.5p").replace("A", "X")
-_CHOSEN = "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15"
+_PADDED = "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15"
+_CHOSEN = _PADDED.replace("c15.5p", "c15.5")
 _RECIPE = Recipe(
     epochs=8,
     batch_size=128,
@@ -121,13 +122,67 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "augmentation": Distortion(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
         },
     ),
-    "silu_max_18_dropout": (_CHOSEN, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
-    "silu_max_18_dropout_steady": (_CHOSEN, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.2)}),
+    "silu_max_18_dropout": (_PADDED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_18_dropout_steady": (_PADDED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.2)}),
     "silu_max_18_dropout_more": (
-        _CHOSEN.replace("D0.05", "D0.1").replace("D0.15", "D0.3"),
+        _PADDED.replace("D0.05", "D0.1").replace("D0.15", "D0.3"),
         {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
     ),
-    "silu_max_14_dropout": (_CHOSEN, {"epochs": 14, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_18_unpadded": (
+        _CHOSEN,
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    ),
+    "silu_max_18_unpadded_twice": (
+        _CHOSEN.replace("c15", "c14").replace("X", "c24p=3 c24p=4 X"),
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    ),
+    "silu_max_18_unpadded_early": (
+        "SiLU c14.5 M c24p c24p c24p=2 M D0.05 c24p c24p c24p=4 c24p=5 X D0.15",
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    ),
+    "silu_max_19_unpadded": (
+        _CHOSEN,
+        {"epochs": 19, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    ),
+    "silu_max_18_unpadded_slow": (
+        _CHOSEN,
+        {
+            "epochs": 18,
+            **_MUON,
+            "learning_rate": 0.03,
+            "weight_decay": 0.03,
+            "ema_decay": 0.9995,
+            "augmentation": _bent(1.0, fade=0.6),
+        },
+    ),
+    "silu_max_18_unpadded_slower": (
+        _CHOSEN,
+        {
+            "epochs": 18,
+            **_MUON,
+            "learning_rate": 0.02,
+            "weight_decay": 0.05,
+            "ema_decay": 0.9995,
+            "augmentation": _bent(1.0, fade=0.6),
+        },
+    ),
+    "silu_max_18_unpadded_to_nothing": (
+        _CHOSEN,
+        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=1.0)},
+    ),
+    "silu_max_14_dropout": (_PADDED, {"epochs": 14, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_19_dropout": (_PADDED, {"epochs": 19, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
+    "silu_max_19_dropout_64": (
+        _PADDED,
+        {
+            "epochs": 19,
+            **_MUON,
+            "batch_size": 64,
+            "learning_rate": 0.035,
+            "ema_decay": 0.9995,
+            "augmentation": _bent(1.0, fade=0.6),
+        },
+    ),
 }
 
 

@@ -135,7 +135,7 @@ def _compact(*, dropout: bool) -> Architecture:
     early, late = ((Dropout(0.05),), (Dropout(0.15),)) if dropout else ((), ())
     return Architecture(
         (
-            *_norm_silu(_bare(15, 5, padding=2)),
+            *_norm_silu(_bare(15, 5)),
             MaxPool(),
             *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
             MaxPool(),
