@@ -64,6 +64,7 @@ def _bent(pixels: float, fade: float = 0.0) -> Distortion:
     return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels, fade=fade)
 
 
+_LONG: dict[str, Any] = {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}
 TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "five": (_FIVE, {}),
     "five_stronger": (_FIVE, {"augmentation": Distortion(15.0, 0.15, 0.2, 2.0)}),
@@ -122,67 +123,33 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "augmentation": Distortion(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
         },
     ),
-    "silu_max_18_dropout": (_PADDED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
-    "silu_max_18_dropout_steady": (_PADDED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.2)}),
-    "silu_max_18_dropout_more": (
-        _PADDED.replace("D0.05", "D0.1").replace("D0.15", "D0.3"),
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+    "silu_max_18_dropout": (_PADDED, _LONG),
+    "silu_max_18_dropout_steady": (_PADDED, {**_LONG, "augmentation": _bent(1.0, fade=0.2)}),
+    "silu_max_18_dropout_more": (_PADDED.replace("D0.05", "D0.1").replace("D0.15", "D0.3"), _LONG),
+    "silu_max_14_dropout": (_PADDED, {**_LONG, "epochs": 14}),
+    "silu_max_19_dropout": (_PADDED, {**_LONG, "epochs": 19}),
+    "silu_max_19_dropout_64": (
+        _PADDED,
+        {**_LONG, "epochs": 19, "batch_size": 64, "learning_rate": 0.035, "ema_decay": 0.9995},
     ),
-    "silu_max_18_unpadded": (
-        _CHOSEN,
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
-    ),
+    "silu_max_18_unpadded": (_CHOSEN, _LONG),
     "silu_max_18_unpadded_twice": (
         _CHOSEN.replace("c15", "c14").replace("X", "c24p=3 c24p=4 X"),
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+        _LONG,
     ),
     "silu_max_18_unpadded_early": (
         "SiLU c14.5 M c24p c24p c24p=2 M D0.05 c24p c24p c24p=4 c24p=5 X D0.15",
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
-    ),
-    "silu_max_19_unpadded": (
-        _CHOSEN,
-        {"epochs": 19, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+        _LONG,
     ),
     "silu_max_18_unpadded_slow": (
         _CHOSEN,
-        {
-            "epochs": 18,
-            **_MUON,
-            "learning_rate": 0.03,
-            "weight_decay": 0.03,
-            "ema_decay": 0.9995,
-            "augmentation": _bent(1.0, fade=0.6),
-        },
+        {**_LONG, "learning_rate": 0.03, "weight_decay": 0.03, "ema_decay": 0.9995},
     ),
     "silu_max_18_unpadded_slower": (
         _CHOSEN,
-        {
-            "epochs": 18,
-            **_MUON,
-            "learning_rate": 0.02,
-            "weight_decay": 0.05,
-            "ema_decay": 0.9995,
-            "augmentation": _bent(1.0, fade=0.6),
-        },
+        {**_LONG, "learning_rate": 0.02, "weight_decay": 0.05, "ema_decay": 0.9995},
     ),
-    "silu_max_18_unpadded_to_nothing": (
-        _CHOSEN,
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=1.0)},
-    ),
-    "silu_max_14_dropout": (_PADDED, {"epochs": 14, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
-    "silu_max_19_dropout": (_PADDED, {"epochs": 19, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
-    "silu_max_19_dropout_64": (
-        _PADDED,
-        {
-            "epochs": 19,
-            **_MUON,
-            "batch_size": 64,
-            "learning_rate": 0.035,
-            "ema_decay": 0.9995,
-            "augmentation": _bent(1.0, fade=0.6),
-        },
-    ),
+    "silu_max_18_unpadded_to_nothing": (_CHOSEN, {**_LONG, "augmentation": _bent(1.0, fade=1.0)}),
 }
 
 
