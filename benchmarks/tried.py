@@ -199,7 +199,7 @@ def measure(name: str, seed: int) -> None:
     last = progress.history[-1]
     errors = round((1 - last["validation_accuracy"]) * _VALIDATION)
     print(
-        f"{name:<26}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
+        f"{name:<32}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "
         f"{errors} errors of {_VALIDATION:,}, loss {last['validation_loss']:.4f}"
     )
 
@@ -215,7 +215,7 @@ def main() -> None:
         jax.clear_caches()
     if not flags.names:
         for name, (text, changes) in TRIED.items():
-            print(f"{name:<26}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
+            print(f"{name:<32}{text}  {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 
 if __name__ == "__main__":
