@@ -38,8 +38,6 @@ def start(config: CnnConfig) -> None:
         local = math.gcd(config.recipe.batch_size, os.cpu_count() or 1) if run.count == 1 else 1
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
-    # A device that waits in a reduction holds a thread: with a thread a core, all could wait for one.
-    os.environ.setdefault("PJRT_NPROC", str(2 * local + (os.cpu_count() or 1)))
     hosts.meet(run)
     if jax.process_count() > 1:
         _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are

@@ -24,7 +24,7 @@ Report = Callable[[int, Totals], bool]
 RunSteps = Callable[[TrainState, Totals, Array, int, int, Report], tuple[TrainState, Totals, int]]
 
 S = P(SEED)
-_STEPS_A_REPORT = 20
+_STEPS_A_REPORT = 5  # see _compile_loop before raising it
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
@@ -126,6 +126,12 @@ def _one_dispatch(compiled: Any, images: Images) -> RunSteps:
 def _compile_loop(
     setup: Setup, mesh: Mesh, images: Images, state: TrainState, totals: Totals, seeds: Array
 ) -> RunSteps:
+    """The loop over the compiled step.
+
+    At most 2 x _STEPS_A_REPORT steps, of two programs each, wait on a device: where 32 do, XLA's CPU client
+    holds a thread until one is done, and with a thread a device those that wait for each other in a
+    reduction have none left.
+    """
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
     # Where there are several devices each has a core and no more. At LLVM's level 1 the programs are as
@@ -156,7 +162,8 @@ def _compile_loop(
             prepared = prepare(batches, seeds, np.int32(step))
             state, totals = train_step(state, totals, prepared, seeds)
             if (step + 1 - first) % _STEPS_A_REPORT == 0:
-                if earlier is not None:  # computed long ago: the device is not kept waiting
+                if earlier is not None:
+                    jax.block_until_ready(earlier)
                     reported += _STEPS_A_REPORT
                     if not report(_STEPS_A_REPORT, earlier):
                         return state, totals, step + 1

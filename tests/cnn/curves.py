@@ -6,12 +6,9 @@ that runs differ by 1e-9 where they differ by rounding alone. OUT, an .npz, gets
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from unittest import mock
-
-os.environ["PJRT_NPROC"] = "32"  # as devices.start has it
 
 import jax
 import jax.numpy as jnp

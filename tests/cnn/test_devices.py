@@ -65,6 +65,25 @@ def test_seeds_trained_together_are_those_trained_alone(tmp_path):
         assert_same(together, [leaf[run["seeds"]] for leaf in alone])
 
 
+LONG_EPOCH = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from benchmarks.training import Training
+Training("plain_4k", steps=200, num_devices=2).images_a_second()  # its report waits for nothing
+"""
+
+
+@pytest.mark.devices
+def test_an_epoch_needs_no_more_threads_than_devices():
+    """XLA ends the process where its devices wait for each other for 40 s."""
+    environment = os.environ | {"PJRT_NPROC": "1"}  # XLA takes as many as there are devices
+    command = [sys.executable, "-c", LONG_EPOCH]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Flags that train on 512 and test on 130 images of MNIST, eight steps an epoch."""
@@ -78,19 +97,19 @@ def small(tmp_path_factory):
 @pytest.mark.parametrize("model", [WITH_DROPOUT, AUGMENTED])
 @pytest.mark.slow
 def test_the_command_line_on_one_and_on_eight_devices(small, model, tmp_path):
-    """In float32, two epochs. What rounding does is multiplied in every step: 1e-3 was seen after sixteen.
+    """In float32, an epoch. What rounding does is multiplied in every step: 2e-2 was seen after sixteen.
 
     In float64 the same curves agree to 1e-9, above.
     """
     curves = []
     for count in (1, 8):
         workdir = tmp_path / str(count)
-        flags = [*small, f"--model={model}", "--epochs=2", f"--num_devices={count}", f"--workdir={workdir}"]
+        flags = [*small, f"--model={model}", "--epochs=1", f"--num_devices={count}", f"--workdir={workdir}"]
         command = [sys.executable, "launch.py", "--task=mnist", *flags]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
         rows = table(workdir / "metrics.csv")
         curves.append([[float(row[name]) for name in ("train_loss", "test_loss")] for row in rows])
-    np.testing.assert_allclose(*curves, rtol=5e-3)
+    np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
