@@ -23,6 +23,7 @@ from cnn.architecture import (
     ReLU,
     SiLU,
 )
+from cnn.convolution import convolution
 
 Initializer = Callable[..., Array]
 
@@ -71,6 +72,7 @@ class Network(nn.Module):
                         kernel_init=kernel_init,
                         bias_init=bias_init,
                         dtype=self.dtype,
+                        conv_general_dilated=convolution if train else None,
                     )
                     convolutions.append(convolve if shares is None else convolutions[shares])
                     x = convolutions[-1](x)

@@ -1,0 +1,83 @@
+"""The convolution of a training step against jax.lax's: values, gradients, other platforms."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn.convolution import convolution
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def plain(x, kernel, strides, padding):
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NHWC)
+
+
+def ours(x, kernel, strides, padding):
+    return convolution(x, kernel, strides, padding, dimension_numbers=NHWC)
+
+
+def case(size, channels, features, kernel, stride, padding, dtype=jnp.float32):
+    """Images, a kernel, a gradient of the result, and what else a convolution takes."""
+    keys = jax.random.split(jax.random.key(size), 3)
+    x = jax.random.normal(keys[0], (3, size, size, channels), dtype)
+    weights = jax.random.normal(keys[1], (kernel, kernel, channels, features), dtype)
+    options = (stride, stride), [(padding, padding)] * 2
+    result = jax.eval_shape(lambda x, kernel: plain(x, kernel, *options), x, weights)
+    return x, weights, jax.random.normal(keys[2], result.shape, dtype), options
+
+
+def value_and_gradients(function, options):
+    """A compiled function of images, kernel and the result's gradient."""
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def compute(x, kernel, gradient):
+        value, transpose = jax.vjp(lambda x, kernel: function(x, kernel, *options), x, kernel)
+        return value, *transpose(gradient)
+
+    return compute
+
+
+@given(
+    size=st.integers(3, 26),
+    channels=st.integers(1, 17),
+    features=st.integers(1, 33),
+    kernel=st.sampled_from([1, 2, 3, 5]),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+)
+@settings(max_examples=15, deadline=None)
+def test_values_and_gradients_are_those_of_jax(size, channels, features, kernel, stride, padding):
+    *arrays, options = case(max(size, kernel), channels, features, kernel, stride, padding)
+    found, expected = (value_and_gradients(function, options)(*arrays) for function in (ours, plain))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("size", [24, 12])
+def test_bfloat16_adds_up_in_float32(size):
+    *arrays, options = case(size, 3, 8, 3, 1, 1, jnp.bfloat16)
+    found = value_and_gradients(ours, options)(*arrays)[2]
+    expected = value_and_gradients(plain, options)(*(each.astype(jnp.float32) for each in arrays))[2]
+    assert found.dtype == jnp.bfloat16
+    found = found.astype(np.float32)
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01 * np.abs(expected).max())
+
+
+def test_it_is_jax_lax_s_where_there_is_no_cpu():
+    *arrays, options = case(26, 1, 8, 3, 1, 0)
+
+    def lowered(function, platform):
+        traced = value_and_gradients(function, options).trace(*arrays)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "stablehlo.while" in lowered(ours, "cpu")
+    for platform in ("tpu", "cuda"):
+        text = lowered(ours, platform)
+        assert "stablehlo.while" not in text
+        assert text.count("stablehlo.convolution") == lowered(plain, platform).count("stablehlo.convolution")
