@@ -46,6 +46,7 @@ _TWICE = _SHARED.replace("A", "c24p=3 c24p=4 A")
 _WITH_MAX = _SHARED.replace("c16.5p", "c15.5p").replace("A", "X")
 _PADDED = "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15"
 _CHOSEN = _PADDED.replace("c15.5p", "c15.5")
+_SPRINT = "SiLU c15.5 M c24p c24p M c24p c24p c24p=3 c24p=4 X"
 _RECIPE = Recipe(
     epochs=8,
     batch_size=128,
@@ -64,6 +65,18 @@ def _bent(pixels: float, fade: float = 0.0) -> Distortion:
     return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels, fade=fade)
 
 
+def _weak(strength: float) -> Distortion:
+    """That many times 7 degrees, 7 % and 1 pixel, fading to nothing."""
+    return Distortion(7.0 * strength, 0.07 * strength, 0.07 * strength, strength, fade=1.0)
+
+
+_SHORT: dict[str, Any] = {
+    "epochs": 2,
+    **_MUON,
+    "learning_rate": 0.08,
+    "ema_decay": 0.98,
+    "augmentation": _weak(1.0),
+}
 _LONG: dict[str, Any] = {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}
 TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "five": (_FIVE, {}),
@@ -149,6 +162,17 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
         _CHOSEN,
         {**_LONG, "learning_rate": 0.02, "weight_decay": 0.05, "ema_decay": 0.9995},
     ),
+    "sprint": (_SPRINT, _SHORT),
+    "sprint_narrow": (
+        "SiLU c12.5 M c20p c20p M c20p c20p c20p=3 c20p=4 X",
+        {**_SHORT, "epochs": 3},
+    ),
+    "sprint_shallow": ("SiLU c12.5 M c24p M c24p c24p c24p=2 X", {**_SHORT, "epochs": 3}),
+    "sprint_weaker": (_SPRINT, {**_SHORT, "augmentation": _weak(0.6)}),
+    "sprint_faster": (_SPRINT, {**_SHORT, "learning_rate": 0.11}),
+    "sprint_slower": (_SPRINT, {**_SHORT, "learning_rate": 0.06}),
+    "sprint_longer_average": (_SPRINT, {**_SHORT, "ema_decay": 0.99}),
+    "sprint_early_peak": (_SPRINT, {**_SHORT, "warmup": 0.1}),
     "silu_max_18_unpadded_to_nothing": (_CHOSEN, {**_LONG, "augmentation": _bent(1.0, fade=1.0)}),
 }
 
