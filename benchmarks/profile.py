@@ -24,6 +24,8 @@ from cnn import devices, epoch  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
+_STEP = "jit__step"
+_OTHERS = {"jit__prepare": "augmentation", "jit__arrange": "the order of an epoch"}
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 
 
@@ -65,7 +67,7 @@ def measure(network: str) -> None:
             speed = training.images_a_second()
         (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         profile = jax.profiler.ProfileData.from_file(file)
-    newest = max(glob.glob(f"{DUMP.name}/*jit__step.cpu_after_optimizations.txt"), key=os.path.getmtime)
+    newest = max(glob.glob(f"{DUMP.name}/*{_STEP}.cpu_after_optimizations.txt"), key=os.path.getmtime)
     with open(newest) as text:
         kind_of = kinds(text.read())
     spent: collections.Counter[str] = collections.Counter()
@@ -77,7 +79,7 @@ def measure(network: str) -> None:
                 thunks.append((event.start_ns, event.duration_ns, event.name, stats["hlo_module"]))
         thunks.sort()
         for (start, duration, name, module), (following, *_) in itertools.pairwise(thunks):
-            kind = kind_of.get(name, "elementwise and all else") if module == "jit__step" else str(module)
+            kind = kind_of.get(name, "elementwise and all else") if module == _STEP else _OTHERS[module]
             spent[kind] += following - start if name.startswith("conv_general") else duration
     whole = sum(spent.values())
     print(f"\n{network}: {speed:,.0f} images/s while profiled")
