@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-_LARGE_MAP = 20 * 20
-_CHANNELS, _FEATURES = 8, 32
+_LARGE_MAP = 20 * 20  # pixels; products are faster at 24 x 24 and slower at 12 x 12
+_CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -26,7 +26,14 @@ def convolution(
     padding: list[tuple[int, int]],
     **options: Any,
 ) -> Float[Array, "batch new_height new_width features"]:
-    """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...)."""
+    """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...).
+
+    Args:
+      window_strides: where one is not 1, it is jax.lax's everywhere.
+      padding: zeros before and after, of height and width.
+      options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation or groups; on a
+        CPU its matrix precision is float32's.
+    """
 
     def plain(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
@@ -50,7 +57,7 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
     x, kernel = saved
     _, of_images = jax.vjp(lambda x: _aligned(x, kernel, padding), x)
     if gradient.shape[1] * gradient.shape[2] >= _LARGE_MAP:
-        return *of_images(gradient), kernel_gradient(x, gradient, kernel.shape, padding)
+        return *of_images(gradient), _kernel_gradient(x, gradient, kernel.shape, padding)
     _, of_kernel = jax.vjp(lambda kernel: _plain(x, kernel, padding), kernel)
     return *of_images(gradient), *of_kernel(gradient)
 
@@ -75,7 +82,7 @@ def _with_zeros(x: Array, axis: int, multiple: int) -> Array:
     return jnp.pad(x, [(0, -size % multiple if axis == index else 0) for index, size in enumerate(x.shape)])
 
 
-def kernel_gradient(
+def _kernel_gradient(
     x: Float[Array, "batch height width channels"],
     gradient: Float[Array, "batch new_height new_width features"],
     shape: tuple[int, ...],
