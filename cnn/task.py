@@ -53,10 +53,11 @@ def _describe(config: CnnConfig) -> None:
 
 
 def _train(config: CnnConfig) -> None:
+    run = prepare(config, Path())  # before the folder: a run that is refused leaves none
     folder = open_workdir(config.workdir, "mnist")
+    run = run._replace(folder=folder)
     with hold(folder, wait=config.wait):
         require_new_or_same(config, folder)
-        run = prepare(config, folder)
         with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
             progress = loop.start(run)
             restored = checkpoint.restore(checkpoints, like=progress)

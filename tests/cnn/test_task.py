@@ -174,6 +174,13 @@ def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     assert said.count("\n") == 1
 
 
+def test_a_refused_run_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["launch.py", "--task=mnist", "--validation_size=59990", "--num_devices=1"]) == 2
+    assert "more than the 10 training images" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_run_at_a_constant_rate_goes_on_for_more_epochs(small, tmp_path):
     flags = [*small, "--model=plain_4k"]
