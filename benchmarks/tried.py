@@ -5,8 +5,8 @@ Each trains seed 0 (`--seed`) on the first 50,000 training images and counts the
 
 A network is written as its convolutions: c24p = convolution to 24 channels, 3x3, padded, then batch
 norm and ReLU (SiLU, where this word is first); c16.5p has a 5x5 kernel, s2 a stride of 2, =3 the weights
-of convolution 3; M = max pooling, A = global average pooling, X = global average and max pooling,
-D0.05 = dropout. A dense layer ends each of them.
+of convolution 3; crop2 = two pixels less at each side of the images, M = max pooling, A = global average
+pooling, X = global average and max pooling, D0.05 = dropout. A dense layer ends each of them.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     Layer,
@@ -47,6 +48,8 @@ _WITH_MAX = _SHARED.replace("c16.5p", "c15.5p").replace("A", "X")
 _PADDED = "SiLU c15.5p M c24p c24p M D0.05 c24p c24p c24p=3 c24p=4 X D0.15"
 _CHOSEN = _PADDED.replace("c15.5p", "c15.5")
 _SPRINT = "SiLU c15.5 M c24p c24p M c24p c24p c24p=3 c24p=4 X"
+_CROPPED = _SPRINT.replace("SiLU", "SiLU crop2")
+_SIXTEEN = _CROPPED.replace("c15", "c16").replace("X", "A")
 _RECIPE = Recipe(
     epochs=8,
     batch_size=128,
@@ -173,7 +176,25 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "sprint_slower": (_SPRINT, {**_SHORT, "learning_rate": 0.06}),
     "sprint_longer_average": (_SPRINT, {**_SHORT, "ema_decay": 0.99}),
     "sprint_early_peak": (_SPRINT, {**_SHORT, "warmup": 0.1}),
+    "sprint_cropped": (_CROPPED, _SHORT),
+    "sprint_3": (_SPRINT, {**_SHORT, "epochs": 3}),
+    "sprint_3_cropped": (_CROPPED, {**_SHORT, "epochs": 3}),
+    "sprint_3_cropped_longer_average": (_CROPPED, {**_SHORT, "epochs": 3, "ema_decay": 0.99}),
+    "sprint_3_cropped_stronger": (_CROPPED, {**_SHORT, "epochs": 3, "augmentation": _weak(1.4)}),
+    "sprint_3_cropped_slower": (_CROPPED, {**_SHORT, "epochs": 3, "learning_rate": 0.06}),
+    "sprint_3_cropped_more": (_CROPPED.replace("crop2", "crop3"), {**_SHORT, "epochs": 3}),
+    "sprint_3_cropped_256": (
+        _CROPPED,
+        {**_SHORT, "epochs": 3, "batch_size": 256, "learning_rate": 0.11, "ema_decay": 0.97},
+    ),
+    "sprint_3_cropped_16": (_SIXTEEN, {**_SHORT, "epochs": 3}),
+    "sprint_3_cropped_16_relu": (_SIXTEEN.removeprefix("SiLU "), {**_SHORT, "epochs": 3}),
+    "sprint_4_cropped_more": (
+        _CROPPED.replace("crop2", "crop3"),
+        {**_SHORT, "epochs": 4, "ema_decay": 0.99},
+    ),
     "silu_max_18_unpadded_to_nothing": (_CHOSEN, {**_LONG, "augmentation": _bent(1.0, fade=1.0)}),
+    "silu_max_18_unpadded_cropped": (_CHOSEN.replace("SiLU", "SiLU crop2"), _LONG),
 }
 
 
@@ -185,6 +206,9 @@ def parse(text: str) -> Architecture:
     for word in text.removeprefix("SiLU ").split():
         if word in one_layer:
             layers.append(one_layer[word])
+            continue
+        if word.startswith("crop"):
+            layers.append(Crop(int(word[4:])))
             continue
         if word.startswith("D"):
             layers.append(Dropout(float(word[1:])))

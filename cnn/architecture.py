@@ -11,6 +11,13 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Crop:
+    """Leaves out that many rows and columns at each side."""
+
+    margin: int
+
+
+@dataclass(frozen=True)
 class Conv:
     """Convolution with a square kernel; stride 1 and no padding unless said.
 
@@ -75,7 +82,7 @@ class Dense:
     bias: bool = True
 
 
-Layer = Conv | BatchNorm | ReLU | SiLU | Dropout | MaxPool | AveragePool | ConcatPool | Dense
+Layer = Crop | Conv | BatchNorm | ReLU | SiLU | Dropout | MaxPool | AveragePool | ConcatPool | Dense
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,8 @@ def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
     for index, layer in enumerate(architecture.layers):
         if not _makes_sense(layer):
             raise ValueError(
-                f"layer {index} is {layer}: features, kernel, stride and window go from 1, padding from 0, "
-                "and a dropout rate from 0 to below 1"
+                f"layer {index} is {layer}: features, kernel, stride, window and margin go from 1, padding "
+                "from 0, and a dropout rate from 0 to below 1"
             )
         window, stride = _window(layer, shape)
         receptive_field += (window - 1) * jump
@@ -157,6 +164,8 @@ def count_parameters(architecture: Architecture) -> int:
 def describe(layer: Layer) -> str:
     """A layer in a reader's words."""
     match layer:
+        case Crop(margin):
+            return f"crop {margin}"
         case Conv(features, kernel, stride, padding, bias, shares):
             extras = [f"stride {stride}"] * (stride > 1) + [f"pad {padding}"] * (padding > 0)
             extras += ["bias"] * bias + [f"as conv {shares}"] * (shares is not None)
@@ -201,8 +210,8 @@ def _makes_sense(layer: Layer) -> bool:
             return min(features, kernel, stride) >= 1 and padding >= 0 and (shares or 0) >= 0
         case Dense(features):
             return features >= 1
-        case MaxPool(window) | AveragePool(int(window)):
-            return window >= 1
+        case MaxPool(size) | AveragePool(int(size)) | Crop(size):
+            return size >= 1
         case Dropout(rate):
             return 0 <= rate < 1
         case _:
@@ -234,11 +243,17 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
         return (layer.features,)
     if len(shape) != 3:
         raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
-    *sides, channels = shape
+    *sides, features = shape
     window, stride = _window(layer, shape)
-    channels *= 2 if isinstance(layer, ConcatPool) else 1
-    padding, features = (layer.padding, layer.features) if isinstance(layer, Conv) else (0, channels)
-    return (*((side + 2 * padding - window) // stride + 1 for side in sides), features)
+    border = 0
+    match layer:
+        case Crop(margin):
+            border = -margin
+        case Conv(features, padding=border):
+            pass
+        case ConcatPool():
+            features *= 2
+    return (*((side + 2 * border - window) // stride + 1 for side in sides), features)
 
 
 def _parameters(layer: Layer, shape: Shape) -> int:

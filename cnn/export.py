@@ -27,6 +27,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
@@ -124,7 +125,8 @@ def to_stablehlo(variables: dict[str, Any], *, setup: train.Setup) -> bytes:
 def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx.ModelProto:
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = setup.network.architecture
-    arrays: dict[str, Any] = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
+    constants = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
+    arrays: dict[str, Any] = {label: np.float32(value) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
@@ -143,9 +145,14 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     add("Div", "deviation")
     add("Transpose", perm=(0, 3, 1, 2))
     shapes = [architecture.input_shape, *(row.output_shape for row in summarize(architecture))]
-    numbers = {kind: itertools.count() for kind in (Conv, BatchNorm, Dense)}
+    numbers = {kind: itertools.count() for kind in (Crop, Conv, BatchNorm, Dense)}
     for layer, shape in zip(architecture.layers, shapes, strict=False):
         match layer:
+            case Crop(margin):
+                at = f"Crop_{next(numbers[Crop])}"
+                edges = {f"{at}/from": [margin] * 2, f"{at}/to": [-margin] * 2, f"{at}/axes": [2, 3]}
+                arrays |= {label: np.asarray(edge, np.int64) for label, edge in edges.items()}
+                add("Slice", *edges)
             case Conv(stride=stride, padding=padding, shares=shares):
                 number = next(numbers[Conv])
                 at = f"Conv_{number if shares is None else shares}"
@@ -185,9 +192,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
         onnx.helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ["batch", *shape])
         for label, shape in interface.items()
     )
-    weights = [
-        onnx.numpy_helper.from_array(np.asarray(array, np.float32), label) for label, array in arrays.items()
-    ]
+    weights = [onnx.numpy_helper.from_array(np.asarray(array), label) for label, array in arrays.items()]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, name, [images], [logits], weights),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],

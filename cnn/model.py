@@ -17,6 +17,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
@@ -61,6 +62,8 @@ class Network(nn.Module):
         convolutions: list[nn.Conv] = []
         for index, layer in enumerate(layers):
             match layer:
+                case Crop(margin):
+                    x = x[:, margin:-margin, margin:-margin]
                 case Conv(features, kernel, stride, padding, bias, shares):
                     kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
                     convolve = nn.Conv(

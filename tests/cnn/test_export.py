@@ -21,6 +21,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
@@ -36,8 +37,10 @@ from tests.cnn.test_events import events
 ROOT = Path(__file__).parents[2]
 EVERY_LAYER = Architecture(
     (
+        Crop(1),
         Conv(6, 3, stride=2, padding=1),
         BatchNorm(),
+        Crop(2),
         Dropout(0.5),
         ReLU(),
         AveragePool(2),

@@ -20,6 +20,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
@@ -127,7 +128,7 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
 
     Args:
       padded: whether convolutions may be padded, by up to half a kernel.
-      local: neither Dense nor global pooling, so that the image's size does not matter.
+      local: no Dense, no crop and no global pooling, so that the image's size does not matter.
     """
     input_side, channels = draw(sides), draw(st.integers(1, 3))
     layers, side = [], input_side
@@ -146,6 +147,8 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
                     st.booleans(),
                 )
             ] * 6 + [pools(side)] * 3
+            if side > 2 and not local:
+                kinds.append(st.builds(Crop, st.integers(1, (side - 1) // 2)))
         layer = draw(st.one_of(kinds))
         if local and layer in (AveragePool(None), ConcatPool()):
             layer = AveragePool(1)
@@ -153,6 +156,8 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
         match layer:
             case Dense():
                 side = None
+            case Crop(margin):
+                side -= 2 * margin
             case Conv():
                 side = len(range(0, side + 2 * layer.padding - layer.kernel + 1, layer.stride))
             case MaxPool(window) | AveragePool(window):
@@ -245,6 +250,7 @@ def test_padding_leaves_the_receptive_field_as_it_is(architecture, axis):
         st.one_of(
             *FLAT,
             st.builds(Conv, st.integers(0, 3), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2)),
+            st.builds(Crop, st.integers(0, 6)),
             st.builds(MaxPool, st.integers(1, 9)),
             st.builds(AveragePool, st.none() | st.integers(1, 9)),
             st.builds(ConcatPool),
@@ -273,7 +279,7 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
     [
         *(Conv(3, 0), Conv(3, -1), Conv(3, 3, stride=0), Conv(3, 3, stride=-1), Conv(3, 3, padding=-1)),
         *(Conv(0, 3), Dense(0), Dense(-2), MaxPool(0), MaxPool(-2), AveragePool(0), AveragePool(-1)),
-        *(Dropout(1.0), Dropout(-0.1), Dropout(float("nan"))),
+        *(Dropout(1.0), Dropout(-0.1), Dropout(float("nan")), Crop(0), Crop(-1)),
     ],
 )
 def test_a_layer_without_sense_is_refused(layer):

@@ -11,6 +11,7 @@ from cnn.architecture import (
     BatchNorm,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
@@ -32,6 +33,8 @@ def build(architecture: Architecture) -> nn.Sequential:
     channels = architecture.input_shape[-1]
     for layer in architecture.layers:
         match layer:
+            case Crop(margin):
+                modules.append(nn.ZeroPad2d(-margin))
             case Conv(features, kernel, stride, padding, bias, shares):
                 new = nn.Conv2d(channels, features, kernel, stride, padding, bias=bias)
                 convolutions.append(new if shares is None else convolutions[shares])
