@@ -59,6 +59,11 @@ def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
     )
 
 
+def unknown(what: str, value: object, names: Iterable[str]) -> ValueError:
+    """What to raise where a name that code was given is none of those that it knows."""
+    return ValueError(f"{what} is {value!r}: choose one of {', '.join(names)}")
+
+
 def require_folder_name(flag: str, path: str | None) -> None:
     """Raise UserError if a path was given and is empty."""
     require(path is None or path.strip() != "", f"--{flag} is empty: give a folder, such as runs/mine")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named
+from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named, slope_equation
 from backprop.network import Scalar, Scalars, forward, total_error
 from backprop.shape import CLASSROOM, Shape
 
@@ -51,6 +51,53 @@ def central_differences(weights: Scalars, example: Scalars, shape: Shape = CLASS
         loss, jnp.where(one_moved, below, start)
     )
     return jax.tree.unflatten(structure, rise / (above - below))
+
+
+class Slope(NamedTuple):
+    """da/dh of a neuron, as the run's floating-point numbers give it and as it is."""
+
+    computed: float
+    exact: float
+
+
+def lost_slopes(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> dict[str, Slope]:
+    """Neurons so saturated that their slope has lost more than half of its digits.
+
+    a * (1 - a) and 1 - a^2 are differences from 1: near it, an activation has no digits left for them.
+    """
+    values = forward(weights, example, shape)._asdict()
+    half = math.sqrt(jnp.finfo(values["E_total"].dtype).eps)
+    lost = {}
+    for neuron in (*shape.layers[0], *shape.layers[1]):
+        computed = float(evaluate({"slope": slope_equation(neuron, shape)}, values)["slope"])
+        exact = exact_slope(shape.activation, float(values[neuron.name]))
+        if exact is not None and (exact == 0 or abs(computed - exact) > half * exact):
+            lost[neuron.name] = Slope(computed, exact)
+    return lost
+
+
+def exact_slope(activation: str, h: float) -> float | None:
+    """The derivative of a sigmoid, s(h) * s(-h), or of tanh to all digits; None for ReLU, which loses none.
+
+    It is 0 only where it is below the smallest float64.
+    """
+    if activation == "relu":
+        return None
+    times = {"sigmoid": 1, "tanh": 2}[activation]  # tanh(h) = 2 s(2h) - 1
+    tail = math.exp(-times * abs(h))
+    return times**2 * tail / (1 + tail) ** 2
+
+
+def beyond_differences(gradients: Gradients, weights: Scalars, example: Scalars, shape: Shape) -> list[bool]:
+    """Which derivatives central differences cannot tell from 0: those below their error."""
+    error = difference_error(weights, example, shape)
+    return [abs(float(dE_dw)) < error for dE_dw in gradients.autodiff]
+
+
+def difference_error(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> float:
+    """About how far central differences are from the derivative, for weights of about 1."""
+    loss = total_error(weights, example, shape)
+    return float(jnp.finfo(loss.dtype).eps) ** (2 / 3) * max(1.0, float(loss))
 
 
 @dataclass(frozen=True)
@@ -101,7 +148,7 @@ def judge(name: str, text: str, weights: Scalars, example: Scalars) -> Verdict:
     Args:
       name: the quantity it is printed for, one of EQUATIONS.
       text: its right-hand side, in the names of EQUATIONS.
-      weights, example: where to compare; scalars.
+      weights, example: where to compare; scalars. Where a value is 0, any text with such a factor fits it.
     """
 
     def loss_as_printed(weights: Scalars) -> tuple[Scalar, Scalar]:

@@ -22,13 +22,16 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
+    Crop,
     Dense,
     Dropout,
     MaxPool,
     ReLU,
     SiLU,
+    unknown_layer,
 )
 from cnn.augment import random_distortion
 from cnn.zoo import ZOO, Distortion, Recipe
@@ -120,6 +123,8 @@ class _PlainNetwork(nn.Module):
         convolutions: list[nn.Conv] = []
         for layer in self.architecture.layers:
             match layer:
+                case Crop(margin):
+                    x = x[:, margin:-margin, margin:-margin]
                 case Conv(features, kernel, stride, padding, bias, shares):
                     new = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)
                     convolutions.append(new if shares is None else convolutions[shares])
@@ -132,6 +137,8 @@ class _PlainNetwork(nn.Module):
                     x = nn.silu(x)
                 case Dropout(rate):
                     x = nn.Dropout(rate, deterministic=not train)(x)
+                case ChannelDropout(rate):
+                    x = nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
                 case MaxPool(window):
                     x = nn.max_pool(x, (window, window), (window, window))
                 case AveragePool(window):
@@ -141,6 +148,8 @@ class _PlainNetwork(nn.Module):
                     x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
                 case Dense(features, bias):
                     x = nn.Dense(features, use_bias=bias)(x.reshape(len(x), -1))
+                case _:
+                    raise unknown_layer(layer)
         return x.reshape(len(x), -1)
 
 

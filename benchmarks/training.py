@@ -50,7 +50,7 @@ class Training:
         state, totals, images, seeds = self.arguments
         start = time.perf_counter()
         steps = self.setup.steps_per_epoch
-        state, seen, _ = self.run_steps(state, totals, seeds, 0, steps, lambda steps, totals: True)
+        state, seen, _ = self.run_steps(state, totals, seeds, 0, steps, lambda totals: True)
         jax.block_until_ready(seen)
         self.arguments = state, totals, images, seeds
         return self.setup.images / (time.perf_counter() - start)

@@ -5,6 +5,7 @@ the Flax module from the same tuple. No JAX here.
 """
 
 import math
+import typing
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
@@ -56,6 +57,16 @@ class Dropout:
 
 
 @dataclass(frozen=True)
+class ChannelDropout:
+    """Each channel of an image is zeroed as one with this probability while training.
+
+    PyTorch's Dropout2d (Tompson et al. 2015).
+    """
+
+    rate: float
+
+
+@dataclass(frozen=True)
 class MaxPool:
     """Maximum over windows that do not overlap; what is left at the border is dropped."""
 
@@ -82,7 +93,19 @@ class Dense:
     bias: bool = True
 
 
-Layer = Crop | Conv | BatchNorm | ReLU | SiLU | Dropout | MaxPool | AveragePool | ConcatPool | Dense
+Layer = (
+    Crop
+    | Conv
+    | BatchNorm
+    | ReLU
+    | SiLU
+    | Dropout
+    | ChannelDropout
+    | MaxPool
+    | AveragePool
+    | ConcatPool
+    | Dense
+)
 
 
 @dataclass(frozen=True)
@@ -178,6 +201,8 @@ def describe(layer: Layer) -> str:
             return "SiLU"
         case Dropout(rate):
             return f"dropout {rate:g}"
+        case ChannelDropout(rate):
+            return f"channel dropout {rate:g}"
         case MaxPool(window):
             return f"max pool {window}x{window}"
         case AveragePool(None):
@@ -188,6 +213,14 @@ def describe(layer: Layer) -> str:
             return "global average and max pool"
         case Dense(features, bias):
             return f"dense {features}" + " bias" * bias
+        case _:
+            raise unknown_layer(layer)
+
+
+def unknown_layer(layer: object) -> TypeError:
+    """What to raise where a layer is none of those known here."""
+    known = ", ".join(kind.__name__ for kind in typing.get_args(Layer))
+    return TypeError(f"{layer!r} is not a layer: the layers are {known}")
 
 
 def format_table(architecture: Architecture) -> str:
@@ -212,7 +245,7 @@ def _makes_sense(layer: Layer) -> bool:
             return features >= 1
         case MaxPool(size) | AveragePool(int(size)) | Crop(size):
             return size >= 1
-        case Dropout(rate):
+        case Dropout(rate) | ChannelDropout(rate):
             return 0 <= rate < 1
         case _:
             return True
@@ -243,6 +276,8 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
         return (layer.features,)
     if len(shape) != 3:
         raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
+    if isinstance(layer, ChannelDropout):
+        return shape
     *sides, features = shape
     window, stride = _window(layer, shape)
     border = 0

@@ -85,6 +85,22 @@ def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
         raise
 
 
+def require_whole_epochs(progress: Progress, steps_per_epoch: int, folder: Path) -> None:
+    """Refuse to go on from a run whose epochs had other numbers of steps.
+
+    Those of earlier versions left out what did not fill a batch.
+
+    Raises:
+      UserError: its rows of metrics are not those of the steps it made.
+    """
+    epochs = int((progress.state.step // steps_per_epoch).sum())
+    require(
+        epochs == len(progress.history),
+        f"{folder} holds a run of an earlier version, whose epochs left out the last, smaller batch: go on "
+        "with the version that config.json names, or start a new run",
+    )
+
+
 def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
     """The last saved progress; None where there is none.
 

@@ -20,7 +20,7 @@ from cnn.data import Split
 from cnn.devices import DATA, SEED
 from cnn.train import Batch, Images, Setup, Totals, TrainState
 
-Report = Callable[[int, Totals], bool]
+Report = Callable[[Totals], bool]
 RunSteps = Callable[[TrainState, Totals, Array, int, int, Report], tuple[TrainState, Totals, int]]
 
 S = P(SEED)
@@ -33,7 +33,7 @@ def compile_steps(
 ) -> tuple[RunSteps, float]:
     """Compile the training of the steps of an epoch.
 
-    Each epoch visits the images in a new order, and leaves out the few that do not fill a batch.
+    Each epoch visits the images in a new order; its last batch is smaller where they do not divide.
     On a GPU or a TPU the steps are one dispatch. On a CPU they are a Python loop over the compiled
     step, since XLA's CPU backend runs the gradient of a convolution inside a loop 8 to 10 times
     slower (jax-ml/jax issue 12868).
@@ -45,9 +45,8 @@ def compile_steps(
     Returns:
       A function, and the seconds it took to compile. From (state, totals, seeds, first, last,
       report) it trains the steps from `first` to before `last`, all of one epoch, donates the
-      state, and returns state, totals and the step it reached. It calls report(steps, totals)
-      now and then with the number of steps since the last call, and stops where that returns
-      False; no step waits for the host.
+      state, and returns state, totals and the step it reached. It calls report(totals) now and
+      then, and stops where that returns False; no step waits for the host.
     """
     start, zero = time.perf_counter(), jnp.int32(0)
     if jax.default_backend() != "cpu":
@@ -117,7 +116,7 @@ def _one_dispatch(compiled: Any, images: Images) -> RunSteps:
         state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
     ) -> tuple[TrainState, Totals, int]:
         state, totals = compiled(state, totals, images, seeds, np.int32(first), np.int32(last))
-        report(last - first, totals)
+        report(totals)
         return state, totals, last
 
     return run_steps
@@ -157,18 +156,17 @@ def _compile_loop(
         state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
     ) -> tuple[TrainState, Totals, int]:
         batches = arrange(images, seeds, np.int32(first // setup.steps_per_epoch))
-        reported, earlier = first, None
+        earlier = None
         for step in range(first, last):
             prepared = prepare(batches, seeds, np.int32(step))
             state, totals = train_step(state, totals, prepared, seeds)
             if (step + 1 - first) % _STEPS_A_REPORT == 0:
                 if earlier is not None:
                     jax.block_until_ready(earlier)
-                    reported += _STEPS_A_REPORT
-                    if not report(_STEPS_A_REPORT, earlier):
+                    if not report(earlier):
                         return state, totals, step + 1
                 earlier = totals
-        report(last - reported, totals)
+        report(totals)
         return state, totals, last
 
     return run_steps
@@ -185,10 +183,10 @@ def _arrange(
 
     def batches(seed: UInt32[Array, ""]) -> Images:
         order = train.shuffle(jax.random.key(seed), epoch, setup.images)
-        order = order[: setup.steps_per_epoch * setup.recipe.batch_size].reshape(setup.steps_per_epoch, -1)
+        filled = jnp.resize(order, (setup.steps_per_epoch, setup.recipe.batch_size))  # with the first ones
         if axis is not None:
-            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
-        return jax.tree.map(lambda leaf: leaf[order], images)
+            filled = jax.lax.dynamic_slice_in_dim(filled, jax.lax.axis_index(axis) * size, size, axis=1)
+        return jax.tree.map(lambda leaf: leaf[filled], images)
 
     return _each_seed(batches)(seeds)
 

@@ -25,6 +25,7 @@ from cnn import train
 from cnn.architecture import (
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
     Crop,
@@ -34,6 +35,7 @@ from cnn.architecture import (
     ReLU,
     SiLU,
     summarize,
+    unknown_layer,
 )
 from cnn.data import IMAGE_SHAPE
 from cnn.model import EPSILON
@@ -166,7 +168,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
             case SiLU():
                 x = nodes[-1].output[0]
                 add("Mul", add("Sigmoid"), of=x)
-            case Dropout():
+            case Dropout() | ChannelDropout():
                 pass
             case MaxPool(window):
                 add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
@@ -185,6 +187,8 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
                     add("Flatten")
                 at = f"Dense_{next(numbers[Dense])}"
                 add("Gemm", f"{at}/kernel", f"{at}/bias")
+            case _:
+                raise unknown_layer(layer)
     add("Flatten")
     nodes[-1].output[0] = "logits"
     interface = {"images": architecture.input_shape, "logits": shapes[-1][-1:]}

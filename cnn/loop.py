@@ -56,11 +56,12 @@ def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
     recipe, steps = run.setup.recipe, run.setup.steps_per_epoch
+    before = (progress.state.step // steps).sum() * run.setup.images + progress.totals.seen.sum()
     usable = devices.available(run.config.num_devices, recipe.batch_size)
     programs: dict[int, _Programs] = {}
     with tqdm(
-        total=len(run.seeds) * recipe.epochs * steps * recipe.batch_size,
-        initial=int(progress.state.step.sum()) * recipe.batch_size,
+        total=len(run.seeds) * recipe.epochs * run.setup.images,
+        initial=int(before),
         unit=" images",
         unit_scale=True,
         disable=None if devices.is_main() else True,
@@ -118,11 +119,14 @@ def _advance(
     end = (first // setup.steps_per_epoch + 1) * setup.steps_per_epoch
     last = min(end, (first // every + 1) * every) if every else end
     alone = jax.process_count() == 1  # several processes have to stop at the same step
+    seen = int(progress.totals.seen[group[0]])
 
-    def report(steps: int, totals: Totals) -> bool:
+    def report(totals: Totals) -> bool:
+        nonlocal seen
         here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), totals)
         bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
-        bar.update(steps * setup.recipe.batch_size * len(group))
+        bar.update((int(here.seen[0]) - seen) * len(group))
+        seen = int(here.seen[0])
         return not alone or (interrupted() is None and bool((here.diverged_at < 0).all()))
 
     began = time.perf_counter()
@@ -195,7 +199,7 @@ def _require_finite(run: Run, state: train.TrainState, totals: Totals, group: np
 def _line(row: Row, run: Run) -> str:
     splits = [name for name in ("train", "validation", "test") if f"{name}_loss" in row]
     metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
-    images = run.setup.steps_per_epoch * run.setup.recipe.batch_size * row["seeds_at_once"]
+    images = run.setup.images * row["seeds_at_once"]
     seed = f"seed {row['seed']}  " if len(run.seeds) > 1 else ""
     return (
         f"{seed}epoch {row['epoch']:2d}/{run.setup.recipe.epochs}  {metrics}  "

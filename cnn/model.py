@@ -9,12 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int32, Key, UInt32
 
 from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
     Crop,
@@ -23,8 +24,11 @@ from cnn.architecture import (
     MaxPool,
     ReLU,
     SiLU,
+    unknown_layer,
 )
 from cnn.convolution import convolution
+from cnn.zoo import INITIALIZATIONS
+from errors import unknown
 
 Initializer = Callable[..., Array]
 
@@ -51,14 +55,23 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        real: Int32[Array, ""] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images.
 
         Training normalises with the batch's statistics, updates the collection batch_stats and
         drops activations with the rng stream "dropout"; otherwise the running statistics are used.
+
+        Args:
+          real: how many images of the whole batch count, the first ones: the others only fill it up,
+            and no statistics are taken over them. None: all.
         """
         x, layers = images, self.architecture.layers
+        mask = None if real is None else places(len(images), self.axis_name) < real
         convolutions: list[nn.Conv] = []
         for index, layer in enumerate(layers):
             match layer:
@@ -82,8 +95,9 @@ class Network(nn.Module):
                 case BatchNorm():
                     sums, first = None, layers[0]
                     if train and self.axis_name is not None and index == 1 and isinstance(first, Conv):
-                        sums = _sums_by_moments(images, convolve.variables["params"], first, self.axis_name)
-                    x = Normalization(self.axis_name)(x, train=train, sums=sums)
+                        params = convolve.variables["params"]
+                        sums = _sums_by_moments(images, mask, params, first, self.axis_name)
+                    x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
                 case ReLU():
                     x = nn.relu(x)
                 case SiLU():
@@ -91,6 +105,10 @@ class Network(nn.Module):
                 case Dropout(rate):
                     if train:
                         x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
+                case ChannelDropout(rate):
+                    if train:
+                        keys = image_keys(self.make_rng("dropout"), len(x), self.axis_name)
+                        x = x * dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
                 case MaxPool(window):
                     x = max_pool(x, window)
                 case AveragePool(None):
@@ -109,18 +127,24 @@ class Network(nn.Module):
                         bias_init=bias_init,
                         dtype=self.dtype,
                     )(x)
+                case _:
+                    raise unknown_layer(layer)
         return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
     def _initializers(self, *, fan_in: int) -> tuple[Initializer, Initializer]:
         """Of the kernel and of the bias."""
-        if self.initialization == "he":
-            return nn.initializers.he_normal(), nn.initializers.zeros
         bound = 1 / math.sqrt(fan_in)
 
         def uniform(key, shape, dtype=jnp.float32):  # type: ignore[no-untyped-def]
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        return uniform, uniform
+        match self.initialization:
+            case "he":
+                return nn.initializers.he_normal(), nn.initializers.zeros
+            case "torch":
+                return uniform, uniform
+            case _:
+                raise unknown("initialization", self.initialization, INITIALIZATIONS)
 
 
 class Normalization(nn.Module):
@@ -141,12 +165,14 @@ class Normalization(nn.Module):
         x: Float[Array, "... channels"],
         *,
         train: bool,
+        real: Int32[Array, ""] | None = None,
         sums: Float[Array, "2 channels"] | None = None,
     ) -> Float[Array, "... channels"]:
         """Normalised, scaled and shifted x, in its dtype; training also updates the running statistics.
 
         Args:
-          sums: of the whole batch's values and of their squares, where the caller knows them.
+          real: how many images of the whole batch the statistics are taken over, the first ones; None: all.
+          sums: of these images' values and of their squares, where the caller knows them.
         """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -155,11 +181,14 @@ class Normalization(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         mean, var = running_mean.value, running_var.value
         if train:
-            count = x.size // channels
-            if self.axis_name is not None:
-                count *= jax.lax.axis_size(self.axis_name)
+            images = len(x) * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+            count = (images if real is None else real) * (x[0].size // channels)
             if sums is None:  # both in one pass over x, and in one reduction over the devices
-                wide = x.astype(jnp.float32).reshape(-1, channels)
+                wide = x.astype(jnp.float32)
+                if real is not None:
+                    mask = places(len(x), self.axis_name) < real
+                    wide = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), wide, 0)
+                wide = wide.reshape(-1, channels)
                 sums = jnp.stack([wide.sum(0), (wide * wide).sum(0)])
                 if self.axis_name is not None:
                     sums = jax.lax.psum(sums, self.axis_name)
@@ -167,21 +196,28 @@ class Normalization(nn.Module):
             var = jnp.maximum(sums[1] / count - mean * mean, 0)
             if not self.is_initializing():
                 running_mean.value += _MOMENTUM * (mean - running_mean.value)
-                running_var.value += _MOMENTUM * (var * count / max(count - 1, 1) - running_var.value)
+                unbiased = var * count / jnp.maximum(count - 1, 1)
+                running_var.value += _MOMENTUM * (unbiased - running_var.value)
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias).astype(x.dtype)
 
 
-def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Array, " count"]:
-    """A key for each of the images that are here, from its place in the whole batch.
-
-    What is drawn for an image then does not depend on the number of devices.
+def places(count: int, axis_name: str | None) -> Int32[Array, " count"]:
+    """The places in the whole batch of the images that are here.
 
     Args:
       count: images on this device.
       axis_name: mesh axis that the batch is sharded over; None: no axis.
     """
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(count))
+    return first + jnp.arange(count, dtype=jnp.int32)
+
+
+def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Array, " count"]:
+    """A key for each of the images that are here, from its place in the whole batch.
+
+    What is drawn for an image then does not depend on the number of devices.
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, places(count, axis_name))
 
 
 def dropout(
@@ -206,9 +242,13 @@ def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array,
 
 
 def _sums_by_moments(
-    images: Float[Array, "batch height width 1"], params: Any, layer: Conv, axis_name: str
+    images: Float[Array, "batch height width 1"],
+    mask: Bool[Array, " batch"] | None,
+    params: Any,
+    layer: Conv,
+    axis_name: str,
 ) -> Float[Array, "2 channels"] | None:
-    """Sums of a first convolution's values and of their squares over the whole batch.
+    """Sums of a first convolution's values and of their squares over the whole batch, or its masked images.
 
     From the first and second moments of the patches it sees. Those do not depend on its weights,
     so that the gradient through these sums needs no reduction over the devices of its own. None
@@ -226,8 +266,11 @@ def _sums_by_moments(
             for column in range(kernel)
         ],
         -1,
-    ).reshape(-1, kernel * kernel)
-    patches = jnp.concatenate([patches, jnp.ones((len(patches), 1))], -1)  # the last value meets the bias
+    )
+    patches = jnp.concatenate([patches, jnp.ones_like(patches[..., :1])], -1)  # the last value meets the bias
+    if mask is not None:
+        patches = jnp.where(mask[:, None, None, None], patches, 0)
+    patches = patches.reshape(-1, kernel * kernel + 1)
     moments = jax.lax.psum(jnp.matmul(patches.T, patches, precision="highest"), axis_name)
     weights = params["kernel"].reshape(kernel * kernel, -1)
     weights = jnp.concatenate([weights, params.get("bias", jnp.zeros(weights.shape[1]))[None]])

@@ -107,7 +107,6 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
 
 
 def _summarize(run: Run, history: Rows) -> dict[str, Any]:
-    images = run.setup.steps_per_epoch * run.setup.recipe.batch_size
     of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
     summary = {
         "model": run.config.model,
@@ -117,7 +116,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
         "target_accuracy": run.config.target_accuracy,
         "best_epoch_chosen_on": "test images",
         "images_per_second": statistics.median(
-            images * row["seeds_at_once"] / row["seconds"] for row in history
+            run.setup.images * row["seeds_at_once"] / row["seconds"] for row in history
         ),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
         "device": devices.name(devices.available(run.config.num_devices, run.setup.recipe.batch_size)),

@@ -62,6 +62,7 @@ def _train(config: CnnConfig) -> None:
             progress = loop.start(run)
             restored = checkpoint.restore(checkpoints, like=progress)
             if restored is not None:
+                checkpoint.require_whole_epochs(restored, run.setup.steps_per_epoch, folder)
                 progress = restored
                 print(f"restored the checkpoint after {len(progress.history)} epochs in {folder}")
             _write_config(run)

@@ -16,8 +16,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
 from cnn.augment import random_distortion
-from cnn.model import Network, image_keys
-from cnn.zoo import Recipe
+from cnn.model import Network, image_keys, places
+from cnn.zoo import OPTIMIZERS, SCHEDULES, Recipe
+from errors import unknown
 
 _EVALUATION_BATCH = 250
 _ADAM_SHARE = 0.1
@@ -41,8 +42,15 @@ class Setup:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches an epoch."""
-        return self.images // self.recipe.batch_size
+        """Batches an epoch, the last of which may be smaller."""
+        return -(-self.images // self.recipe.batch_size)
+
+    def images_in(self, step: int | Int32[Array, ""]) -> Int32[Array, ""] | None:
+        """Images in the batch of a step; None where all batches are alike."""
+        size = self.recipe.batch_size
+        if self.images % size == 0:
+            return None
+        return jnp.minimum(size, self.images - step % self.steps_per_epoch * size)
 
 
 class Images(NamedTuple):
@@ -53,7 +61,10 @@ class Images(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a step learns from: augmented, normalised images with their labels."""
+    """What a step learns from: augmented, normalised images with their labels.
+
+    An epoch's last batch is filled up with images that do not count (Setup.images_in).
+    """
 
     inputs: Float[Array, "batch 28 28 1"]
     labels: Int32[Array, " batch"]
@@ -104,35 +115,42 @@ class Evaluation(NamedTuple):
 def learning_rate_schedule(setup: Setup) -> optax.Schedule:
     """Learning rate as a function of the step."""
     recipe = setup.recipe
-    if recipe.schedule == "constant":
-        return optax.constant_schedule(recipe.learning_rate)
-    return optax.cosine_onecycle_schedule(
-        recipe.epochs * setup.steps_per_epoch, recipe.learning_rate, pct_start=recipe.warmup
-    )
+    match recipe.schedule:
+        case "constant":
+            return optax.constant_schedule(recipe.learning_rate)
+        case "one_cycle":
+            steps = recipe.epochs * setup.steps_per_epoch
+            return optax.cosine_onecycle_schedule(steps, recipe.learning_rate, pct_start=recipe.warmup)
+        case _:
+            raise unknown("schedule", recipe.schedule, SCHEDULES)
 
 
 def make_optimizer(setup: Setup) -> optax.GradientTransformation:
     """SGD with momentum, as PyTorch defines it, weight decay added to the gradient; or Muon."""
     recipe, rate = setup.recipe, learning_rate_schedule(setup)
-    if recipe.optimizer == "sgd":
-        return optax.chain(
-            optax.add_decayed_weights(recipe.weight_decay),
-            optax.sgd(rate, momentum=recipe.momentum, nesterov=recipe.nesterov),
-        )
+    match recipe.optimizer:
+        case "sgd":
+            return optax.chain(
+                optax.add_decayed_weights(recipe.weight_decay),
+                optax.sgd(rate, momentum=recipe.momentum, nesterov=recipe.nesterov),
+            )
+        case "muon":
+            return optax.contrib.muon(
+                rate,
+                beta=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+                adam_learning_rate=lambda step: _ADAM_SHARE * rate(step),
+                adam_b2=0.99,
+                muon_weight_dimension_numbers=_kernels_as_matrices,
+            )
+        case _:
+            raise unknown("optimizer", recipe.optimizer, OPTIMIZERS)
 
-    def matrices(params: Any) -> Any:
-        """A convolution's kernel is a matrix from all values of a patch to the features."""
-        kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-        return jax.tree.map(lambda leaf: kernel if leaf.ndim == 4 else None, params)
 
-    return optax.contrib.muon(
-        rate,
-        beta=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        adam_learning_rate=lambda step: _ADAM_SHARE * rate(step),
-        adam_b2=0.99,
-        muon_weight_dimension_numbers=matrices,
-    )
+def _kernels_as_matrices(params: Any) -> Any:
+    """A convolution's kernel is a matrix from all values of a patch to the features."""
+    kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    return jax.tree.map(lambda leaf: kernel if leaf.ndim == 4 else None, params)
 
 
 @functools.partial(  # run once: what it takes is the time to compile it, most of it in LLVM's optimisations
@@ -190,7 +208,10 @@ def train_step(
       The state and the totals after the step.
     """
     axis, here = setup.network.axis_name, len(batch.labels)
-    count = here if axis is None else here * jax.lax.axis_size(axis)
+    real = setup.images_in(state.step)
+    whole = here if axis is None else here * jax.lax.axis_size(axis)
+    count = jnp.int32(whole) if real is None else real
+    counts = places(here, axis) < count
     _, dropout_key = _step_keys(key, state.step)
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
@@ -198,12 +219,13 @@ def train_step(
             _variables(params, state.batch_stats),
             batch.inputs,
             train=True,
+            real=real,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        correct = (logits.argmax(-1) == batch.labels).sum(dtype=jnp.float32)
-        return losses.sum() / count, (correct, updates.get("batch_stats", {}))
+        correct = (counts & (logits.argmax(-1) == batch.labels)).sum(dtype=jnp.float32)
+        return jnp.where(counts, losses, 0).sum() / count, (correct, updates.get("batch_stats", {}))
 
     (loss, (correct, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     if axis is not None:

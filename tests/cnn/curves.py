@@ -28,14 +28,14 @@ METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def curve(model: str, devices: int, seeds: list[int], as_gpu: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Metrics (seeds x epochs x METRICS) and all weights (seeds x weights) after two epochs of two steps."""
+    """Metrics (seeds x epochs x METRICS) and all weights (seeds x weights) after two epochs of 27 images."""
     config = CnnConfig(model=model, batch_size=16, epochs=2, num_devices=devices)
     mnist = data.load("mnist", None)
     training, test = (
-        data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (32, 20), strict=True)
+        data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (27, 20), strict=True)
     )
     network = Network(config.entry.architecture, config.recipe.initialization, jnp.float64)
-    setup = train.Setup(network, config.recipe, images=32, mean=0.1307, deviation=0.3081)
+    setup = train.Setup(network, config.recipe, images=27, mean=0.1307, deviation=0.3081)
     run = Run(config, Path(), training, {"test": test}, setup, np.array(seeds, np.uint32))
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
         *_, progress = loop.train_on(run, loop.start(run), lambda: None)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data, train
-from cnn.architecture import Architecture, Conv, Dense, Dropout, ReLU
+from cnn.architecture import Architecture, ChannelDropout, Conv, Dense, Dropout, ReLU, format_table
 from cnn.model import Network, dropout, global_max, image_keys
 from cnn.zoo import ZOO
 
+DROPOUTS = Dropout | ChannelDropout
 PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
 
 
@@ -99,7 +100,7 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
-    """Two, so that momentum and moved statistics count.
+    """Two, so that momentum and moved statistics count; the second is an epoch's last, smaller batch.
 
     Every float32 of the code is a float64 here: a value that rounding moves past 0 would show.
     """
@@ -108,10 +109,10 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     from tests.cnn import torch_twin
 
     layers = ZOO[name].architecture.layers
-    architecture = Architecture(tuple(layer for layer in layers if not isinstance(layer, Dropout)))
-    recipe = ZOO[name].recipe
+    architecture = Architecture(tuple(layer for layer in layers if not isinstance(layer, DROPOUTS)))
+    recipe = replace(ZOO[name].recipe, batch_size=32)
     network = Network(architecture, recipe.initialization, jnp.float64)
-    setup = train.Setup(network, recipe, images=1000, mean=0.1307, deviation=0.3081)
+    setup = train.Setup(network, recipe, images=32 + 20, mean=0.1307, deviation=0.3081)
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     with jax.enable_x64(True):
@@ -125,14 +126,15 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
             batch = train.prepare_batch(batch, state.step, key=key, setup=setup)
             return train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
 
-        for _ in range(2):
+        for count in (32, 20):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(
-                twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()
+                twin(_to_torch(images[:count], np.float64)), torch.from_numpy(labels[:count]).long()
             )
             loss.backward()
             optimizer.step()
             state, totals = step(state, train.Images(jnp.asarray(images), jnp.asarray(labels)))
+            assert totals.seen == count
             np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-12)
         after = torch_twin.weights_by_name(state, twin)
     assert len(after) >= 7
@@ -148,7 +150,7 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
     from tests.cnn import torch_twin
 
     entry = ZOO[name]
-    layers = tuple(layer for layer in entry.architecture.layers if not isinstance(layer, Dropout))
+    layers = tuple(layer for layer in entry.architecture.layers if not isinstance(layer, DROPOUTS))
     recipe = replace(entry.recipe, batch_size=128, optimizer="sgd", schedule="constant", augmentation=None)
     setup = train.Setup(Network(Architecture(layers), "torch"), recipe, 1000, 0.1307, 0.3081)
     images, labels = (array[:128] for array in data.load("mnist", None).train)
@@ -249,6 +251,56 @@ def test_dropout_rate_is_what_was_asked_for(rate):
         deviations = (dropped.sum(axis) - rate * count) / (rate * (1 - rate) * count) ** 0.5
         assert abs(deviations).max() < 6
         assert 0.85 < deviations.var() < 1.15
+
+
+@pytest.mark.parametrize("axes", [(28, 28, 5), (1, 1, 3)])
+@pytest.mark.parametrize("rate", [0.03, 0.5])
+def test_channel_dropout_drops_a_channel_of_an_image_as_one(rate, axes):
+    """With PyTorch's expectation and variance: 1 and rate / (1 - rate) for ones."""
+    network = Network(Architecture((ChannelDropout(rate),), axes), "torch")
+    count = 20_000 // axes[-1]
+    ones, rngs = jnp.ones((count, *axes)), {"dropout": jax.random.key(2)}
+    maps = network.apply({}, ones, train=True, rngs=rngs).reshape(count, *axes)
+    assert (maps == maps[:, :1, :1]).all()
+    values = maps[:, 0, 0]
+    np.testing.assert_allclose(jnp.unique(values), [0, 1 / (1 - rate)], rtol=1e-6)
+    error = (rate / (1 - rate) / values.size) ** 0.5  # of the mean, for independent channels
+    assert abs(values.mean() - 1) < 4 * error
+    assert abs((values == 0).sum(1).var() / (axes[-1] * rate * (1 - rate)) - 1) < 0.1
+    assert not (values[0] == values).all()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PUBLISHED if "dropout" in format_table(ZOO[name].architecture)]
+)
+def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):
+    """While training: mean and variance of every logit over 400 draws, and what two logits have in common."""
+    torch = _torch()
+    from tests.cnn import torch_twin
+
+    draws, few = 400, images[:4]
+    setup = train.Setup(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1000, 0.1307, 0.3081)
+    state = train.init_state(setup, jax.random.key(3))
+    twin = torch_twin.build(ZOO[name].architecture).train()
+    torch_twin.copy_weights(state, twin)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    inputs = jnp.asarray(_normalized(few))
+
+    @jax.jit
+    def logits(key):
+        rngs = {"dropout": key}
+        return setup.network.apply(variables, inputs, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+
+    ours = np.stack([logits(key) for key in jax.random.split(jax.random.key(0), draws)])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        theirs = np.stack([twin(_to_torch(few)).numpy() for _ in range(draws)])
+    error = np.sqrt((ours.var(0) + theirs.var(0)) / draws)
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 5 * error).all()
+    # The variance of a variance from 400 draws: a tenth for normal ones, and more for rare large drops.
+    assert 0.8 < (ours.var(0) / theirs.var(0)).mean() < 1.25
+    of_images = [each.mean(-1).var(0).mean() for each in (ours, theirs)]
+    assert 0.7 < of_images[0] / of_images[1] < 1.4
 
 
 def test_training_drops_and_evaluation_does_not(images):

@@ -9,6 +9,7 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
     Crop,
@@ -17,6 +18,7 @@ from cnn.architecture import (
     MaxPool,
     ReLU,
     SiLU,
+    unknown_layer,
 )
 from cnn.train import TrainState
 
@@ -48,6 +50,8 @@ def build(architecture: Architecture) -> nn.Sequential:
                 modules.append(nn.SiLU())
             case Dropout(rate):
                 modules.append(nn.Dropout(rate))
+            case ChannelDropout(rate):
+                modules.append(nn.Dropout2d(rate))
             case MaxPool(window):
                 modules.append(nn.MaxPool2d(window))
             case AveragePool(None):
@@ -59,6 +63,8 @@ def build(architecture: Architecture) -> nn.Sequential:
                 channels *= 2
             case Dense(features, bias):
                 modules += [nn.Flatten(), nn.Linear(channels, features, bias=bias)]
+            case _:
+                raise unknown_layer(layer)
     return nn.Sequential(*modules, nn.Flatten())
 
 
