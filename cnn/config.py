@@ -44,7 +44,9 @@ class CnnConfig:
     eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
     export: Annotated[str | None, "folder for safetensors, ONNX and StableHLO; also with --eval_only"] = None
     checkpoint_every_steps: Annotated[int | None, "save within an epoch, too (default: after each)"] = None
-    num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a core)"] = None
+    num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a usable core)"] = (
+        None
+    )
     compilation_cache: Annotated[
         str, "folder for compiled programs, so that the next start is fast; or none"
     ] = COMPILATION_CACHE

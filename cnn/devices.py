@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,12 +13,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnn import hosts
+from cnn import cores, hosts
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from errors import UserError, require
 from workdir import open_folder
 
 SEED, DATA = "seed", "data"
+_SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
 def start(config: CnnConfig) -> None:
@@ -34,8 +36,10 @@ def start(config: CnnConfig) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if wanted is not None:
         local = wanted // run.count
-    else:  # of several processes on one machine none may take all cores
-        local = math.gcd(config.recipe.batch_size, os.cpu_count() or 1) if run.count == 1 else 1
+    elif run.count > 1:  # on one machine, perhaps, where none may take all cores
+        local = 1
+    else:
+        local = _virtual_devices(config.recipe.batch_size, config.num_seeds, cores.usable())
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     hosts.meet(run)
@@ -47,7 +51,7 @@ def start(config: CnnConfig) -> None:
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
     if wanted is not None:
-        batch, row = config.recipe.batch_size, _largest_rows(config.num_seeds, wanted)
+        batch, row = config.recipe.batch_size, _row(config.num_seeds, wanted, jax.default_backend())
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
@@ -90,11 +94,24 @@ def _require_shares(config: CnnConfig, processes: int) -> None:
         )
 
 
-def _largest_rows(seeds: int, count: int) -> int:
+def _virtual_devices(batch_size: int, seeds: int, most: int) -> int:
+    """How many devices a CPU is to be: of a batch that several share, each gets 16 images or more.
+
+    Seeds that are left over, and so are trained on more devices each, may get fewer.
+    """
+
+    def allowed(count: int) -> bool:
+        enough = count == 1 or batch_size * _at_once(seeds, count, "cpu") >= _SHARE * count
+        return enough and batch_size % _row(seeds, count, "cpu") == 0
+
+    return max(filter(allowed, range(1, most + 1)))
+
+
+def _row(seeds: int, count: int, platform: str) -> int:
     """What a batch has to divide by, whichever of the seeds are trained at once on `count` devices."""
     rows = []
     while seeds:
-        together = seeds_at_once(seeds, count)
+        together = _at_once(seeds, count, platform)
         rows.append(count // math.gcd(together, count))
         seeds -= together
     return math.lcm(*rows)
@@ -109,11 +126,21 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def available(num_devices: int | None, batch_size: int) -> list[jax.Device]:
-    """The devices to use, as many of each process: as asked for, or as many as divide the batch."""
+def available(num_devices: int | None, batch_size: int, num_seeds: int) -> list[jax.Device]:
+    """The devices to use, as many of each process: as asked for, or as many as can share the batches."""
     count = jax.process_count()
-    each = num_devices // count if num_devices else math.gcd(batch_size // count, jax.local_device_count())
+    each = num_devices // count if num_devices else most(jax.local_devices(), batch_size, num_seeds, count)
     return [device for process in range(count) for device in jax.local_devices(process)[:each]]
+
+
+def most(devices: Sequence[Any], batch_size: int, num_seeds: int, processes: int = 1) -> int:
+    """How many of a process's devices to use: the largest part of them that can share the batches."""
+    platform = devices[0].platform
+    return max(
+        each
+        for each in range(1, len(devices) + 1)
+        if len(devices) % each == 0 and batch_size % _row(num_seeds, processes * each, platform) == 0
+    )
 
 
 def seeds_at_once(pending: int, count: int) -> int:
@@ -122,7 +149,11 @@ def seeds_at_once(pending: int, count: int) -> int:
     All of them on a GPU or a TPU; on a CPU as many as have devices of their own, because it gains
     nothing from more.
     """
-    if jax.default_backend() != "cpu":
+    return _at_once(pending, count, jax.default_backend())
+
+
+def _at_once(pending: int, count: int, platform: str) -> int:
+    if platform != "cpu":
         return pending
     return max(n for n in range(1, count + 1) if count % n == 0 and n <= pending)
 
@@ -184,5 +215,5 @@ def name(devices: list[jax.Device]) -> str:
     """Devices as a person would say it."""
     first, count = devices[0], len(devices)
     many = f"{count} x " if count > 1 else ""
-    cores = f" with {os.cpu_count()} cores" if first.platform == "cpu" else ""
-    return f"{first.platform}: {many}{first.device_kind}{cores}"
+    found = f", {cores.described()}" if first.platform == "cpu" else ""
+    return f"{first.platform}: {many}{first.device_kind}{found}"

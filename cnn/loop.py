@@ -56,7 +56,7 @@ def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
     recipe, steps = run.setup.recipe, run.setup.steps_per_epoch
-    usable = devices.available(run.config.num_devices, recipe.batch_size)
+    usable = devices.available(run.config.num_devices, recipe.batch_size, len(run.seeds))
     programs: dict[int, _Programs] = {}
     with tqdm(
         total=len(run.seeds) * recipe.epochs * steps * recipe.batch_size,

@@ -109,6 +109,7 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
 def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     images = run.setup.steps_per_epoch * run.setup.recipe.batch_size
     of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
+    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
     summary = {
         "model": run.config.model,
         "dataset": run.config.dataset,
@@ -120,7 +121,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
             images * row["seeds_at_once"] / row["seconds"] for row in history
         ),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
-        "device": devices.name(devices.available(run.config.num_devices, run.setup.recipe.batch_size)),
+        "device": devices.name(used),
     }
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
