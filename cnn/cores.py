@@ -42,10 +42,10 @@ def _quotas(root: Path) -> Iterator[float]:
         mounts = (root / "proc/self/mountinfo").read_text().splitlines()
     except OSError:  # not Linux
         return
-    own = {}  # the process's group by controller; that of version 2 has no name
+    own: dict[str, str] = {}  # the process's group by controller; that of version 2 has no name
     for line in groups:
-        _, controllers, group = line.split(":", 2)
-        own |= dict.fromkeys(controllers.split(","), group)
+        _, controllers, path = line.split(":", 2)
+        own |= dict.fromkeys(controllers.split(","), path)
     for line in mounts:
         fields, _, (kind, _, options, *_) = (part.split(" ") for part in line.partition(" - "))
         if kind not in ("cgroup", "cgroup2") or (kind == "cgroup" and "cpu" not in options.split(",")):
