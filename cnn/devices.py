@@ -1,11 +1,14 @@
 """The devices of a run: how JAX is started, the mesh over them, arrays to it and back."""
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import math
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +22,7 @@ from errors import UserError, require
 from workdir import open_folder
 
 SEED, DATA = "seed", "data"
+_SET_BY_JAX = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}  # wherever libtpu is installed
 _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
@@ -43,6 +47,7 @@ def start(config: CnnConfig) -> None:
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     hosts.meet(run)
+    find()
     if jax.process_count() > 1:
         _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are
         hosts.require_same_flags(config)
@@ -57,6 +62,41 @@ def start(config: CnnConfig) -> None:
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
             f"give {_nearest_multiple(batch, row)}",
         )
+
+
+def find(root: Path = Path("/")) -> None:
+    """Have JAX find the devices, but look for a TPU only where there is one.
+
+    Once libtpu is installed, as for --task=tpu, JAX would load it anywhere, and it prints warnings. Where
+    JAX_PLATFORMS is set, or JAX has seen a TPU, it is left as it is.
+
+    Args:
+      root: the folder that holds dev; another one than / imitates a machine.
+    """
+    chosen: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if chosen or importlib.util.find_spec("libtpu") is None:
+        return
+    plugins = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]
+    jax.config.update("jax_platforms", _platforms(root, os.environ, plugins))
+    try:
+        jax.devices()
+    except RuntimeError:  # of platforms that are named JAX needs each one, otherwise it takes what works
+        jax.config.update("jax_platforms", None)
+
+
+def _platforms(root: Path, environment: Iterable[str], plugins: Sequence[str]) -> str | None:
+    """Names of all platforms that JAX can find but the TPU; None where there is a sign of one.
+
+    Signs are the devices that libtpu opens, and the variables by which Google Cloud and Colab describe
+    their TPUs. Of a plugin other than those for NVIDIA's and AMD's GPUs only JAX knows the platform.
+    """
+    nodes = [*root.glob("dev/accel[0-9]*"), *root.glob("dev/vfio/[0-9]*")]
+    variables = [name for name in environment if name.startswith(("TPU_", "COLAB_TPU_"))]
+    gpus = [name for name in ("cuda", "rocm") if any(name in plugin for plugin in plugins)]
+    others = [plugin for plugin in plugins if not any(name in plugin for name in gpus)]
+    if nodes or others or not {*variables} <= _SET_BY_JAX:
+        return None
+    return ",".join([*gpus, "cpu"])
 
 
 def keep_compiled_programs(folder: str) -> None:

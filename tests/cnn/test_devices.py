@@ -1,5 +1,6 @@
 """Data parallel and seeds on eight virtual CPU devices; batches that do not divide among devices."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -221,3 +222,62 @@ class _Device(NamedTuple):
 )
 def test_how_many_devices_are_used(platform, batch_size, seeds, processes, count):
     assert devices.most([_Device(platform)] * 8, batch_size, seeds, processes) == count
+
+
+@pytest.fixture
+def with_libtpu(monkeypatch):
+    """As if libtpu were installed; yields what JAX's configuration is told."""
+    told = []
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu" or find_spec(name))
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(type(jax.config), "jax_platforms", None)
+    monkeypatch.setattr(jax.config, "update", lambda *option: told.append(option))
+    return told
+
+
+def test_libtpu_alone_makes_no_run_look_for_a_tpu(with_libtpu, tmp_path):
+    devices.find(tmp_path)
+    assert with_libtpu == [("jax_platforms", "cpu")]
+
+
+def test_where_a_named_platform_does_not_start_jax_takes_what_does(with_libtpu, tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    devices.find(tmp_path)
+    assert with_libtpu == [("jax_platforms", "cpu"), ("jax_platforms", None)]
+
+
+def test_what_the_user_or_jax_chose_stays(with_libtpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda,cpu")
+    devices.find(tmp_path)
+    assert with_libtpu == []
+
+
+def test_without_libtpu_jax_is_left_alone(with_libtpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    devices.find(tmp_path)
+    assert with_libtpu == []
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "plugins", "platforms"),
+    [
+        ([], ["HOME", "TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"], [], "cpu"),
+        (["nvidia0", "accel/accel0", "vfio/vfio"], [], [], "cpu"),  # another accelerator's nodes
+        (["nvidia0"], [], ["xla_cuda13"], "cuda,cpu"),
+        ([], [], ["xla_rocm60"], "rocm,cpu"),
+        ([], [], ["metal"], None),
+        (["accel0"], [], [], None),
+        (["vfio/0"], [], ["xla_cuda13"], None),
+        ([], ["TPU_ACCELERATOR_TYPE"], [], None),
+        ([], ["COLAB_TPU_ADDR"], [], None),
+    ],
+)
+def test_where_jax_looks_for_a_tpu(files, variables, plugins, platforms, tmp_path):
+    for file in files:
+        (tmp_path / "dev" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dev" / file).touch()
+    assert devices._platforms(tmp_path, variables, plugins) == platforms

@@ -1,5 +1,6 @@
 """The real epoch, compiled by libtpu; run by `python -m pytest -m tpu`, with the extra tpu-aot."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,16 @@ def test_the_table():
     for name in ("compiled in", "memory traffic", "collectives", "host transfers", "matrix units", "padding"):
         assert f"\n{name} " in done.stdout
     assert "none in an epoch" in done.stdout
+
+
+RUNS = ["--task=backprop --epochs=5 --frontier_rates=20", "--task=mnist --model=tiny_5k --epochs=1"]
+
+
+@pytest.mark.parametrize("flags", RUNS)
+def test_a_run_without_a_tpu_says_nothing_of_one(flags, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")}
+    command = [sys.executable, "launch.py", *flags.split(), f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
