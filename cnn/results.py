@@ -165,7 +165,7 @@ def _augmented_samples(run: Run) -> np.ndarray:
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
     def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
-        return random_distortion(images, jax.random.split(jax.random.key(seed), len(images)), strength)
+        return random_distortion(images, train.sample_keys(jax.random.key(seed), len(images)), strength)
 
     firsts = np.unique(run.training.labels, return_index=True)[1]
     originals = run.training.images[firsts] / np.float32(255)
