@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -38,6 +39,7 @@ def run(config: BackpropConfig) -> None:
     Raises:
       UserError: the folder cannot be written to, is in use, or holds a run of another task.
     """
+    jax.config.update("jax_platforms", "cpu")  # JAX would look for a GPU and a TPU, too
     folder = open_workdir(config.workdir, "backprop")
     with hold(folder, wait=config.wait):
         _run_in(folder, config)

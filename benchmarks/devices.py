@@ -1,7 +1,5 @@
 """python -m benchmarks.devices: training images a second with one device and with a virtual one a core."""
 
-import os
-
 import jax
 
 from benchmarks.spread import spread
@@ -27,7 +25,7 @@ def measure(name: str) -> None:
 def main() -> None:
     """Print the table."""
     epoch.keep_freed_memory()
-    devices.start(CnnConfig(num_devices=os.cpu_count()))
+    devices.start(CnnConfig())
     print(f"{devices.name(jax.devices())}, {_STEPS} steps, median of {_REPEATS} alternating repeats")
     print(f"{'':16}{'one device, images/s':>26}{'all, images/s':>26}{'all / one':>24}")
     for name in ("compact_20k", "bn_dropout_14k"):

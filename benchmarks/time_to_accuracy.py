@@ -7,7 +7,6 @@ best figure (SEEDS: bn_dropout_14k 20, strided_18k 19): the whole training is no
 """
 
 import argparse
-import os
 import re
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ import time
 
 from benchmarks.spread import spread
 from benchmarks.train import PEERS, speeds
+from cnn import cores
 from cnn.config import CnnConfig
 from cnn.zoo import ZOO
 
@@ -53,7 +53,7 @@ def main() -> None:
     flags = ["--model=sprint_20k", "--compilation_cache=none", *given.flags]
     reached = [ours(flags, seed, target) for seed in range(given.seeds)]
     seconds = [each for each in reached if each is not None]
-    print(f"{os.cpu_count()} cores; {' '.join(flags)}: {len(seconds)} of {given.seeds} seeds get there")
+    print(f"{cores.described()}; {' '.join(flags)}: {len(seconds)} of {given.seeds} seeds get there")
     if not seconds:
         return
     print(f"{'ours, from the start to 99.4 %':<52}{spread(seconds, '.1f')} s")

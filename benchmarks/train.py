@@ -9,7 +9,6 @@ change it.
 import argparse
 import contextlib
 import functools
-import os
 import statistics
 import subprocess
 import sys
@@ -20,10 +19,10 @@ import jax
 from benchmarks import peers
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn import devices, epoch
+from cnn import cores, devices, epoch
 from cnn.config import CnnConfig
 
-_CORES = os.cpu_count() or 1
+_CORES = cores.usable()
 
 
 def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False) -> peers.Measure:
@@ -31,7 +30,7 @@ def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False
     config = CnnConfig(model=network, batch_size=batch_size)
     devices.start(config)
     recipe = config.recipe if own_recipe else peers.common_recipe(network, batch_size)
-    usable = len(devices.available(None, batch_size))
+    usable = len(devices.available(None, batch_size, 1))
     return Training(
         network, steps=steps, num_devices=usable, batch_size=batch_size, recipe=recipe
     ).images_a_second

@@ -44,7 +44,9 @@ class CnnConfig:
     eval_only: Annotated[bool, "evaluate the run in --workdir again and stop"] = False
     export: Annotated[str | None, "folder for safetensors, ONNX and StableHLO; also with --eval_only"] = None
     checkpoint_every_steps: Annotated[int | None, "save within an epoch, too (default: after each)"] = None
-    num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a core)"] = None
+    num_devices: Annotated[int | None, "devices to train on (default: all; of a CPU, one a usable core)"] = (
+        None
+    )
     compilation_cache: Annotated[
         str, "folder for compiled programs, so that the next start is fast; or none"
     ] = COMPILATION_CACHE
@@ -79,10 +81,7 @@ class CnnConfig:
             ("num_devices", self.num_devices, MAX_DEVICES),
             ("num_processes", self.num_processes, MAX_DEVICES),
         ):
-            require(
-                count is None or 1 <= count <= limit,
-                f"--{flag}={count}: give a whole number from 1 to {limit}",
-            )
+            _require_count(f"--{flag}", count, limit)
         self._check_processes()
         require(
             0 <= self.validation_size < 60_000,
@@ -138,19 +137,7 @@ class CnnConfig:
             f"without --{' and --'.join(missing)}: a run of several processes needs --coordinator_address, "
             "--num_processes and --process_id",
         )
-        address = re.fullmatch(
-            r"([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", str(self.coordinator_address), re.ASCII
-        )
-        require(
-            address is not None and 0 < int(address[2]) < 2**16,
-            f"--coordinator_address={self.coordinator_address}: give process 0's HOST:PORT, "
-            "such as 10.0.0.2:1234",
-        )
-        require(
-            self.process_id is not None and 0 <= self.process_id < (self.num_processes or 0),
-            f"--process_id={self.process_id}: give 0 to {(self.num_processes or 0) - 1}, "
-            f"one for each of the {self.num_processes} processes",
-        )
+        require_processes(self.coordinator_address, self.num_processes, self.process_id)
 
     @property
     def entry(self) -> Entry:
@@ -167,3 +154,26 @@ class CnnConfig:
             batch_size=self.batch_size or recipe.batch_size,
             learning_rate=self.learning_rate or recipe.learning_rate,
         )
+
+
+def require_processes(
+    address: str | None,
+    count: int | None,
+    index: int | None,
+    names: tuple[str, str, str] = ("--coordinator_address", "--num_processes", "--process_id"),
+) -> None:
+    """Raise UserError, with the names of what was set, unless it is a process of a run of several."""
+    host_and_port = re.fullmatch(r"([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", str(address), re.ASCII)
+    require(
+        host_and_port is not None and 0 < int(host_and_port[2]) < 2**16,
+        f"{names[0]}={address}: give process 0's HOST:PORT, such as 10.0.0.2:1234",
+    )
+    _require_count(names[1], count, MAX_DEVICES)
+    require(
+        index is not None and 0 <= index < (count or 0),
+        f"{names[2]}={index}: give 0 to {(count or 0) - 1}, one for each of the {count} processes",
+    )
+
+
+def _require_count(name: str, count: int | None, limit: int) -> None:
+    require(count is None or 1 <= count <= limit, f"{name}={count}: give a whole number from 1 to {limit}")

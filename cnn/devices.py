@@ -1,10 +1,14 @@
 """The devices of a run: how JAX is started, the mesh over them, arrays to it and back."""
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import math
 import os
 import platform
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,12 +16,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnn import hosts
+from cnn import cores, hosts
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from errors import UserError, require
 from workdir import open_folder
 
 SEED, DATA = "seed", "data"
+_SET_BY_JAX = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}  # wherever libtpu is installed
+_SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
 def start(config: CnnConfig) -> None:
@@ -34,11 +40,14 @@ def start(config: CnnConfig) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if wanted is not None:
         local = wanted // run.count
-    else:  # of several processes on one machine none may take all cores
-        local = math.gcd(config.recipe.batch_size, os.cpu_count() or 1) if run.count == 1 else 1
+    elif run.count > 1:  # on one machine, perhaps, where none may take all cores
+        local = 1
+    else:
+        local = _virtual_devices(config.recipe.batch_size, config.num_seeds, cores.usable())
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     hosts.meet(run)
+    find()
     if jax.process_count() > 1:
         _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are
         hosts.require_same_flags(config)
@@ -47,12 +56,47 @@ def start(config: CnnConfig) -> None:
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
     if wanted is not None:
-        batch, row = config.recipe.batch_size, _largest_rows(config.num_seeds, wanted)
+        batch, row = config.recipe.batch_size, _row(config.num_seeds, wanted, jax.default_backend())
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
             f"give {_nearest_multiple(batch, row)}",
         )
+
+
+def find(root: Path = Path("/")) -> None:
+    """Have JAX find the devices, but look for a TPU only where there is one.
+
+    Once libtpu is installed, as for --task=tpu, JAX would load it anywhere, and it prints warnings. Where
+    JAX_PLATFORMS is set, or JAX has seen a TPU, it is left as it is.
+
+    Args:
+      root: the folder that holds dev; another one than / imitates a machine.
+    """
+    chosen: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if chosen or importlib.util.find_spec("libtpu") is None:
+        return
+    plugins = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]
+    jax.config.update("jax_platforms", _platforms(root, os.environ, plugins))
+    try:
+        jax.devices()
+    except RuntimeError:  # of platforms that are named JAX needs each one, otherwise it takes what works
+        jax.config.update("jax_platforms", None)
+
+
+def _platforms(root: Path, environment: Iterable[str], plugins: Sequence[str]) -> str | None:
+    """Names of all platforms that JAX can find but the TPU; None where there is a sign of one.
+
+    Signs are the devices that libtpu opens, and the variables by which Google Cloud and Colab describe
+    their TPUs. Of a plugin other than those for NVIDIA's and AMD's GPUs only JAX knows the platform.
+    """
+    nodes = [*root.glob("dev/accel[0-9]*"), *root.glob("dev/vfio/[0-9]*")]
+    variables = [name for name in environment if name.startswith(("TPU_", "COLAB_TPU_"))]
+    gpus = [name for name in ("cuda", "rocm") if any(name in plugin for plugin in plugins)]
+    others = [plugin for plugin in plugins if not any(name in plugin for name in gpus)]
+    if nodes or others or not {*variables} <= _SET_BY_JAX:
+        return None
+    return ",".join([*gpus, "cpu"])
 
 
 def keep_compiled_programs(folder: str) -> None:
@@ -90,11 +134,24 @@ def _require_shares(config: CnnConfig, processes: int) -> None:
         )
 
 
-def _largest_rows(seeds: int, count: int) -> int:
+def _virtual_devices(batch_size: int, seeds: int, most: int) -> int:
+    """How many devices a CPU is to be: of a batch that several share, each gets 16 images or more.
+
+    Seeds that are left over, and so are trained on more devices each, may get fewer.
+    """
+
+    def allowed(count: int) -> bool:
+        enough = count == 1 or batch_size * _at_once(seeds, count, "cpu") >= _SHARE * count
+        return enough and batch_size % _row(seeds, count, "cpu") == 0
+
+    return max(filter(allowed, range(1, most + 1)))
+
+
+def _row(seeds: int, count: int, platform: str) -> int:
     """What a batch has to divide by, whichever of the seeds are trained at once on `count` devices."""
     rows = []
     while seeds:
-        together = seeds_at_once(seeds, count)
+        together = _at_once(seeds, count, platform)
         rows.append(count // math.gcd(together, count))
         seeds -= together
     return math.lcm(*rows)
@@ -109,11 +166,21 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def available(num_devices: int | None, batch_size: int) -> list[jax.Device]:
-    """The devices to use, as many of each process: as asked for, or as many as divide the batch."""
+def available(num_devices: int | None, batch_size: int, num_seeds: int) -> list[jax.Device]:
+    """The devices to use, as many of each process: as asked for, or as many as can share the batches."""
     count = jax.process_count()
-    each = num_devices // count if num_devices else math.gcd(batch_size // count, jax.local_device_count())
+    each = num_devices // count if num_devices else most(jax.local_devices(), batch_size, num_seeds, count)
     return [device for process in range(count) for device in jax.local_devices(process)[:each]]
+
+
+def most(devices: Sequence[Any], batch_size: int, num_seeds: int, processes: int = 1) -> int:
+    """How many of a process's devices to use: the largest part of them that can share the batches."""
+    platform = devices[0].platform
+    return max(
+        each
+        for each in range(1, len(devices) + 1)
+        if len(devices) % each == 0 and batch_size % _row(num_seeds, processes * each, platform) == 0
+    )
 
 
 def seeds_at_once(pending: int, count: int) -> int:
@@ -122,7 +189,11 @@ def seeds_at_once(pending: int, count: int) -> int:
     All of them on a GPU or a TPU; on a CPU as many as have devices of their own, because it gains
     nothing from more.
     """
-    if jax.default_backend() != "cpu":
+    return _at_once(pending, count, jax.default_backend())
+
+
+def _at_once(pending: int, count: int, platform: str) -> int:
+    if platform != "cpu":
         return pending
     return max(n for n in range(1, count + 1) if count % n == 0 and n <= pending)
 
@@ -184,5 +255,5 @@ def name(devices: list[jax.Device]) -> str:
     """Devices as a person would say it."""
     first, count = devices[0], len(devices)
     many = f"{count} x " if count > 1 else ""
-    cores = f" with {os.cpu_count()} cores" if first.platform == "cpu" else ""
-    return f"{first.platform}: {many}{first.device_kind}{cores}"
+    found = f", {cores.described()}" if first.platform == "cpu" else ""
+    return f"{first.platform}: {many}{first.device_kind}{found}"

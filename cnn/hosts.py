@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnn.config import CnnConfig
+from cnn.config import CnnConfig, require_processes
 from cnn.interrupt import Interrupted
 from errors import Diverged, UserError, explain, require
 
@@ -50,20 +50,22 @@ def processes(config: CnnConfig) -> Processes:
     """What the flags say, or else JAX's environment variables.
 
     Raises:
-      UserError: one of the variables is missing or no number.
+      UserError: one of the variables is missing, or names no process of a run.
     """
     if config.coordinator_address is not None:
         return Processes(config.coordinator_address, config.num_processes or 1, config.process_id or 0)
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-    address, count, index = map(os.environ.get, names)
+    address, *numbers = map(os.environ.get, names)
     if address is None:
         return Processes(None, 1, 0)
     require(
-        count is not None and index is not None and count.isdecimal() and index.isdecimal(),
-        f"JAX_COORDINATOR_ADDRESS={address} needs JAX_NUM_PROCESSES ({count}) and JAX_PROCESS_ID ({index}): "
+        all(re.fullmatch("[0-9]{1,100}", number or "") for number in numbers),
+        f"{names[0]}={address} needs {names[1]} ({numbers[0]}) and {names[2]} ({numbers[1]}): "
         "set both to whole numbers",
     )
-    return Processes(address, int(count or 1), int(index or 0))
+    count, index = (int(number or 0) for number in numbers)
+    require_processes(address, count, index, names)
+    return Processes(address, count, index)
 
 
 def meet(run: Processes) -> None:

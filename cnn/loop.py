@@ -57,7 +57,7 @@ def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]
     """
     recipe, steps = run.setup.recipe, run.setup.steps_per_epoch
     before = (progress.state.step // steps).sum() * run.setup.images + progress.totals.seen.sum()
-    usable = devices.available(run.config.num_devices, recipe.batch_size)
+    usable = devices.available(run.config.num_devices, recipe.batch_size, len(run.seeds))
     programs: dict[int, _Programs] = {}
     with tqdm(
         total=len(run.seeds) * recipe.epochs * run.setup.images,

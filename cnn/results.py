@@ -108,6 +108,7 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
 
 def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
+    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
     summary = {
         "model": run.config.model,
         "dataset": run.config.dataset,
@@ -119,7 +120,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
             run.setup.images * row["seeds_at_once"] / row["seconds"] for row in history
         ),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
-        "device": devices.name(devices.available(run.config.num_devices, run.setup.recipe.batch_size)),
+        "device": devices.name(used),
     }
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
@@ -163,7 +164,7 @@ def _augmented_samples(run: Run) -> np.ndarray:
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
     def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
-        return random_distortion(images, jax.random.split(jax.random.key(seed), len(images)), strength)
+        return random_distortion(images, train.sample_keys(jax.random.key(seed), len(images)), strength)
 
     firsts = np.unique(run.training.labels, return_index=True)[1]
     originals = run.training.images[firsts] / np.float32(255)

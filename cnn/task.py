@@ -127,7 +127,7 @@ def load(config: CnnConfig) -> tuple[Run, Progress]:
 
 def _write_config(run: Run) -> None:
     started = dataclasses.replace(run.config, resume=False, wait=False)
-    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size)
+    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
     recipe = dataclasses.asdict(run.setup.recipe)
     write_config(run.folder, "mnist", started, device=devices.name(used), recipe=recipe)
 

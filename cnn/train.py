@@ -22,7 +22,7 @@ from errors import unknown
 
 _EVALUATION_BATCH = 250
 _ADAM_SHARE = 0.1
-_INITIALIZATION, _SHUFFLE, _STEP = range(3)
+_INITIALIZATION, _SHUFFLE, _STEP, _SAMPLES = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +298,11 @@ def all_logits(
 def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
     """The order of the training images in an epoch: a permutation of 0 .. count - 1."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
+
+
+def sample_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
+    """A key for each of the augmented images that the report shows."""
+    return jax.random.split(jax.random.fold_in(key, _SAMPLES), count)
 
 
 def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:

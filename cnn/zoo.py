@@ -38,8 +38,8 @@ class Distortion:
       scale: fraction of the size.
       shear: fraction: pixels sideways for each pixel up or down.
       shift: pixels, along each axis.
-      elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by, which
-        bends the image smoothly; 0 keeps straight lines straight.
+      elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by. The image
+        bends smoothly between them, so that its pixels move by 0.48 of it; 0 keeps straight lines straight.
       fade: share of all this that is gone after the last step; it falls linearly from the first one on.
     """
 

@@ -27,8 +27,10 @@ def run(config: DemoConfig) -> None:
     if config.workdir is not None:
         read_flags(config.workdir, "mnist")
     # Importing JAX and Gradio takes seconds: what the user got wrong is said before.
+    from cnn import devices
     from demo import page, trained
 
+    devices.find()
     network = None if config.workdir is None else trained.load(config.workdir)
     blocks = page.build(network)
     try:

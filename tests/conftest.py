@@ -17,6 +17,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
 import pytest
 from jaxtyping import install_import_hook
 
+from cnn import cores
+
 install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
@@ -26,6 +28,12 @@ settings.load_profile("project")
 
 # A shell's background job ignores Ctrl-C, and so would all processes of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist asks it
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker a core that these processes may use; xdist itself knows no quotas."""
+    return cores.usable()
 
 
 @pytest.fixture

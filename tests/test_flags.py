@@ -129,7 +129,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
     "tpu": {
         "topology": ("v5e-4", {"": "is not known", "v4-8": "did you mean v3-8?", "V2-8": "mean v2-8?"}),
         "model": ("bn_4k", {"": "is not known", "bn_14k": "choose one of"}),
-        "batch_size": ("64", COUNT | {"60001": "from 1 to 60000", "63": "give a multiple of 8"}),
+        "batch_size": ("64", COUNT | {"60001": "from 1 to 60000"}),
         "num_seeds": ("2", COUNT | {"1001": "from 1 to 1000"}),
         "compute_dtype": ("bfloat16", {"": "is not known", "bfloat61": "did you mean bfloat16?"}),
     },

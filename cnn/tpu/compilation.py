@@ -11,7 +11,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import train
-from cnn.devices import DATA, SEED, make_mesh
+from cnn.devices import DATA, SEED, make_mesh, most
 from cnn.epoch import epoch_function
 from cnn.model import Network
 from cnn.tpu.config import TRAINING_IMAGES, TpuConfig
@@ -64,7 +64,9 @@ def compile_epoch(config: TpuConfig) -> CompiledEpoch:
         mean=_MEAN,
         deviation=_DEVIATION,
     )
-    mesh = make_mesh(devices(TOPOLOGIES[config.topology]), config.num_seeds)
+    there = devices(TOPOLOGIES[config.topology])
+    used = there[: most(there, config.recipe.batch_size, config.num_seeds)]
+    mesh = make_mesh(used, config.num_seeds)
     began = time.perf_counter()
     try:
         program = _compile(setup, mesh, config.num_seeds)

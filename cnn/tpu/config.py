@@ -33,12 +33,6 @@ class TpuConfig:
             self.batch_size is None or 1 <= self.batch_size <= TRAINING_IMAGES,
             f"--batch_size={self.batch_size}: give a whole number from 1 to {TRAINING_IMAGES}",
         )
-        devices = TOPOLOGIES[self.topology].devices
-        require(
-            self.recipe.batch_size % devices == 0,
-            f"--batch_size={self.batch_size} does not divide among the {devices} devices of "
-            f"{self.topology}: give a multiple of {devices}",
-        )
         require(
             1 <= self.num_seeds <= MAX_SEEDS,
             f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",

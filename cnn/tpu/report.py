@@ -37,9 +37,12 @@ def report(config: TpuConfig, compiled: CompiledEpoch, figures: Analysis) -> str
     }
     width = max(map(len, rows))
     seeds = f" of each of {config.num_seeds} seeds" if config.num_seeds > 1 else ""
-    kind = compiled.mesh.devices.flat[0].device_kind
+    kind, used = compiled.mesh.devices.flat[0].device_kind, compiled.mesh.size
+    found = f"{topology.devices} x {kind}"
+    if used < topology.devices:
+        found = f"{used} of {found}"
     title = (
-        f"{config.model} on {config.topology} ({topology.devices} x {kind}), {batch} images a step{seeds}, "
+        f"{config.model} on {config.topology} ({found}), {batch} images a step{seeds}, "
         f"{steps} steps an epoch; all figures are of one device"
     )
     return "\n".join(

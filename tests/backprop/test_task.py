@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import openpyxl
 import pytest
 
+from backprop import task
 from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
 from backprop.task import run
@@ -297,3 +299,11 @@ def test_a_folder_that_vanishes_during_a_run_is_one_line(tmp_path):
     (line,) = said.splitlines()
     assert "No such file or directory" in line
     assert "then start again" in line
+
+
+def test_jax_looks_for_no_other_device_than_the_cpu(monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(jax.config, "update", lambda *option: told.append(option))
+    monkeypatch.setattr(task, "_run_in", lambda folder, config: None)
+    run(BackpropConfig(workdir=str(tmp_path)))
+    assert told == [("jax_platforms", "cpu")]

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data
-from cnn.augment import _by_gathering, _by_products, _sources, random_distortion, sample
+from cnn.augment import _by_gathering, _by_products, _sources, _spline, random_distortion, sample
 from cnn.zoo import ZOO, Distortion
 
 NONE = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=0.0)
@@ -79,6 +81,14 @@ def test_bends_are_smooth_and_as_strong_as_said(images):
     steps = jnp.abs(jnp.diff(moved, axis=1))
     assert float(steps.max()) < 0.25
     assert not jnp.array_equal(moved[0], moved[1])
+
+
+def test_pixels_move_by_the_share_that_is_said():
+    """A spline's weights are independent of what the control points are moved by, which is of variance 1."""
+    variances = np.square(np.asarray(_spline(28), float)).sum(1)
+    share = np.sqrt(np.outer(variances, variances).mean())
+    said = re.search(r"pixels move by ([\d.]+) of it", Distortion.__doc__)
+    assert float(said[1]) == pytest.approx(share, abs=0.005)
 
 
 def test_a_distortion_fades_by_the_share_that_is_said(images):

@@ -1,15 +1,19 @@
 """Data parallel and seeds on eight virtual CPU devices; batches that do not divide among devices."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cnn import data, devices
+from cnn import cores, data, devices
 from cnn.config import CnnConfig
 from errors import UserError
 from tests.cnn.prepare import prepare
@@ -140,7 +144,7 @@ def test_a_batch_that_does_not_divide_is_refused(flags, message, tmp_path):
 )
 def test_what_a_batch_has_to_divide_by(seeds, count, divisor):
     """Two at once of three seeds on eight devices leave one for all eight; twelve go as eight and four."""
-    assert devices._largest_rows(seeds, count) == divisor
+    assert devices._row(seeds, count, "cpu") == divisor
 
 
 def test_a_mesh_whose_rows_do_not_divide_a_batch_is_refused():
@@ -156,3 +160,124 @@ def test_a_mesh_whose_rows_do_not_divide_a_batch_is_refused():
 def test_processes_share_a_batch_alike(size, processes, flag):
     with pytest.raises(UserError, match=f"{flag} does not divide among {processes} processes: give 6[38]?"):
         devices._require_shares(CnnConfig(batch_size=size), processes)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "seeds", "cores", "count"),
+    [
+        (128, 1, 2, 2),
+        (128, 1, 64, 8),  # 16 images each
+        (64, 1, 64, 4),
+        (64, 1, 6, 4),
+        (64, 8, 64, 32),  # four devices a seed
+        (64, 8, 8, 8),
+        (63, 8, 8, 8),  # a device a seed: none shares a batch
+        (63, 1, 8, 3),
+        (64, 3, 3, 3),
+        (8, 1, 64, 1),
+        (61, 1, 64, 1),
+    ],
+)
+def test_how_many_devices_a_cpu_is(batch_size, seeds, cores, count):
+    assert devices._virtual_devices(batch_size, seeds, cores) == count
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 80))
+def test_devices_of_a_cpu_get_images_enough_of_batches_that_divide(batch_size, seeds, cores):
+    count = devices._virtual_devices(batch_size, seeds, cores)
+    assert 1 <= count <= cores
+    assert batch_size % devices._row(seeds, count, "cpu") == 0
+    rows = max(n for n in range(1, count + 1) if count % n == 0 and n <= seeds)
+    assert count == 1 or batch_size * rows // count >= 16
+
+
+def test_a_container_that_may_use_2_of_64_cores_starts_2_devices(monkeypatch):
+    told = {}
+    monkeypatch.setattr(jax.config, "update", told.__setitem__)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(cores, "_by_affinity", lambda: 64)
+    monkeypatch.setattr(cores, "_quotas", lambda root: [2.0])
+    devices.start(CnnConfig(model="bn_4k", compilation_cache="none"))
+    assert told["jax_num_cpu_devices"] == 2
+    assert devices.name(jax.devices()[:1]) == "cpu: cpu, 2 of 64 cores usable"
+
+
+class _Device(NamedTuple):
+    platform: str
+
+
+@pytest.mark.parametrize(
+    ("platform", "batch_size", "seeds", "processes", "count"),
+    [
+        ("tpu", 64, 1, 1, 8),
+        ("tpu", 100, 1, 1, 4),
+        ("tpu", 63, 1, 1, 1),
+        ("tpu", 63, 8, 1, 8),  # a device a seed
+        ("tpu", 62, 12, 1, 8),  # all twelve at once, four rows of two devices
+        ("tpu", 64, 1, 16, 4),
+        ("gpu", 60, 1, 1, 4),
+        ("cpu", 63, 8, 1, 8),
+        ("cpu", 63, 12, 1, 4),  # eight at once would leave four, on two devices each
+    ],
+)
+def test_how_many_devices_are_used(platform, batch_size, seeds, processes, count):
+    assert devices.most([_Device(platform)] * 8, batch_size, seeds, processes) == count
+
+
+@pytest.fixture
+def with_libtpu(monkeypatch):
+    """As if libtpu were installed; yields what JAX's configuration is told."""
+    told = []
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu" or find_spec(name))
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(type(jax.config), "jax_platforms", None)
+    monkeypatch.setattr(jax.config, "update", lambda *option: told.append(option))
+    return told
+
+
+def test_libtpu_alone_makes_no_run_look_for_a_tpu(with_libtpu, tmp_path):
+    devices.find(tmp_path)
+    assert with_libtpu == [("jax_platforms", "cpu")]
+
+
+def test_where_a_named_platform_does_not_start_jax_takes_what_does(with_libtpu, tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    devices.find(tmp_path)
+    assert with_libtpu == [("jax_platforms", "cpu"), ("jax_platforms", None)]
+
+
+def test_what_the_user_or_jax_chose_stays(with_libtpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda,cpu")
+    devices.find(tmp_path)
+    assert with_libtpu == []
+
+
+def test_without_libtpu_jax_is_left_alone(with_libtpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    devices.find(tmp_path)
+    assert with_libtpu == []
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "plugins", "platforms"),
+    [
+        ([], ["HOME", "TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"], [], "cpu"),
+        (["nvidia0", "accel/accel0", "vfio/vfio"], [], [], "cpu"),  # another accelerator's nodes
+        (["nvidia0"], [], ["xla_cuda13"], "cuda,cpu"),
+        ([], [], ["xla_rocm60"], "rocm,cpu"),
+        ([], [], ["metal"], None),
+        (["accel0"], [], [], None),
+        (["vfio/0"], [], ["xla_cuda13"], None),
+        ([], ["TPU_ACCELERATOR_TYPE"], [], None),
+        ([], ["COLAB_TPU_ADDR"], [], None),
+    ],
+)
+def test_where_jax_looks_for_a_tpu(files, variables, plugins, platforms, tmp_path):
+    for file in files:
+        (tmp_path / "dev" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dev" / file).touch()
+    assert devices._platforms(tmp_path, variables, plugins) == platforms

@@ -254,7 +254,27 @@ def test_processes_of_the_environment(monkeypatch):
     assert hosts.processes(CnnConfig()) == hosts.Processes("host:1", 4, 3)
     flags = CnnConfig(coordinator_address="other:1", num_processes=2, process_id=1)
     assert hosts.processes(flags) == hosts.Processes("other:1", 2, 1)
-    for wrong in ("two", "-1", ""):
+    for wrong in ("two", "-1", "", "٣", "9" * 5000):
         monkeypatch.setenv("JAX_PROCESS_ID", wrong)
-        with pytest.raises(UserError, match=rf"JAX_PROCESS_ID \({wrong}\): set both to whole numbers"):
+        with pytest.raises(UserError, match=rf"JAX_PROCESS_ID \({wrong[:9]}.*\): set both to whole numbers"):
             hosts.processes(CnnConfig())
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "index", "message"),
+    [
+        *(
+            (address, "2", "0", f"JAX_COORDINATOR_ADDRESS={address}: give process 0's HOST:PORT")
+            for address in ("", "host", "host:", "host:0", "host:65536", "host:x", "http://host:1")
+        ),
+        ("host:1", "0", "0", "JAX_NUM_PROCESSES=0: give a whole number from 1 to 10000"),
+        ("host:1", "10001", "0", "JAX_NUM_PROCESSES=10001: give a whole number from 1 to 10000"),
+        ("host:1", "2", "2", "JAX_PROCESS_ID=2: give 0 to 1, one for each of the 2 processes"),
+    ],
+)
+def test_the_environment_is_checked_as_the_flags_are(address, count, index, message, monkeypatch):
+    for name, value in (("COORDINATOR_ADDRESS", address), ("NUM_PROCESSES", count), ("PROCESS_ID", index)):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    with pytest.raises(UserError) as error:
+        hosts.processes(CnnConfig())
+    assert str(error.value).startswith(message)

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,11 @@ from hypothesis import strategies as st
 
 from cnn import data, devices, epoch, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
+from cnn.augment import random_distortion
+from cnn.config import CnnConfig
 from cnn.model import Network
+from cnn.results import _augmented_samples
+from cnn.run import prepare
 from cnn.zoo import Distortion, Recipe
 
 KEY = jax.random.key(0)
@@ -287,3 +292,23 @@ def test_optimizer_decays_all_weights():
     optimizer = train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     np.testing.assert_allclose(optax.apply_updates(params, updates)["w"], [1 - 0.55, -2 - 0.4])
+
+
+def test_the_samples_of_the_report_have_keys_of_their_own():
+    """They are not those of initialization, shuffle or step, and not those of the first step's images."""
+    key, count = jax.random.key(3), 50
+    samples = train.sample_keys(key, count)
+    others = [jax.random.fold_in(key, purpose) for purpose in range(train._SAMPLES)]
+    others += [*jax.random.split(train._step_keys(key, jnp.int32(0))[0], count)]
+    words = {tuple(jax.random.key_data(each).tolist()) for each in [*samples, *others]}
+    assert len(words) == count + len(others)
+
+
+def test_the_report_shows_samples_by_these_keys():
+    run = prepare(CnnConfig(seed=3), Path())
+    originals, *shown = _augmented_samples(run)
+    keys = train.sample_keys(jax.random.key(3), 50)
+    expected = random_distortion(
+        jnp.tile(originals, (5, 1, 1))[..., None], keys, run.setup.recipe.augmentation
+    )
+    np.testing.assert_allclose(np.concatenate(shown), expected[..., 0], atol=1e-4)

@@ -1,5 +1,6 @@
 """The real epoch, compiled by libtpu; run by `python -m pytest -m tpu`, with the extra tpu-aot."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,13 +75,38 @@ def test_tiles_take_the_bytes_that_the_compiler_counts(shape):
     assert array.padded_bytes == compiled.memory_analysis().argument_size_in_bytes
 
 
-def test_the_table():
-    command = [sys.executable, "launch.py", "--task=tpu", "--topology=v2-8", "--model=plain_4k"]
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [
+        ([], "plain_4k on v2-8 (8 x TPU v2), 64 images a step, "),
+        (["--batch_size=63"], "plain_4k on v2-8 (1 of 8 x TPU v2), 63 images a step, "),
+        (
+            ["--batch_size=63", "--num_seeds=8"],
+            "plain_4k on v2-8 (8 x TPU v2), 63 images a step of each of 8 seeds, ",
+        ),
+    ],
+)
+def test_the_table(flags, title):
+    """A batch of 63 divides among no devices; where seeds have a device each it need not."""
+    command = [sys.executable, "launch.py", "--task=tpu", "--topology=v2-8", "--model=plain_4k", *flags]
     done = subprocess.run(command, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert done.stdout.startswith("plain_4k on v2-8 (8 x TPU v2), 64 images a step, 937 steps an epoch")
+    assert done.stdout.startswith(title)
     for name in ("compiled in", "memory traffic", "collectives", "host transfers", "matrix units", "padding"):
         assert f"\n{name} " in done.stdout
     assert "none in an epoch" in done.stdout
+
+
+RUNS = ["--task=backprop --epochs=5 --frontier_rates=20", "--task=mnist --model=plain_4k --epochs=1"]
+
+
+@pytest.mark.parametrize("flags", RUNS)
+def test_a_run_without_a_tpu_says_nothing_of_one(flags, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")}
+    command = [sys.executable, "launch.py", *flags.split(), f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
