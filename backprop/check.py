@@ -1,6 +1,7 @@
 """Three ways to the same derivatives, and the published equations put to the test."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -53,6 +54,48 @@ def central_differences(weights: Scalars, example: Scalars, shape: Shape = CLASS
     return jax.tree.unflatten(structure, rise / (above - below))
 
 
+class Slope(NamedTuple):
+    """da/dh of a neuron, as the run's floating-point numbers give it and as it is."""
+
+    computed: float
+    exact: float
+
+
+def lost_slopes(values: Mapping[str, float], shape: Shape, eps: float) -> dict[str, Slope]:
+    """Neurons so saturated that their slope has lost more than half of its digits.
+
+    a * (1 - a) and 1 - a^2 are differences from 1: near it, an activation has no digits left for them.
+
+    Args:
+      values: those of steps 1 to 5, by name.
+      eps: of the numbers that they were computed in.
+    """
+    lost = {}
+    for neuron in (*shape.layers[0], *shape.layers[1]):
+        computed = values[f"d{neuron.a}_d{neuron.name}"]
+        exact = exact_slope(shape.activation, values[neuron.name])
+        if exact is not None and (exact == 0 or abs(computed - exact) > math.sqrt(eps) * exact):
+            lost[neuron.name] = Slope(computed, exact)
+    return lost
+
+
+def exact_slope(activation: str, h: float) -> float | None:
+    """The derivative of a sigmoid, s(h) * s(-h), or of tanh, to all digits; None for ReLU, which loses none.
+
+    It is 0 only where it is below the smallest float64.
+    """
+    if activation == "relu":
+        return None
+    times = {"sigmoid": 1, "tanh": 2}[activation]  # tanh(h) = 2 s(2h) - 1
+    tail = math.exp(-times * abs(h))
+    return times**2 * tail / (1 + tail) ** 2
+
+
+def difference_error(loss: float, eps: float) -> float:
+    """About how far central differences of this loss are from a derivative, for weights of about 1."""
+    return float(eps ** (2 / 3) * max(1.0, loss))
+
+
 @dataclass(frozen=True)
 class Published:
     """An equation as a document prints it, in the names of EQUATIONS.
@@ -101,7 +144,7 @@ def judge(name: str, text: str, weights: Scalars, example: Scalars) -> Verdict:
     Args:
       name: the quantity it is printed for, one of EQUATIONS.
       text: its right-hand side, in the names of EQUATIONS.
-      weights, example: where to compare; scalars.
+      weights, example: where to compare; scalars. Where a value is 0, any text with such a factor fits it.
     """
 
     def loss_as_printed(weights: Scalars) -> tuple[Scalar, Scalar]:

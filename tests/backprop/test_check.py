@@ -1,9 +1,12 @@
+from decimal import Context, Decimal
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from backprop.check import PUBLISHED, Published, gradients, judge, judge_published
+from backprop.check import PUBLISHED, Published, exact_slope, gradients, judge, judge_published
 from backprop.equations import EQUATIONS
 from backprop.network import Example, Weights
 
@@ -84,3 +87,18 @@ def test_central_differences_of_a_known_slope():
         three = gradients(scalars(Weights, START), scalars(Example, CASE))
         assert float(three.finite_difference.w5) == pytest.approx(0.07215707291213624, abs=1e-10)
         assert float(three.by_hand.w5) == pytest.approx(0.07215707291213624, rel=1e-14)
+
+
+@pytest.mark.parametrize(("activation", "times"), [("sigmoid", 1), ("tanh", 2)])
+def test_an_exact_slope_is_the_derivative_in_700_digits(activation, times):
+    """exp rounds once; the sum, the square and the quotient round once each."""
+    many = Context(prec=700)
+
+    @given(st.floats(-350, 350))
+    def agree(h):
+        tail = many.exp(Decimal(-times * h))
+        a = many.divide(Decimal(1), many.add(Decimal(1), tail))  # of tanh, (1 + tanh(h)) / 2
+        right = many.multiply(a, many.subtract(Decimal(1), a)) * times**2
+        assert exact_slope(activation, h) == pytest.approx(float(right), rel=8 * 2**-52)
+
+    agree()
