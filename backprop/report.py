@@ -32,9 +32,8 @@ def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = C
         for name, text in equations.items():
             lines.append(_worked(name, text, values))
             if name in saturated:
-                lines.append(
-                    f"{'':14}Saturated beyond {_precision(weights)}: the slope {_what_is_lost(saturated[name])}."
-                )
+                exact = _what_is_lost(saturated[name])
+                lines.append(f"{'':14}Saturated beyond {_precision(weights)}: the slope {exact}.")
     lines += ["", f"The update: w <- w - eta * dE/dw, with eta = {lr:g}"]
     updated = {w: values[w] - lr * values[f"dE_d{w}"] for w in shape.weight_names}
     for w in shape.weight_names:
