@@ -1,6 +1,7 @@
 """Three ways to the same derivatives, and the published equations put to the test."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named, slope_equation
+from backprop.equations import CLOSED_FORM, EQUATIONS, FORWARD, derivatives, evaluate, named
 from backprop.network import Scalar, Scalars, forward, total_error
 from backprop.shape import CLASSROOM, Shape
 
@@ -60,24 +61,26 @@ class Slope(NamedTuple):
     exact: float
 
 
-def lost_slopes(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> dict[str, Slope]:
+def lost_slopes(values: Mapping[str, float], shape: Shape, eps: float) -> dict[str, Slope]:
     """Neurons so saturated that their slope has lost more than half of its digits.
 
     a * (1 - a) and 1 - a^2 are differences from 1: near it, an activation has no digits left for them.
+
+    Args:
+      values: those of steps 1 to 5, by name.
+      eps: of the numbers that they were computed in.
     """
-    values = forward(weights, example, shape)._asdict()
-    half = math.sqrt(jnp.finfo(values["E_total"].dtype).eps)
     lost = {}
     for neuron in (*shape.layers[0], *shape.layers[1]):
-        computed = float(evaluate({"slope": slope_equation(neuron, shape)}, values)["slope"])
-        exact = exact_slope(shape.activation, float(values[neuron.name]))
-        if exact is not None and (exact == 0 or abs(computed - exact) > half * exact):
+        computed = values[f"d{neuron.a}_d{neuron.name}"]
+        exact = exact_slope(shape.activation, values[neuron.name])
+        if exact is not None and (exact == 0 or abs(computed - exact) > math.sqrt(eps) * exact):
             lost[neuron.name] = Slope(computed, exact)
     return lost
 
 
 def exact_slope(activation: str, h: float) -> float | None:
-    """The derivative of a sigmoid, s(h) * s(-h), or of tanh to all digits; None for ReLU, which loses none.
+    """The derivative of a sigmoid, s(h) * s(-h), or of tanh, to all digits; None for ReLU, which loses none.
 
     It is 0 only where it is below the smallest float64.
     """
@@ -88,16 +91,9 @@ def exact_slope(activation: str, h: float) -> float | None:
     return times**2 * tail / (1 + tail) ** 2
 
 
-def beyond_differences(gradients: Gradients, weights: Scalars, example: Scalars, shape: Shape) -> list[bool]:
-    """Which derivatives central differences cannot tell from 0: those below their error."""
-    error = difference_error(weights, example, shape)
-    return [abs(float(dE_dw)) < error for dE_dw in gradients.autodiff]
-
-
-def difference_error(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> float:
-    """About how far central differences are from the derivative, for weights of about 1."""
-    loss = total_error(weights, example, shape)
-    return float(jnp.finfo(loss.dtype).eps) ** (2 / 3) * max(1.0, float(loss))
+def difference_error(loss: float, eps: float) -> float:
+    """About how far central differences of this loss are from a derivative, for weights of about 1."""
+    return float(eps ** (2 / 3) * max(1.0, loss))
 
 
 @dataclass(frozen=True)

@@ -184,21 +184,56 @@ def explore(
     return Frontier(np.asarray(lrs), end, outcome, epochs, start, smallest, largest)
 
 
+def rises(losses: Float[np.ndarray, "rate"]) -> np.ndarray:
+    """Where a loss is above that of a smaller rate by more than rounding."""
+    lowest = np.minimum.accumulate(losses)
+    return losses > lowest + _rounding(lowest)
+
+
+def larger_is_faster(start: float, losses: Float[np.ndarray, "rate"]) -> bool | None:
+    """Whether a larger rate ends with a smaller loss, each of them below the start's; rates rise.
+
+    None where the losses show neither: of one rate, of rates none of which lowers the loss, of losses alike.
+    """
+    losses = np.where(np.isfinite(losses), losses, np.inf).astype(losses.dtype)
+    if len(losses) < 2 or not (losses < start).any():
+        return None
+    if rises(losses).any():
+        return False
+    falls = losses[1:] + _rounding(losses[1:]) < losses[:-1]
+    return True if falls.all() and (losses < start).all() else None
+
+
+def _rounding(losses: np.ndarray) -> np.ndarray:
+    """Half of a loss's digits, or the square of a few roundings of an output."""
+    eps = np.finfo(losses.dtype).eps
+    return np.sqrt(eps) * losses + (8 * eps) ** 2
+
+
+def epochs_in_words(number: int) -> str:
+    """1 epoch, 2 epochs, 1,000 epochs."""
+    return f"{number:,} epoch{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True)
 class Claims:
     """What the frontier says about "faster with a larger rate" and "too large a rate fails".
 
     Attributes:
-      falls_up_to_rate: from the smallest rate to this one the final loss falls with every step.
+      faster: whether a larger rate always ends with a smaller loss; None if the rates show neither.
+      falls_up_to_rate: from the smallest rate to this one the final loss falls, or stays but for rounding.
       best_rate: the (first) rate with the smallest final loss, best_loss; None if all diverged.
       converged_from: the smallest rate that converged, None if none did; converged_to the largest.
       fewest_epochs: of those to tolerance, by fewest_epochs_rate (the smallest such rate).
+      fails: whether too large a rate fails: one does, and a smaller one does not. None if the rates show
+        neither, because all do as badly, or because the best is the largest.
       failing: how many rates above the best stalled, oscillate or diverged.
       failing_from: the smallest of them; failing_always_from: no larger rate escapes.
       largest_loss: the largest final loss, None if one diverged.
       outcomes: how many rates came to each outcome.
     """
 
+    faster: bool | None
     falls_up_to_rate: float
     best_rate: float | None
     best_loss: float | None
@@ -206,6 +241,7 @@ class Claims:
     converged_to: float | None
     fewest_epochs: int | None
     fewest_epochs_rate: float | None
+    fails: bool | None
     failing: int
     failing_from: float | None
     failing_always_from: float | None
@@ -216,22 +252,26 @@ class Claims:
 def settle(frontier: Frontier) -> Claims:
     """Test the two claims on a frontier."""
     lrs, outcome = frontier.lrs, frontier.outcome
-    loss, reached = frontier.ending.loss, frontier.ending.epochs_to_tolerance
+    loss, reached = np.asarray(frontier.ending.loss), frontier.ending.epochs_to_tolerance
     best = int(np.argmin(loss))
     all_diverged = bool(np.isinf(loss).all())
-    not_falling = np.flatnonzero(loss[1:] >= loss[:-1])
+    falls, rising = bool(loss[best] < frontier.start_loss), np.flatnonzero(rises(loss))
     converged = lrs[outcome == "converged"]
     quickest = np.flatnonzero(reached == np.min(reached, where=reached >= 0, initial=frontier.epochs + 1))
     fails = np.isin(outcome, ["stalled", "oscillating", "diverged"]) & ((lrs > lrs[best]) | all_diverged)
     escapes = np.flatnonzero(~fails)
+    does_not = np.isin(outcome[: np.argmax(fails)], ["converged", "still falling"]).any()
+    shown = does_not or "diverged" in outcome if fails.any() else best < len(lrs) - 1
     return Claims(
-        falls_up_to_rate=float(lrs[not_falling[0] if not_falling.size else -1]),
+        faster=False if rising.size and falls else larger_is_faster(frontier.start_loss, loss[[0, -1]]),
+        falls_up_to_rate=float(lrs[min(best, rising[0] - 1) if rising.size else best]),
         best_rate=None if all_diverged else float(lrs[best]),
         best_loss=None if all_diverged else float(loss[best]),
         converged_from=float(converged[0]) if converged.size else None,
         converged_to=float(converged[-1]) if converged.size else None,
         fewest_epochs=int(reached[quickest[0]]) if quickest.size else None,
         fewest_epochs_rate=float(lrs[quickest[0]]) if quickest.size else None,
+        fails=bool(fails.any()) if shown else None,
         failing=int(fails.sum()),
         failing_from=float(lrs[fails][0]) if fails.any() else None,
         failing_always_from=float(lrs[escapes[-1] + 1 if escapes.size else 0]) if fails[-1] else None,

@@ -79,11 +79,6 @@ _SLOPES = {"sigmoid": "{a} * (1 - {a})", "tanh": "(1 - {a}^2)", "relu": "({a} > 
 """The derivative of each activation function, by its value; a comparison counts as 1 or 0."""
 
 
-def slope_equation(neuron: Neuron, shape: Shape) -> str:
-    """da/dh of a neuron, over its activation."""
-    return _SLOPES[shape.activation].format(a=neuron.a)
-
-
 @cache
 def forward_equations(shape: Shape) -> Mapping[str, str]:
     """The equations of a forward pass: name -> right-hand side over the names before it."""
@@ -103,22 +98,19 @@ def forward_equations(shape: Shape) -> Mapping[str, str]:
 def closed_form(shape: Shape) -> Mapping[str, str]:
     """Step 6: the derivative by each weight, over the names of the forward pass alone."""
     hidden, output = shape.layers
-
-    def slope(neuron: Neuron) -> str:
-        return slope_equation(neuron, shape).replace(" ", "")
-
+    slope = _SLOPES[shape.activation].replace(" ", "")
     equations = {}
     for neuron in hidden:
         routes = [
-            f"({o.a}-{t})*{slope(o)}*{o.incoming[neuron.a]}"
+            f"({o.a}-{t})*{slope.format(a=o.a)}*{o.incoming[neuron.a]}"
             for o, t in zip(output, shape.target_names, strict=True)
         ]
         for source, weight in neuron.incoming.items():
-            factors = [f"({' + '.join(routes)})", slope(neuron), source]
+            factors = [f"({' + '.join(routes)})", slope.format(a=neuron.a), source]
             equations[f"dE_d{weight}"] = " * ".join(factors)
     for o, t in zip(output, shape.target_names, strict=True):
         for source, weight in o.incoming.items():
-            equations[f"dE_d{weight}"] = " * ".join([f"({o.a}-{t})", slope(o), source])
+            equations[f"dE_d{weight}"] = " * ".join([f"({o.a}-{t})", slope.format(a=o.a), source])
     return MappingProxyType(
         {name: equations[name].removesuffix(" * 1") for name in shape.column_groups["derivatives of E_total"]}
     )
@@ -134,13 +126,14 @@ def all_equations(shape: Shape) -> Mapping[str, str]:
 def steps(shape: Shape) -> Mapping[str, Mapping[str, str]]:
     """The six major steps, each a table of name -> right-hand side over the names before it."""
     hidden, output = shape.layers
+    slope = _SLOPES[shape.activation]
     numbered = list(enumerate(output, start=1))
 
     def to_sum(k: int, o: Neuron) -> str:
         return f"dE{k}_d{o.a} * d{o.a}_d{o.name}"
 
     def factors_of_to_sum(k: int, o: Neuron) -> dict[str, str]:
-        return {f"dE{k}_d{o.a}": f"{o.a} - t{k}", f"d{o.a}_d{o.name}": slope_equation(o, shape)}
+        return {f"dE{k}_d{o.a}": f"{o.a} - t{k}", f"d{o.a}_d{o.name}": slope.format(a=o.a)}
 
     source, first = next(iter(output[0].incoming.items()))
     step_2 = factors_of_to_sum(1, output[0])
@@ -159,7 +152,7 @@ def steps(shape: Shape) -> Mapping[str, Mapping[str, str]]:
 
     step_5 = {}
     for h in hidden:
-        step_5[f"d{h.a}_d{h.name}"] = slope_equation(h, shape)
+        step_5[f"d{h.a}_d{h.name}"] = slope.format(a=h.a)
         step_5 |= {f"dE_d{w}": f"dE_d{h.a} * d{h.a}_d{h.name} * {x}" for x, w in h.incoming.items()}
 
     groups = list(shape.column_groups.values())

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from backprop.descent import TOLERANCE, Claims, Frontier
+from backprop.descent import TOLERANCE, Claims, Frontier, epochs_in_words, larger_is_faster
 
 _INK, _BLUE, _ORANGE = "#333333", "#0072B2", "#D55E00"
 _WHITE = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
@@ -48,7 +48,7 @@ def loss_curve(lr: float, loss: Float[np.ndarray, "epoch"]) -> Figure:
     else:
         axes.set_ylim(0, 1.12 * loss.max() or 1)
     change = f"falls to {loss[-1] / loss[0]:.2g} of its start" if loss[-1] < loss[0] else "falls not at all"
-    axes.set_title(f"Learning rate {lr:g}: the loss {change} in {len(loss) - 1} epochs")
+    axes.set_title(f"Learning rate {lr:g}: the loss {change} in {epochs_in_words(len(loss) - 1)}")
     if not np.isfinite(loss[-1]):
         axes.set_title(f"Learning rate {lr:g}: the loss overflows in epoch {np.argmin(np.isfinite(loss))}")
     return figure
@@ -83,7 +83,11 @@ def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"
     title = f"Of these learning rates η, {best} ends with the smallest loss"
     if overflows.all():
         title = "With each of these learning rates η the loss overflows"
-    elif len(lrs) > 1 and not overflows.any() and (ordered[1:] < ordered[:-1]).all():
+    elif len(lrs) == 1:
+        title = f"The loss with learning rate η = {best}"
+    elif not (ordered < losses[0, 0]).any():
+        title = "With none of these learning rates η does the loss fall"
+    elif larger_is_faster(float(losses[0, 0]), ordered):
         title = "The larger the learning rate η, the faster the loss falls"
     axes.set_title(title)
     axes.set_xlim(0, losses.shape[1] - 1)
@@ -123,10 +127,12 @@ def frontier_figure(frontier: Frontier, claims: Claims, listed: Sequence[float])
     axes.legend(loc="lower left", frameon=False)
 
     goal = f" above its minimum of {frontier.smallest_loss:.3g}" if frontier.smallest_loss else ""
-    axes.set(xlabel="learning rate", ylabel=f"loss after {frontier.epochs:,} epochs{goal}")
+    axes.set(xlabel="learning rate", ylabel=f"loss after {epochs_in_words(frontier.epochs)}{goal}")
     axes.set(xlim=(lrs[0], lrs[-1]), ylim=(None, min(axes.get_ylim()[1], _highest(start))))
-    beyond = "no rate above it fails"
-    if claims.failing_from is not None:
+    beyond = "no rate above it fails" if claims.best_rate != lrs[-1] else "no larger one was tried"
+    if claims.failing_from is not None and claims.fails is None:
+        beyond = "it fails to converge all the same"
+    elif claims.failing_from is not None:
         all_or_some = "all" if claims.failing_from == claims.failing_always_from else "some"
         beyond = f"from {claims.failing_from:.4g} on {all_or_some} fail to converge"
     best = "Every learning rate overflows"

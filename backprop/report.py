@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from backprop.check import Gradients, Published, Verdict
-from backprop.descent import TOLERANCE, Claims, Frontier
+from backprop.check import Gradients, Published, Slope, Verdict, difference_error, lost_slopes
+from backprop.descent import TOLERANCE, Claims, Frontier, epochs_in_words, larger_is_faster
 from backprop.equations import EQUATIONS, evaluate, heading, named, steps
 from backprop.network import Scalar, Scalars, total_error
 from backprop.shape import CLASSROOM, Shape
@@ -24,11 +24,16 @@ _LONGEST = 125  # an equation longer than this goes on in the next line
 
 def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = CLASSROOM) -> str:
     """The first update as a teacher would write it: step, equation, numbers put in, result."""
-    values = jax.tree.map(float, _all_steps(weights, example, shape))
+    values, lost = _steps_and_lost_slopes(weights, example, shape)
+    saturated = {f"da_{h}_d{h}": slope for h, slope in lost.items()}
     lines = []
     for step, equations in steps(shape).items():
         lines += ["", f"Step {step}"]
-        lines += [_worked(name, text, values) for name, text in equations.items()]
+        for name, text in equations.items():
+            lines.append(_worked(name, text, values))
+            if name in saturated:
+                exact = _what_is_lost(saturated[name])
+                lines.append(f"{'':14}Saturated beyond {_precision(weights)}: the slope {exact}.")
     lines += ["", f"The update: w <- w - eta * dE/dw, with eta = {lr:g}"]
     updated = {w: values[w] - lr * values[f"dE_d{w}"] for w in shape.weight_names}
     for w in shape.weight_names:
@@ -36,6 +41,26 @@ def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = C
     after = float(total_error(tuple(map(jnp.asarray, updated.values())), example, shape))
     lines.append(f"E_total was {values['E_total']:.6g} and is now {_loss(after, '.6g')}.")
     return "\n".join(lines[1:])
+
+
+def _steps_and_lost_slopes(
+    weights: Scalars, example: Scalars, shape: Shape
+) -> tuple[dict[str, float], dict[str, Slope]]:
+    values = jax.tree.map(float, _all_steps(weights, example, shape))
+    return values, lost_slopes(values, shape, _eps(weights))
+
+
+def _precision(weights: Scalars) -> str:
+    return str(weights[0].dtype)
+
+
+def _eps(weights: Scalars) -> float:
+    return float(jnp.finfo(weights[0].dtype).eps)
+
+
+def _what_is_lost(slope: Slope) -> str:
+    exact = f"is {slope.exact:.3g}" if slope.exact else "is less than 1e-323"
+    return f"{exact} (relative error {abs(slope.computed / slope.exact - 1) if slope.exact else 1:.2g})"
 
 
 @partial(jax.jit, static_argnums=2)
@@ -88,6 +113,38 @@ def gradients_text(gradients: Gradients, shape: Shape = CLASSROOM) -> str:
     return "\n".join(lines)
 
 
+def precision_text(weights: Scalars, example: Scalars, gradients: Gradients, shape: Shape = CLASSROOM) -> str:
+    """Where the agreement of the three ways shows nothing, and why; empty if nowhere."""
+    values, lost = _steps_and_lost_slopes(weights, example, shape)
+    error = difference_error(values["E_total"], _eps(weights))
+    paragraphs = []
+    if lost:
+        found = [f"{heading(f'da_{name}_d{name}')} {_what_is_lost(slope)}" for name, slope in lost.items()]
+        paragraphs.append(
+            f"Saturated beyond {_precision(weights)}, which has too few digits for an activation so near its "
+            f"limit: {', '.join(found)}. By hand and by jax.grad, each derivative that this enters has the "
+            f"same error, and differences see nothing below about {error:.1g}: their agreement shows nothing."
+        )
+    reached = [
+        f"{output.a} - {target}"
+        for output, target in zip(shape.layers[1], shape.target_names, strict=True)
+        if output.name in lost and values[output.a] == values[target]
+    ]
+    if reached:
+        paragraphs.append(f"So {', '.join(reached)} is computed as 0, though no output reaches its limit.")
+    kinks = [neuron.a for layer in shape.layers for neuron in layer if values[neuron.name] == 0]
+    if kinks and shape.activation == "relu":
+        paragraphs.append(
+            f"At ReLU's kink: {', '.join(kinks)}. The slope is 0 below it and 1 above; by hand and by "
+            "jax.grad it counts as 0, and differences find the mean of the two sides."
+        )
+    slopes = zip(shape.weight_names, gradients.autodiff, strict=True)
+    small = [heading(f"dE_d{name}") for name, slope in slopes if 0 < abs(slope) < error]
+    if small:
+        paragraphs.append(f"Below the error of differences, about {error:.1g}: {', '.join(small)}.")
+    return "\n".join(textwrap.fill(text, _WIDTH) for text in paragraphs)
+
+
 def gradient_differences(gradients: Gradients) -> tuple[np.ndarray, np.ndarray]:
     """How far each derivative by hand and by finite difference is from autodiff's; shape [weight]."""
     by_hand, autodiff, finite = (np.asarray(kind) for kind in gradients)
@@ -122,7 +179,8 @@ def _how_far(verdict: Verdict) -> str:
 
 def descents_text(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"]) -> str:
     """The loss of each listed rate at the start and at the end."""
-    lines = [f"{'learning rate':>15}{'loss at the start':>20}{f'after {losses.shape[1] - 1} epochs':>22}"]
+    after = f"after {epochs_in_words(losses.shape[1] - 1)}"
+    lines = [f"{'learning rate':>15}{'loss at the start':>20}{after:>22}"]
     lines += [
         f"{lr:>15g}{_loss(loss[0], '.10g'):>20}{_loss(loss[-1], '.10g'):>22}"
         for lr, loss in zip(lrs, losses, strict=True)
@@ -137,26 +195,37 @@ def claims_in_words(
     claims: Claims,
     shape: Shape = CLASSROOM,
 ) -> list[dict[str, Any]]:
-    """Each claim, whether it holds, and the evidence in plain English."""
+    """Each claim, whether it holds (None: the data do not show it), and the evidence in plain English."""
     order = np.argsort(lrs)
-    final = losses[order, -1]
-    faster = bool((final[1:] < final[:-1]).all() and np.isfinite(final).all())
+    start, final = float(losses[0, 0]), losses[order, -1]
+    faster = larger_is_faster(start, final)
+    why = ""
+    if len(lrs) == 1:
+        why = "One rate cannot be compared: give --lrs two or more. "
+    elif faster is None:
+        falls = final < start
+        how_many = "each of them" if falls.any() else "any of them"
+        why = (
+            "Some end alike, but for rounding. "
+            if falls.all()
+            else f"The loss does not fall with {how_many}. "
+        )
     return [
         {
             "claim": "Over the listed rates, a larger learning rate converges faster.",
             "holds": faster,
-            "evidence": f"After {losses.shape[1] - 1} epochs the loss is "
+            "evidence": f"{why}After {epochs_in_words(losses.shape[1] - 1)} the loss is "
             + ", ".join(f"{_loss(loss, '.4g')} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
             + ".",
         },
         {
             "claim": "A larger learning rate always converges faster.",
-            "holds": bool(claims.falls_up_to_rate == frontier.lrs[-1]),
+            "holds": claims.faster,
             "evidence": _where_it_stops(frontier, claims),
         },
         {
             "claim": "If the rate keeps growing, the loss might not converge at all.",
-            "holds": claims.failing > 0,
+            "holds": claims.fails,
             "evidence": _what_fails(frontier, claims, shape),
         },
     ]
@@ -166,7 +235,7 @@ def claims_text(claims: Sequence[Mapping[str, Any]]) -> str:
     """What claims_in_words returns, as paragraphs."""
     paragraphs = []
     for claim in claims:
-        verdict = "Yes." if claim["holds"] else "No."
+        verdict = {True: "Yes.", False: "No.", None: "Not shown."}[claim["holds"]]
         paragraphs += [
             f"  {claim['claim']}",
             textwrap.fill(
@@ -180,10 +249,19 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
     lrs = frontier.lrs
     if claims.best_rate is None:
         return f"With each of {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss overflows."
+    after = (
+        f"With {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss after "
+        f"{epochs_in_words(frontier.epochs)}"
+    )
+    if claims.faster is None:
+        first, last = (_loss(float(frontier.ending.loss[place]), ".4g") for place in (0, -1))
+        return (
+            f"{after} shows none to be faster: it is {first} with the smallest and {last} with the largest, "
+            f"{frontier.start_loss:.4g} at the start."
+        )
     text = (
-        f"Of {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g}, each has a smaller loss after "
-        f"{frontier.epochs:,} epochs than the one before it, up to {claims.falls_up_to_rate:.5g}; "
-        f"the smallest loss is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
+        f"{after} falls as the rate grows, up to {claims.falls_up_to_rate:.5g}; "
+        f"the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
     )
     if claims.converged_from is None:
         return text + f" No rate ends within {TOLERANCE:g} of the smallest possible loss."
@@ -191,8 +269,8 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
     some = "the rates" if claims.outcomes["converged"] == between.sum() else "some of the rates"
     return text + (
         f" Within {TOLERANCE:g} of the smallest possible loss ({frontier.smallest_loss:.3g}) end {some} "
-        f"from {claims.converged_from:.5g} to {claims.converged_to:.5g}; {claims.fewest_epochs_rate:.5g} "
-        f"gets there first, in epoch {claims.fewest_epochs}."
+        f"from {claims.converged_from:.5g} to {claims.converged_to:.5g}, "
+        f"at the earliest in epoch {claims.fewest_epochs}, with {claims.fewest_epochs_rate:.5g}."
     )
 
 
@@ -214,24 +292,35 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
     if claims.best_rate is None:
         return text
     if claims.failing_from is None:
-        return text + f"No rate above {claims.best_rate:.5g} stalls or oscillates."
+        best = f"{claims.best_rate:.5g}"
+        if claims.fails is None:
+            return text + f"The largest rate tried, {best}, ends lowest: raise --frontier_max to see more."
+        return text + f"No rate above {best} stalls or oscillates."
     above = int((frontier.lrs > claims.best_rate).sum())
     always = claims.failing_always_from
     last = frontier.ending.loss[-1]
     looser = "; a tolerance looser than that would call it converged" if last < frontier.start_loss else ""
-    saturated = ": the sigmoids are saturated" if shape.activation == "sigmoid" else ""
+    gradient = frontier.ending.gradient[-1]
+    in_precision = f" in {gradient.dtype}" if gradient == 0 else ""
+    saturated = ": the sigmoids are saturated" if claims.fails and shape.activation == "sigmoid" else ""
+    none_better = (
+        " No smaller rate does better: that the rate is too large is not shown."
+        if claims.fails is None
+        else ""
+    )
     return text + (
         f"But {claims.failing:,} of the {above:,} rates above {claims.best_rate:.5g} fail, the first at "
         f"{claims.failing_from:.5g}"
         + (f", all from {always:.5g} on" if always is not None else "")
         + f": the loss ends more than {TOLERANCE:g} above the smallest possible one, and either stalls "
-        f"({frontier.epochs:,} epochs more would, by its gradient, bring it less than 1% closer{saturated}) "
-        f"or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
+        f"({epochs_in_words(frontier.epochs)} more would, by its gradient, bring it less than 1% "
+        f"closer{saturated}) or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
         f"With {frontier.lrs[-1]:g} the loss "
         + (
             f"goes from {frontier.start_loss:.4g} to {last:.4g} and the gradient to "
-            f"{_loss(float(frontier.ending.gradient[-1]), '.2g')}{looser}."
+            f"{_loss(float(gradient), '.2g')}{in_precision}{looser}."
             if math.isfinite(last)
             else "overflows."
         )
+        + none_better
     )

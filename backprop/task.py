@@ -59,6 +59,9 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         derivatives = gradients(weights, example, shape)
         print(f"\nThe derivatives, found in three ways ({config.precision})")
         print(report.gradients_text(derivatives, shape))
+        beyond_precision = report.precision_text(weights, example, derivatives, shape)
+        if beyond_precision:
+            print(beyond_precision)
 
         trajectories = descend_from_start(config)
         losses = trajectories[:, :, shape.columns.index("E_total")]
@@ -100,6 +103,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
             "gradients": {
                 "max_difference_by_hand_autodiff": finite(float(by_hand.max())),
                 "max_difference_finite_difference_autodiff": finite(float(by_difference.max())),
+                **({"beyond_precision": beyond_precision.replace("\n", " ")} if beyond_precision else {}),
             },
             **_wrong_equations(published),
             "frontier": {

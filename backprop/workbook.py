@@ -13,6 +13,7 @@ from jaxtyping import Float
 from xlsxwriter.utility import xl_col_to_name
 
 from backprop.config import BackpropConfig
+from backprop.descent import epochs_in_words
 from backprop.equations import all_equations, heading
 from backprop.shape import CLASSROOM, Shape
 
@@ -28,8 +29,10 @@ _NOTES = (
 )
 _FUNCTION_NOTE = {
     "sigmoid": "sigmoid(x) is 1/(1+EXP(MIN(-x,700))) in a cell: EXP fails (#NUM!) from 710 on, which a "
-    "weight reaches after a large eta; 1/(1+EXP(700)) is already 0 to 304 decimal places.",
-    "tanh": "tanh(x) is TANH(x) in a cell.",
+    "weight reaches after a large eta; 1/(1+EXP(700)) is already 0 to 304 decimal places. From 37 on it "
+    "is 1 in a cell, and a*(1-a) is 0, though the slope is e^-x: a cell has 15 to 17 digits.",
+    "tanh": "tanh(x) is TANH(x) in a cell. From 19.1 on it is 1 there, and 1-a^2 is 0, though the slope is "
+    "4*e^(-2x): a cell has 15 to 17 digits.",
     "relu": "relu(x) is MAX(x,0) in a cell, and its derivative (x>0) counts as 1 or 0. #NUM! in a cell: the "
     "descent has diverged, and its numbers are too large for a spreadsheet.",
 }
@@ -171,7 +174,7 @@ def _write_overview(
     for cell, text in (
         ("A6", "learning rate (eta)"),
         ("B6", "E_total at the start"),
-        ("C6", f"after {last - first} epochs"),
+        ("C6", f"after {epochs_in_words(last - first)}"),
     ):
         sheet.write(cell, text, styles["head"])
     loss = table[:, :, config.shape.columns.index("E_total")].tolist()

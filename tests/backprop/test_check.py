@@ -1,13 +1,15 @@
+from decimal import Context, Decimal
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from backprop.check import PUBLISHED, Published, gradients, judge, judge_published
+from backprop.check import PUBLISHED, Published, exact_slope, gradients, judge, judge_published
 from backprop.equations import EQUATIONS
 from backprop.network import Example, Weights
 
-from .test_equations import from_numbers, numbers
 from .test_network import CASE, START, scalars
 
 
@@ -69,10 +71,11 @@ def test_published_equations_name_known_quantities():
 
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 3e-4), (True, 1e-9)])
 def test_central_differences_are_near_autodiff(x64, tolerance):
-    @given(numbers)
+    @given(st.lists(st.floats(-3, 3), min_size=12, max_size=12))
     def near(values):
         with jax.enable_x64(x64):
-            _, autodiff, finite = gradients(*from_numbers(values))
+            weights, example = scalars(Weights, values[:8]), scalars(Example, values[8:])
+            _, autodiff, finite = gradients(weights, example)
             size = 1 + max(map(abs, values)) ** 2
             np.testing.assert_allclose(np.stack(finite), np.stack(autodiff), atol=tolerance * size**2, rtol=0)
 
@@ -84,3 +87,18 @@ def test_central_differences_of_a_known_slope():
         three = gradients(scalars(Weights, START), scalars(Example, CASE))
         assert float(three.finite_difference.w5) == pytest.approx(0.07215707291213624, abs=1e-10)
         assert float(three.by_hand.w5) == pytest.approx(0.07215707291213624, rel=1e-14)
+
+
+@pytest.mark.parametrize(("activation", "times"), [("sigmoid", 1), ("tanh", 2)])
+def test_an_exact_slope_is_the_derivative_in_700_digits(activation, times):
+    """exp rounds once; the sum, the square and the quotient round once each."""
+    many = Context(prec=700)
+
+    @given(st.floats(-350, 350))
+    def agree(h):
+        tail = many.exp(Decimal(-times * h))
+        a = many.divide(Decimal(1), many.add(Decimal(1), tail))  # of tanh, (1 + tanh(h)) / 2
+        right = many.multiply(a, many.subtract(Decimal(1), a)) * times**2
+        assert exact_slope(activation, h) == pytest.approx(float(right), rel=8 * 2**-52)
+
+    agree()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backprop.descent import COLUMNS, TOLERANCE, descend, descend_each, explore, loss_range, settle, table
+from backprop.descent import COLUMNS, TOLERANCE, descend_each, explore, loss_range, settle, table
 from backprop.network import Example, Weights
 from backprop.shape import Shape
 
@@ -53,27 +53,11 @@ def test_float64_reproduces_a_spreadsheets_arithmetic():
         np.testing.assert_allclose(rows, spreadsheet(lr, START, CASE, 100), rtol=0, atol=1e-13)
 
 
-def test_other_weights_inputs_and_targets_do_too():
-    weights, case = (0.9, -1.2, 0.3, 2.0, -0.4, 1.1, 0.7, -2.5), (1.5, -0.8, 0.5, 0.2)
-    with jax.enable_x64(True):
-        found = descents((0.7,), weights, case, 100)
-    np.testing.assert_allclose(found[0], spreadsheet(0.7, weights, case, 100), rtol=0, atol=1e-13)
-
-
 def test_float32_follows_float64():
     single = descents(LRS, START, CASE, 100)
     assert single.dtype == np.float32
     for lr, rows in zip(LRS, single, strict=True):
         np.testing.assert_allclose(rows, spreadsheet(lr, START, CASE, 100), rtol=0, atol=1e-5)
-
-
-def test_one_descent_is_a_row_of_many():
-    with jax.enable_x64(True):
-        weights, example = scalars(Weights, START), scalars(Example, CASE)
-        one = descend(jnp.asarray(0.5), weights, example, 10)
-        many = descend_each(jnp.asarray(LRS), weights, example, 10)
-        assert one.forward.E_total.shape == (11,)
-        np.testing.assert_allclose(one.forward.E_total, many.forward.E_total[2], rtol=1e-14)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from backprop.network import Example, Weights, forward, total_error
+from backprop.network import Example, Weights, forward
 
 START = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
 CASE = (0.05, 0.10, 0.01, 0.99)
@@ -26,20 +25,3 @@ def test_the_assignments_start_gives_its_loss():
     assert float(values.E1) == pytest.approx(E1, rel=1e-15)
     assert float(values.E2) == pytest.approx(E2, rel=1e-15)
     assert float(values.E_total) == pytest.approx(0.24251985734837728, rel=1e-14)
-
-
-@pytest.mark.parametrize("x64", [False, True])
-@pytest.mark.parametrize("size", [1e3, 1e6])
-def test_saturated_neurons_keep_the_loss_and_its_gradient_finite(size, x64):
-    with jax.enable_x64(x64):
-        weights = scalars(Weights, [size * sign for sign in (1, 1, -1, -1, 1, 1, -1, -1)])
-        loss, gradient = jax.value_and_grad(total_error)(weights, scalars(Example, (1.0, 1.0, 0.0, 1.0)))
-        assert np.isfinite([float(loss), *map(float, gradient)]).all()
-
-
-def test_vmap_takes_a_batch_of_weights():
-    batch = Weights(*(jnp.linspace(-1, 1, 5) * w for w in START))
-    losses = jax.vmap(total_error, in_axes=(0, None))(batch, scalars(Example, CASE))
-    last = total_error(scalars(Weights, START), scalars(Example, CASE))
-    assert losses.shape == (5,)
-    np.testing.assert_allclose(losses[-1], last, rtol=1e-6)

@@ -150,7 +150,12 @@ def test_the_terminal_walks_through_the_update_and_settles_the_claims(finished):
 
 def test_a_run_over_an_earlier_one_leaves_nothing_stale(tmp_path, capsys):
     small = {"workdir": str(tmp_path), "epochs": 2, "frontier_rates": 8, "frontier_epochs": 2}
-    run(BackpropConfig(lrs=(0.1, 0.3), **small))
+    run(BackpropConfig(lrs=(0.1, 0.3), inputs=(107.0, 107.0), **small))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    lost = summary["gradients"]["beyond_precision"]
+    assert "da_h1/dh1 is 5.44e-17" in lost
+    assert lost in " ".join(capsys.readouterr().out.split())
+    assert summary["claims"][0]["holds"] is True
     run(BackpropConfig(lrs=(0.3,), precision="float32", **small))
     assert sorted(file.name for file in tmp_path.glob("loss_eta_*")) == [
         "loss_eta_0.3.png",
@@ -160,6 +165,9 @@ def test_a_run_over_an_earlier_one_leaves_nothing_stale(tmp_path, capsys):
     assert (first["lr"], first["w1"], len(first["E_total"])) == ("0.3", "0.15", 10)  # float32: few digits
     sheet = openpyxl.load_workbook(tmp_path / "backprop.xlsx", data_only=True)["eta=0.3"]
     assert sheet["AC4"].value == pytest.approx(0.24251985734837728, rel=1e-14)  # float64 all the same
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert "beyond_precision" not in summary["gradients"]
+    assert summary["claims"][0]["holds"] is None, "one rate shows nothing"
     assert "float32" in capsys.readouterr().out
 
 

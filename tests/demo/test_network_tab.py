@@ -83,3 +83,13 @@ def test_the_drawing_shows_only_what_the_steps_so_far_computed():
     assert [len(re.findall(r"edge[ a-z]* backward|edge backward", drawing)) for drawing in shown] == [
         *(0, 0, 1, 4, 4, 8, 8)
     ]
+
+
+def test_a_step_names_a_sigmoid_whose_slope_has_no_digits_left():
+    settings = (0.5, 107.0, 107.0)
+    walk, texts = network_tab.begin(*settings[1:]), []
+    for _ in range(7):
+        walk = network_tab.step(walk, *settings)
+        texts.append(network_tab.show(walk, *settings)[1])
+    told = "<p>Saturated beyond float64: the slope is 5.44e-17 (relative error 1).</p>"
+    assert [told in text for text in texts] == [False, False, False, False, True, False, False]
