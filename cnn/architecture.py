@@ -129,7 +129,8 @@ class LayerSummary:
       layer: what it is, in a reader's words.
       output_shape: height, width, channels; or features after a Dense layer.
       parameters: trainable numbers of this layer.
-      receptive_field: side of the square of input pixels that one output sees.
+      receptive_field: side of the square of input pixels that one output sees; where it is more than the
+        image's, the rest is padding.
     """
 
     layer: str
@@ -225,7 +226,7 @@ def unknown_layer(layer: object) -> TypeError:
 
 def format_table(architecture: Architecture) -> str:
     """The table of layers as text, with the total below it."""
-    rows = [("layer", "output shape", "parameters", "receptive field")]
+    rows, side = [("layer", "output shape", "parameters", "receptive field")], architecture.input_shape[0]
     for row in summarize(architecture):
         shape = "x".join(map(str, row.output_shape))
         rows.append((row.layer, shape, f"{row.parameters:,}", str(row.receptive_field)))
@@ -233,6 +234,7 @@ def format_table(architecture: Architecture) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         f"{layer:<{widths[0]}}  {shape:>{widths[1]}}  {count:>{widths[2]}}  {field:>{widths[3]}}".rstrip()
+        + "  wider than the image" * (field.isdecimal() and int(field) > side)
         for layer, shape, count, field in rows
     )
 

@@ -13,6 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+_ON_CPU = {  # the values of options that the sums on a CPU are right for; of all others, None
+    "dimension_numbers": (_NHWC, jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))),
+    "lhs_dilation": (None, (1, 1)),
+    "rhs_dilation": (None, (1, 1)),
+    "feature_group_count": (1,),
+    "batch_group_count": (1,),
+}
 _LARGE_MAP = 20 * 20  # pixels; products are faster at 24 x 24 and slower at 12 x 12
 _CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
 
@@ -33,6 +40,9 @@ def convolution(
       padding: zeros before and after, of height and width.
       options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation or groups; on a
         CPU its matrix precision is float32's.
+
+    Raises:
+      ValueError: an option that would be left out on a CPU.
     """
 
     def plain(x: Array, kernel: Array) -> Array:
@@ -40,6 +50,11 @@ def convolution(
 
     if tuple(window_strides) != (1, 1):
         return plain(x, kernel)
+    for name, value in {"dimension_numbers": None, **options}.items():
+        if name != "precision" and value not in _ON_CPU.get(name, (None,)):
+            raise ValueError(
+                f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
+            )
     on_cpu = functools.partial(_on_cpu, padding=tuple(map(tuple, padding)))
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 

@@ -70,6 +70,17 @@ def test_receptive_field_of_bn_dropout_14k():
     assert fields == [3, 5, 7, 8, 8, 12, 16, 16, 28]
 
 
+def test_the_table_says_which_receptive_fields_are_wider_than_the_image():
+    rows = summarize(ZOO["compact_20k"].architecture)
+    lines = format_table(ZOO["compact_20k"].architecture).splitlines()[1:-1]
+    assert {row.receptive_field > 28 for row in rows} == {True, False}
+    for row, line in zip(rows, lines, strict=True):
+        wider = "  wider than the image" if row.receptive_field > 28 else ""
+        assert line.endswith(f" {row.receptive_field}{wider}")
+    exactly = Architecture((Conv(8, 28), Dense(10)))
+    assert "wider" not in format_table(exactly)
+
+
 def test_shared_weights_count_once():
     layers = (Conv(8, 3, padding=1), Conv(8, 3, padding=1), Conv(8, 3, padding=1, shares=1), Dense(10))
     counts = [row.parameters for row in summarize(Architecture(layers))]

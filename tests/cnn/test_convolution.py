@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +82,37 @@ def test_it_is_jax_lax_s_where_there_is_no_cpu():
         text = lowered(ours, platform)
         assert "stablehlo.while" not in text
         assert text.count("stablehlo.convolution") == lowered(plain, platform).count("stablehlo.convolution")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lhs_dilation", (2, 2)),
+        ("rhs_dilation", (1, 2)),
+        ("feature_group_count", 2),
+        ("batch_group_count", 3),
+        ("preferred_element_type", jnp.float32),
+        ("dimension_numbers", None),
+        ("dimension_numbers", ("NCHW", "HWIO", "NCHW")),
+        ("an_option_to_come", "x"),
+    ],
+)
+def test_an_option_that_a_cpu_would_drop_is_refused(option, value):
+    x, kernel, _, options = case(5, 2, 4, 3, 1, 0)
+    with pytest.raises(ValueError, match=f"{option}=.* is not computed on a CPU here"):
+        convolution(x, kernel, *options, **{"dimension_numbers": NHWC, option: value})
+
+
+@pytest.mark.parametrize("options", [{"kernel_dilation": 2}, {"input_dilation": (1, 2)}])
+def test_flax_gives_these_options(options):
+    x = jnp.zeros((3, 5, 5, 2))
+    layer = nn.Conv(4, (3, 3), padding=0, conv_general_dilated=convolution, **options)
+    with pytest.raises(ValueError, match="is not computed on a CPU here"):
+        layer.init(jax.random.key(0), x)
+
+
+def test_with_strides_every_option_is_jax_lax_s():
+    x, kernel, _, (strides, padding) = case(9, 2, 4, 3, 2, 0)
+    dilated = {"dimension_numbers": NHWC, "rhs_dilation": (2, 2)}
+    found = convolution(x, kernel, strides, padding, **dilated)
+    np.testing.assert_array_equal(found, jax.lax.conv_general_dilated(x, kernel, strides, padding, **dilated))
