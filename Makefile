@@ -1,5 +1,6 @@
 # make run: both tasks; make test: the tests; make test-slow: a full training; make lint.
 # Everything is installed into .venv, from constraints.txt; no network is needed for data.
+# After it, `. .venv/bin/activate` makes that Python the shell's.
 # With another Python, PYTHON=python3.13, into .venv-python3.13.
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
@@ -24,7 +25,11 @@ lint: $(VENV)/lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+VERSION := import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(sys.version_info < (3, 11))
+
 $(VENV)/python:
+	@found=$$($(PYTHON) -c '$(VERSION)' 2>/dev/null) || { echo "Python 3.11 or newer is needed," \
+	  "and $(PYTHON) is $${found:-no Python}: name another, such as make run PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

@@ -5,7 +5,8 @@ import errno
 import importlib.util
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 _LONGEST_LINE = 1000
 
@@ -75,29 +76,57 @@ def require_installed(flag: str, packages: Iterable[str], *, extra: str) -> None
     require(not missing, f'--{flag} needs {", ".join(missing)}: pip install -e ".[{extra}]"')
 
 
-_ROOM = "make room there"
-_ANOTHER = "make it writable, or give another folder"
+_ROOM = ("make room there", "")
+_FOLDER = "give another folder"
+_WRITABLE = ("make it writable", _FOLDER)
 _REMEDIES = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
-    errno.EROFS: _ANOTHER,
-    errno.EACCES: _ANOTHER,
-    errno.EPERM: _ANOTHER,
-    errno.ENOTDIR: "give a folder, not a path inside a file",
-    errno.EEXIST: "give a folder, not a file",
-    errno.ENOENT: "put it back or mount it again, or give another folder",
-    errno.EISDIR: "a folder stands where a file belongs: move it away",
-    errno.ENAMETOOLONG: "give a shorter path",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EPIPE: "what read the output has ended: send the output to a file",
+    errno.EFBIG: ("raise the limit on a file's size (ulimit -f)", ""),
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.ENOTDIR: ("give a folder, not a path inside a file", ""),
+    errno.EEXIST: ("give a folder, not a file", ""),
+    errno.ENOENT: ("put it back or mount it again", _FOLDER),
+    errno.EISDIR: ("a folder stands where a file belongs: move it away", ""),
+    errno.ENAMETOOLONG: ("give a shorter path", ""),
+    errno.EMFILE: ("raise the limit on open files (ulimit -n)", ""),
+    errno.EPIPE: ("what read the output has ended: send the output to a file", ""),
 }
 
 
-def explain(error: BaseException) -> tuple[str, str] | None:
+class Refusal(NamedTuple):
+    """What the operating system refused.
+
+    Attributes:
+      what: in its words.
+      remedy: after which the same can be tried again.
+      instead: what a new run can do; empty where that helps nothing.
+    """
+
+    what: str
+    remedy: str
+    instead: str
+
+    @property
+    def remedies(self) -> str:
+        """Both ways, for what has not begun."""
+        return f"{self.remedy}, or {self.instead}" if self.instead else self.remedy
+
+    def of_a_run(self, resume: str) -> str:
+        """One line for a run that can go on: the remedy and then `resume`, or a new run."""
+        anew = f"; or, in a new run, {self.instead}" if self.instead else ""
+        return f"{self.what}: {self.remedy}, then {resume}{anew}"
+
+
+def explain(error: BaseException, less: Sequence[str] = ()) -> Refusal | None:
     """What the operating system refused and how to mend it; None for an error of another kind.
 
     TensorStore, and with it Orbax, gives the system's code as os_error_code in a message of its own.
+
+    Args:
+      less: flags with which a new run needs less memory.
     """
     wrapped = re.search(r"os_error_code='(\d+)'", str(error))
     if isinstance(error, OSError) and error.errno is not None:
@@ -107,7 +136,8 @@ def explain(error: BaseException) -> tuple[str, str] | None:
         quoted = re.search(r'"(/[^"]+)"', str(error))
         where = f"{quoted[1]}: " if quoted else ""
     elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "out of memory", "ask for less at once (--batch_size, --frontier_rates)"
+        asked = f"ask for less at once ({', '.join(less)})" if less else ""
+        return Refusal("out of memory", "close other programs", asked)
     else:
         return None
-    return f"{where}{os.strerror(code)}", _REMEDIES.get(code, "check the disk, or give another folder")
+    return Refusal(f"{where}{os.strerror(code)}", *_REMEDIES.get(code, ("check the disk", _FOLDER)))

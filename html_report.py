@@ -36,7 +36,14 @@ data { white-space: nowrap; }
 """
 
 
-def write_report(folder: Path, title: str, *, figures: Iterable[str], tables: Iterable[str]) -> None:
+def write_report(
+    folder: Path,
+    title: str,
+    *,
+    figures: Iterable[str],
+    tables: Iterable[str],
+    labels: Mapping[str, str],
+) -> None:
     """Write report.html: summary, figures, tables and configuration, all within the one file.
 
     Nothing is fetched from elsewhere; links lead to files beside it.
@@ -46,12 +53,15 @@ def write_report(folder: Path, title: str, *, figures: Iterable[str], tables: It
       title: the heading.
       figures: names of figures that workdir.save_figure wrote, in the order to show.
       tables: names of CSV files.
+      labels: what summary.json's keys and the tables' columns mean, the important first; a key
+        without a label comes after them, in words of its own. Accuracies are shown in per cent.
     """
+    summary = json.loads((folder / "summary.json").read_text())
     sections = {
-        "Summary": _object(json.loads((folder / "summary.json").read_text())),
+        "Summary": _object(summary, labels),
         "Figures": "\n".join(_figure(folder, name) for name in figures),
-        **{name.capitalize(): _csv_table(folder / f"{name}.csv") for name in tables},
-        "Configuration": _object(json.loads((folder / "config.json").read_text())),
+        **{name.capitalize(): _csv_table(folder / f"{name}.csv", labels) for name in tables},
+        "Configuration": _object(json.loads((folder / "config.json").read_text()), None),
         "Files": _files(folder),
     }
     body = "\n".join(f"<h2>{escape(name)}</h2>\n{content}" for name, content in sections.items())
@@ -72,15 +82,25 @@ def write_report(folder: Path, title: str, *, figures: Iterable[str], tables: It
     write_bytes(folder / "report.html", page.encode())
 
 
-def _object(content: Mapping[str, Any], path: str = "") -> str:
-    """A JSON object: a table of its plain values; each object or list of objects under a heading."""
+def _object(content: Mapping[str, Any], labels: Mapping[str, str] | None, path: str = "") -> str:
+    """A JSON object: a table of its plain values; each object or list of objects under a heading.
+
+    Args:
+      labels: as write_report has them; None shows names and values as the file has them.
+      path: the headings above this one.
+    """
+    content = {name: content[name] for name in (*(labels or ()), *content) if name in content}
     parts = {name: item for name, item in content.items() if isinstance(item, dict) or _is_table(item)}
     plain = {name: item for name, item in content.items() if name not in parts}
-    rows = (f"<tr><th>{_name(name)}</th><td>{_value(item)}</td></tr>" for name, item in plain.items())
+    rows = (
+        f"<tr><th>{_name(name, labels)}</th><td>{_value(item, name, labels)}</td></tr>"
+        for name, item in plain.items()
+    )
     html = [_table(rows)] if plain else []
     for name, item in parts.items():
-        title = f"{path}{name}"
-        html += [f"<h3>{_name(title)}</h3>", _rows(item) if _is_table(item) else _object(item, f"{title}: ")]
+        title = f"{path}{_name(name, labels)}"
+        html.append(f"<h3>{title}</h3>")
+        html.append(_rows(item, labels) if _is_table(item) else _object(item, labels, f"{title}: "))
     return "\n".join(html)
 
 
@@ -88,12 +108,19 @@ def _is_table(item: object) -> bool:
     return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
 
 
-def _value(value: object) -> str:
+def _value(value: object, name: str, labels: Mapping[str, str] | None) -> str:
     match value:
         case list():
-            return ", ".join(map(_value, value))
+            return ", ".join(_value(item, name, labels) for item in value)
+        case dict():
+            return ", ".join(
+                f"{_name(key, labels)} {_value(item, key, labels)}" for key, item in value.items()
+            )
         case bool():
             return "yes" if value else "no"
+        case float() if labels is not None and "accuracy" in name:
+            shown = f"{value:.2%}" if abs(value) >= 0.01 else f"{value:.3%}"
+            return f'<data value="{value!r}">{shown.removesuffix("%")} %</data>'
         case float():
             return f'<data value="{value!r}">{value:.6g}</data>'
         case None:
@@ -102,18 +129,22 @@ def _value(value: object) -> str:
             return escape(str(value))
 
 
-def _name(name: str) -> str:
-    return escape(name).replace("_", "_<wbr>")
+def _name(name: str, labels: Mapping[str, str] | None) -> str:
+    """A key's label, or else the key: in words of its own where there are labels for others."""
+    if labels is None:
+        return escape(name).replace("_", "_<wbr>")
+    return escape(labels.get(name, name.replace("_", " ")))
 
 
-def _csv_table(file: Path) -> str:
+def _csv_table(file: Path, labels: Mapping[str, str]) -> str:
     with file.open(newline="") as stream:
-        return _rows([{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(stream)])
+        rows = [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
+    return _rows(rows, labels)
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
-    heading = "".join(f"<th>{_name(name)}</th>" for name in rows[0])
-    cells = ("".join(f"<td>{_value(item)}</td>" for item in row.values()) for row in rows)
+def _rows(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str] | None) -> str:
+    heading = "".join(f"<th>{_name(name, labels)}</th>" for name in rows[0])
+    cells = ("".join(f"<td>{_value(item, name, labels)}</td>" for name, item in row.items()) for row in rows)
     return _table((f"<tr>{row}</tr>" for row in cells), head=f"<thead><tr>{heading}</tr></thead>")
 
 

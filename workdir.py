@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import sys
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib")
 _TEMPORARY = ".partial"
+OF_ONE_START = ("workdir", "wait", "resume", "coordinator_address", "num_processes", "process_id")
+"""Flags that say where and how one command runs, not which run it is."""
 
 
 def open_workdir(path: str | None, task: str) -> Path:
@@ -70,8 +73,9 @@ def open_folder(flag: str, path: str) -> Path:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0")
     except OSError as error:
-        _, remedy = explain(error) or ("", "give another folder")
-        raise UserError(f"--{flag}={path}: cannot write there ({error.strerror}): {remedy}") from error
+        refusal = explain(error)
+        remedies = refusal.remedies if refusal else "give another folder"
+        raise UserError(f"--{flag}={path}: cannot write there ({error.strerror}): {remedies}") from error
     return folder
 
 
@@ -140,25 +144,59 @@ def _lock(stream: TextIO, folder: Path, *, wait: bool) -> bool:
     return True
 
 
-def write_config(folder: Path, task: str, config: Any, *, device: str, **more: Any) -> None:
-    """Write config.json: every flag, the versions, the device and the commit of a run, and their SHA-256.
+def write_config(
+    folder: Path, task: str, config: Any, *, device: str, resumed_after: int | None = None, **more: Any
+) -> None:
+    """Write config.json, and flags.txt beside it.
+
+    config.json holds every flag, a list of the run's starts and a SHA-256 of it all. A start is its time, the
+    commit, the versions and the device; a resumed run adds one, with the epochs that were finished before.
 
     Args:
       config: the task's configuration, a dataclass instance.
       device: the device's name as a person would say it.
+      resumed_after: the finished epochs of a run that goes on; None for a new one.
       more: what else the task wants kept.
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
-    content = {
-        "task": task,
-        "flags": dataclasses.asdict(config),
-        **more,
-        "versions": versions,
-        "device": device,
+    start = {
+        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "epochs_before": resumed_after or 0,
         "git_commit": _git_commit(),
+        "device": device,
+        "versions": versions,
     }
+    earlier = [] if resumed_after is None else _starts(_read_config(folder / "config.json"))
+    content = {"task": task, "flags": dataclasses.asdict(config), **more, "starts": [*earlier, start]}
+    write_bytes(folder / "flags.txt", flags_text(task, config).encode())
     write_json(folder / "config.json", content | {"sha256": _digest(content)})
+
+
+def _starts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The starts of a run; config.json once kept the last one alone, without its time."""
+    if "starts" in config:
+        return list(config["starts"])
+    return [{"time": None, **{name: config[name] for name in ("git_commit", "device", "versions")}}]
+
+
+def flags_text(task: str, config: Any) -> str:
+    """The flags that start a run like this one anew, as absl's --flagfile reads them, one in each line.
+
+    Those that differ from their defaults, but for OF_ONE_START.
+    """
+    lines = [f"--task={task}"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default or field.name in OF_ONE_START:
+            continue
+        if isinstance(value, bool):
+            lines.append(f"--{'' if value else 'no'}{field.name}")
+        elif isinstance(value, tuple):
+            lines.append(f"--{field.name}={','.join(map(repr, value))}")
+        else:
+            lines.append(f"--{field.name}={value}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -174,14 +212,29 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
       UserError: no folder named, no run in it, one of another task, or a damaged config.json.
     """
     require(bool(path), "--resume and --eval_only need --workdir: name the folder of the run")
-    file = Path(str(path)).expanduser() / "config.json"
+    config = _read_config(Path(str(path)).expanduser() / "config.json")
+    require(
+        config["task"] == task,
+        f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
+    )
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["flags"].items()
+    }
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The content of a config.json.
+
+    Raises:
+      UserError: there is none, or a damaged one.
+    """
     try:
         config = json.loads(file.read_bytes())
         if not isinstance(config, dict) or config.get("sha256") != _digest(config):
             raise ValueError("its sha256 is missing or of another content")
     except FileNotFoundError as error:
         raise UserError(
-            f"--workdir={path} holds no run (no config.json): start it without --resume, "
+            f"--workdir={file.parent} holds no run (no config.json): start it without --resume, "
             "or name the folder that an earlier run wrote"
         ) from error
     except OSError as error:
@@ -192,13 +245,7 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
         raise UserError(
             f"{file} is damaged or was edited ({error}): restore it, or start a new run"
         ) from error
-    require(
-        config["task"] == task,
-        f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
-    )
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["flags"].items()
-    }
+    return config
 
 
 def make_config(config: type, flags: Mapping[str, Any], path: str) -> Any:
@@ -222,18 +269,17 @@ def write_bytes(file: Path, content: bytes) -> None:
     A temporary file, fsync, rename, fsync of the folder. A link is replaced, not followed. What a
     kill leaves, `hold` removes.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_TEMPORARY)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}{_TEMPORARY}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with open(temporary, "xb") as stream:  # unlike tempfile's, readable to whom the umask says
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError):
             error.filename = str(file)
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     if fcntl is not None:  # Windows opens no folder
         opened = os.open(file.parent, os.O_RDONLY)

@@ -32,6 +32,20 @@ from workdir import (
     write_json,
 )
 
+_LABELS = {
+    "claims": "the assignment's claims",
+    "final_losses": "loss after the last epoch, for each learning rate",
+    "start_loss": "loss before the first update",
+    "gradients": "the derivatives, found in three ways",
+    "max_difference_by_hand_autodiff": "largest difference of those by hand from those by jax.grad",
+    "max_difference_finite_difference_autodiff": "largest difference of finite differences from jax.grad",
+    "frontier": "the frontier: many learning rates at once",
+    "rates": "learning rates tried",
+    "max_difference_by_hand": "difference of by hand from autodiff",
+    "max_difference_finite_difference": "difference of finite difference from autodiff",
+}
+"""What the summary's keys and the columns of gradients.csv mean to a person, the important first."""
+
 
 def run(config: BackpropConfig) -> None:
     """Walk through one update, check the equations, descend, explore the rates, write the files.
@@ -118,7 +132,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         },
     )
     figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
-    write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"])
+    write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"], labels=_LABELS)
 
 
 def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:

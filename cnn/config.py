@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from cnn.architecture import count_parameters
+from cnn.architecture import count_parameters, format_table
 from cnn.zoo import ZOO, Entry, Recipe
 from errors import require, require_choice, require_folder_name
 
@@ -143,6 +143,11 @@ class CnnConfig:
     def entry(self) -> Entry:
         """The network and its recipe, from the zoo."""
         return ZOO[self.model]
+
+    @property
+    def description(self) -> str:
+        """The network's note and its table of layers."""
+        return f"{self.model}: {self.entry.note}\n\n{format_table(self.entry.architecture)}\n"
 
     @property
     def recipe(self) -> Recipe:

@@ -29,7 +29,7 @@ _NOT_MET = (
 )
 _LOST = (
     "lost another process of this run, or the way to it (what failed is said above, or by that process): "
-    "start all of them again with --resume, or as many as there are now"
+    "start all of them again, or as many as there are now, with --resume where there is a config.json"
 )
 _FAILED_REDUCTION = re.compile("Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED")
 

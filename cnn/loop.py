@@ -77,7 +77,8 @@ def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]
                 yield progress
                 if devices.agree(interrupted() is not None):
                     number = interrupted() or signal.SIGTERM
-                    raise Interrupted(number, f"saved; go on with --resume --workdir={run.folder}")
+                    where = run.folder if devices.is_main() else "FOLDER, the one that process 0 names"
+                    raise Interrupted(number, f"saved; go on with --resume --workdir={where}")
 
 
 def _compile(run: Run, usable: list[jax.Device], progress: Progress, count: int) -> _Programs:
@@ -174,7 +175,7 @@ def _rows(
             if not math.isfinite(row[f"{name}_loss"]):
                 raise Diverged(
                     f"the {name} loss of seed {row['seed']} is {row[f'{name}_loss']} after epoch "
-                    f"{row['epoch']}: start again with a smaller --learning_rate"
+                    f"{row['epoch']}: start a new run, in another folder, with a smaller --learning_rate"
                 )
         rows.append(row)
     return rows
@@ -192,7 +193,8 @@ def _require_finite(run: Run, state: train.TrainState, totals: Totals, group: np
             f"{what} of seed {run.seeds[seed]} is not a finite number at step {step} "
             f"(epoch {step // run.setup.steps_per_epoch + 1}), learning rate "
             f"{float(train.learning_rate_schedule(run.setup)(step)):g}; the gradient's norm before was "
-            f"{totals.gradient_norm[index]:g}: start again with a smaller --learning_rate"
+            f"{totals.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
+            "--learning_rate"
         )
 
 

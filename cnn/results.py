@@ -20,6 +20,25 @@ from html_report import write_report
 from workdir import save_figure, write_csv, write_json
 
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
+_LABELS = {
+    "final_test_accuracy": "test accuracy after the last epoch",
+    "final_test_accuracy_95_interval": "95 % interval of its mean over the seeds",
+    "final_test_accuracy_std": "its standard deviation over the seeds",
+    "final_test_accuracy_worst": "the worst seed's",
+    "best_test_accuracy": "best test accuracy of any epoch",
+    "best_epoch": "in epoch",
+    "best_epoch_chosen_on": "chosen on the",
+    "target_accuracy": "target of the test accuracy",
+    "first_epoch_at_target": "first epoch at the target",
+    "parameters": "parameters",
+    "epochs": "epochs",
+    "num_seeds": "seeds",
+    "training_seconds": "seconds of training",
+    "images_per_second": "images a second",
+    "final_test_loss": "test loss after the last epoch",
+}
+"""What the summary's keys mean to a person, the important first."""
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -77,7 +96,7 @@ def write_results(run: Run, progress: Progress) -> None:
         save_figure(run.folder, file, figure)
     write_json(run.folder / "summary.json", summary)
     title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
-    write_report(run.folder, title, figures=pictures, tables=["metrics"])
+    write_report(run.folder, title, figures=pictures, tables=["metrics"], labels=_LABELS)
     print(_closing(summary, run.folder))
 
 

@@ -3,24 +3,24 @@
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
 from cnn import checkpoint, devices, epoch, hosts, interrupt, loop, train
-from cnn.architecture import format_table
 from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
 from cnn.run import Run, prepare, require_new_or_same
-from errors import UserError, require_installed
+from errors import UserError, explain, require_installed
 from workdir import hold, open_folder, open_workdir, require_no_link, write_config
 
 _EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 
 
 def run(config: CnnConfig) -> None:
-    """Describe, train or evaluate a network, as the flags say.
+    """Describe a network, then train or evaluate it, as the flags say.
 
     Raises:
       UserError: a mistake in the flags, the data or a folder; an export that differs; another
@@ -28,9 +28,6 @@ def run(config: CnnConfig) -> None:
       Diverged: the loss is no longer a finite number.
       Interrupted: a signal came; the run is saved.
     """
-    if config.describe:
-        _describe(config)
-        return
     if config.tensorboard:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
     if config.export is not None:
@@ -41,15 +38,11 @@ def run(config: CnnConfig) -> None:
         if not devices.is_main():
             _follow(config)
             return
-        _describe(config)
+        print(config.description)
         if config.eval_only:
             _evaluate_again(config)
         else:
             _train(config)
-
-
-def _describe(config: CnnConfig) -> None:
-    print(f"{config.model}: {config.entry.note}\n\n{format_table(config.entry.architecture)}\n")
 
 
 def _train(config: CnnConfig) -> None:
@@ -58,26 +51,47 @@ def _train(config: CnnConfig) -> None:
     run = run._replace(folder=folder)
     with hold(folder, wait=config.wait):
         require_new_or_same(config, folder)
-        with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
-            progress = loop.start(run)
-            restored = checkpoint.restore(checkpoints, like=progress)
-            if restored is not None:
-                checkpoint.require_whole_epochs(restored, run.setup.steps_per_epoch, folder)
-                progress = restored
-                print(f"restored the checkpoint after {len(progress.history)} epochs in {folder}")
-            _write_config(run)
-            for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
-                (folder / stale).unlink(missing_ok=True)
-            trained = loop.train_on(run, devices.share(progress), interrupted)
-            for progress in trained:
-                (folder / "config.json").stat()  # an error where the folder is gone: Orbax would make it anew
-                checkpoint.save(checkpoints, progress)
-                if progress.history:
-                    write_metrics(folder, progress.history)
-                    _write_events(run, progress)
-        write_results(run, progress)
-        _write_events(run, progress)  # now with the figures
-        _export(run, progress)
+        with _refused(run):
+            _train_in(run)
+
+
+def _train_in(run: Run) -> None:
+    folder = run.folder
+    with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
+        progress = loop.start(run)
+        restored = checkpoint.restore(checkpoints, like=progress)
+        if restored is not None:
+            checkpoint.require_whole_epochs(restored, run.setup.steps_per_epoch, folder)
+            progress = restored
+            print(f"restored the checkpoint after {len(progress.history)} epochs in {folder}")
+        _write_config(run, len(progress.history))
+        for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
+            (folder / stale).unlink(missing_ok=True)
+        trained = loop.train_on(run, devices.share(progress), interrupted)
+        for progress in trained:
+            (folder / "config.json").stat()  # an error where the folder is gone: Orbax would make it anew
+            checkpoint.save(checkpoints, progress)
+            if progress.history:
+                write_metrics(folder, progress.history)
+                _write_events(run, progress)
+    write_results(run, progress)
+    _write_events(run, progress)  # now with the figures
+    _export(run, progress)
+
+
+@contextlib.contextmanager
+def _refused(run: Run) -> Iterator[None]:
+    """Where the system refuses something once there is a run to go on with, say how."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        refusal = explain(error, ("--batch_size", "--num_seeds"))
+        if refusal is None or not (run.folder / "config.json").exists():
+            raise
+        resume = "add --resume" if run.config.workdir else f"add --resume --workdir={run.folder}"
+        raise UserError(refusal.of_a_run(resume)) from error
 
 
 def _follow(config: CnnConfig) -> None:
@@ -125,11 +139,13 @@ def load(config: CnnConfig) -> tuple[Run, Progress]:
     return run, progress
 
 
-def _write_config(run: Run) -> None:
+def _write_config(run: Run, finished_epochs: int) -> None:
     started = dataclasses.replace(run.config, resume=False, wait=False)
     used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
     recipe = dataclasses.asdict(run.setup.recipe)
-    write_config(run.folder, "mnist", started, device=devices.name(used), recipe=recipe)
+    resumed_after = finished_epochs if run.config.resume else None
+    device = devices.name(used)
+    write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, recipe=recipe)
 
 
 def _write_events(run: Run, progress: Progress) -> None:

@@ -58,7 +58,10 @@ def shows_both_runs(outputs: list, runs: Path) -> None:
     files += ["mnist/curves", "mnist/confusion", "mnist/misclassified"]
     assert list(map(base64.b64decode, pictures)) == [(runs / f"{file}.png").read_bytes() for file in files]
     summary = json.loads((runs / "mnist/summary.json").read_text())
-    assert f"| final_test_accuracy | {summary['final_test_accuracy']} |" in text(outputs)
+    (page,) = (output.data["text/html"] for output in outputs if "text/html" in output.get("data", {}))
+    accuracy = f"{summary['final_test_accuracy']:.2%}".removesuffix("%")
+    assert re.search(f"test accuracy after the last epoch</th><td><data [^>]*>{accuracy} %<", page)
+    assert "<h2>Figures" not in page
     for claim in json.loads((runs / "backprop/summary.json").read_text())["claims"]:
         assert f"**{claim['claim']}**" in text(outputs)
 
@@ -74,6 +77,11 @@ def test_it_is_kept_without_outputs():
     assert code
     for cell in code:
         assert (cell.outputs, cell.execution_count) == ([], None)
+
+
+def test_it_says_no_time_that_another_document_says():
+    words = "\n".join(cell.source for cell in NOTEBOOK.cells if cell.cell_type == "markdown")
+    assert re.findall(r"\d+ (?:s|seconds|min|minutes|h|hours)\b", words) == []
 
 
 def test_run_all_beside_launch_py(tmp_path, this_python_first):

@@ -42,9 +42,9 @@ class Page(HTMLParser):
 
 
 def leaves(content):
-    """All plain values of a JSON value, and all names."""
+    """All plain values of a JSON value."""
     if isinstance(content, dict):
-        return [*content, *(leaf for value in content.values() for leaf in leaves(value))]
+        return [leaf for value in content.values() for leaf in leaves(value)]
     if isinstance(content, list):
         return [leaf for value in content for leaf in leaves(value)]
     return [content]
@@ -81,7 +81,8 @@ def check(folder):
 @pytest.fixture
 def folder(tmp_path):
     write_json(tmp_path / "summary.json", {"accuracy": 0.123456789, "epochs": 3, "first": None, "good": True})
-    write_json(tmp_path / "config.json", {"flags": {"lrs": [0.1, 2e-7], "model": "m"}, "git_commit": "abc"})
+    starts = [{"git_commit": "abc", "versions": {"jax": "0.7.2"}}]
+    write_json(tmp_path / "config.json", {"flags": {"lrs": [0.1, 2e-7], "model": "m"}, "starts": starts})
     write_csv(tmp_path / "metrics.csv", ["epoch", "loss"], [[1, 1 / 3], [2, 1e-9]])
     (tmp_path / ".lock").touch()
     figure = Figure()
@@ -91,19 +92,41 @@ def folder(tmp_path):
 
 
 def test_a_report_is_one_page_with_everything(folder):
-    write_report(folder, "A run", figures=["curves"], tables=["metrics"])
+    write_report(folder, "A run", figures=["curves"], tables=["metrics"], labels={})
     page = check(folder)
     assert page.values("data", "value") == ["0.123456789", repr(1 / 3), "1e-09", "0.1", "2e-07"]
-    for words in ("A run", "0.123457", "0.333333", "none", "yes", "2e-07", "git_commit", "abc"):
+    for words in ("A run", "12.35 %", "0.333333", "none", "yes", "2e-07", "git_commit", "abc", "jax 0.7.2"):
         assert words in page.text
     assert page.values("meta", "name") == ["viewport"]
+
+
+def test_a_person_reads_words_and_per_cent_the_important_first(folder):
+    labels = {
+        "final_test_accuracy": "test accuracy after the last epoch",
+        "test_accuracy": "on the test images",
+    }
+    row = {"final_test_accuracy": 1.0, "seed": 3}
+    summary = {"images_per_second": 4104.2, "final_test_accuracy": 0.9972, "accuracy_std": 0.00046}
+    write_json(folder / "summary.json", summary | {"seeds": [row]})
+    write_csv(folder / "metrics.csv", ["epoch", "train_loss", "test_accuracy"], [[1, 0.25, 0.98]])
+    write_report(folder, "A run", figures=["curves"], tables=["metrics"], labels=labels)
+    page = check(folder)
+    shown = " ".join(page.text.split("Configuration")[0].split("Summary")[1].replace("\n", " ").split())
+    for words in (
+        "test accuracy after the last epoch99.72 % images per second4104.2 accuracy std0.046 %",
+        "seeds test accuracy after the last epochseed 100.00 %3",
+        "epochtrain losson the test images 10.2598.00 %",
+    ):
+        assert words in shown, shown
+    assert "flags" in page.text
+    assert "final_test_accuracy" not in page.text
 
 
 def test_the_smaller_picture_is_embedded(folder):
     for large, small in (("png", "svg"), ("svg", "png")):
         (folder / f"curves.{large}").write_bytes(b"x" * 100)
         (folder / f"curves.{small}").write_bytes(b"x" * 99)
-        write_report(folder, "A run", figures=["curves"], tables=[])
+        write_report(folder, "A run", figures=["curves"], tables=[], labels={})
         (source,) = Page(folder / "report.html").values("img", "src")
         assert source.startswith(f"data:image/{small}")
         assert base64.b64decode(source.partition("base64,")[2]) == b"x" * 99
@@ -115,7 +138,7 @@ def test_nested_values_stand_under_a_heading(folder):
         "claims": [{"holds": False, "why": "x"}],
     }
     write_json(folder / "summary.json", summary)
-    write_report(folder, "A run", figures=[], tables=[])
+    write_report(folder, "A run", figures=[], tables=[], labels={})
     page = check(folder)
     for words in ("frontier: outcomes", "still falling", "claims", "holds", "no"):
         assert words in page.text
@@ -133,6 +156,6 @@ def test_hostile_strings_stay_text(folder):
     write_json(folder / "summary.json", content)
     write_json(folder / "config.json", content)
     write_csv(folder / "metrics.csv", [HOSTILE], [[HOSTILE]])
-    write_report(folder, HOSTILE, figures=["curves"], tables=["metrics"])
+    write_report(folder, HOSTILE, figures=["curves"], tables=["metrics"], labels={})
     page = check(folder)
     assert page.text.count(HOSTILE) >= 14

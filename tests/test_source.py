@@ -40,7 +40,7 @@ def dangers(source):
 
 
 def sources():
-    folders = ("backprop", "cnn", "demo", "benchmarks")
+    folders = ("backprop", "cnn", "demo", "harness", "benchmarks")
     files = [*ROOT.glob("*.py"), *(file for folder in folders for file in (ROOT / folder).rglob("*.py"))]
     return [file.relative_to(ROOT).as_posix() for file in files]
 

@@ -45,11 +45,43 @@ def test_flags_come_back_as_they_were(tmp_path):
     workdir.write_config(tmp_path, "backprop", Flags(), device="a device", extra=1)
     assert workdir.read_flags(str(tmp_path), "backprop") == {"lrs": (0.1, 0.2), "epochs": 3}
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["device"] == "a device"
     assert config["extra"] == 1
-    assert {"python", "jax", "flax"} <= set(config["versions"])
     with pytest.raises(UserError, match="holds a run of --task=backprop, not of --task=mnist"):
         workdir.read_flags(str(tmp_path), "mnist")
+
+
+def test_every_start_of_a_run_is_kept(tmp_path):
+    def starts():
+        return json.loads((tmp_path / "config.json").read_text())["starts"]
+
+    workdir.write_config(tmp_path, "mnist", Flags(), device="first")
+    workdir.write_config(tmp_path, "mnist", Flags(epochs=4), device="second", resumed_after=2)
+    workdir.write_config(tmp_path, "mnist", Flags(epochs=4), device="third", resumed_after=3)
+    assert [start["device"] for start in starts()] == ["first", "second", "third"]
+    assert [start["epochs_before"] for start in starts()] == [0, 2, 3]
+    for start in starts():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", start["time"])
+        assert {"python", "jax", "flax"} <= set(start["versions"])
+        assert "git_commit" in start
+    assert workdir.read_flags(str(tmp_path), "mnist")["epochs"] == 4  # and the sha256 is right
+    workdir.write_config(tmp_path, "mnist", Flags(), device="another run")
+    assert [start["device"] for start in starts()] == ["another run"]
+
+
+def test_a_config_that_kept_one_start_alone_is_read_and_goes_on(tmp_path):
+    once = {"git_commit": "abc", "device": "first", "versions": {"jax": "0.7.2"}}
+    old = {"task": "mnist", "flags": {"lrs": [0.1], "epochs": 3}, **once}
+    workdir.write_json(tmp_path / "config.json", old | {"sha256": workdir._digest(old)})
+    assert workdir.read_flags(str(tmp_path), "mnist") == {"lrs": (0.1,), "epochs": 3}
+    workdir.write_config(tmp_path, "mnist", Flags(), device="second", resumed_after=1)
+    first, second = json.loads((tmp_path / "config.json").read_text())["starts"]
+    assert first == {"time": None, **once}
+    assert (second["device"], second["epochs_before"]) == ("second", 1)
+
+
+def test_flags_txt_has_the_task_and_what_differs_from_the_defaults(tmp_path):
+    workdir.write_config(tmp_path, "backprop", Flags(lrs=(1e-7, 2.0)), device="CPU")
+    assert (tmp_path / "flags.txt").read_text() == "--task=backprop\n--lrs=1e-07,2.0\n"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +101,7 @@ def test_an_edited_config_is_named(tmp_path):
     config = json.loads(file.read_text())
     file.write_text(json.dumps(dict(reversed(config.items()))))  # another order, other spaces: the same
     assert workdir.read_flags(str(tmp_path), "backprop")["epochs"] == 3
-    for change in ({"flags": {"lrs": [0.1, 0.2], "epochs": 4}}, {"device": "another"}, {"more": 1}):
+    for change in ({"flags": {"lrs": [0.1, 0.2], "epochs": 4}}, {"starts": []}, {"more": 1}):
         file.write_text(json.dumps(config | change))
         with pytest.raises(UserError, match="its sha256 is missing or of another content"):
             workdir.read_flags(str(tmp_path), "backprop")
@@ -246,10 +278,19 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch
     assert len(set(folders)) == 5
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+def test_a_file_is_readable_to_whom_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        workdir.write_bytes(tmp_path / "summary.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "summary.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "summary.json"
     workdir.write_bytes(file, b"first")
-    assert file.stat().st_mode & 0o777 == 0o644
 
     def full_disk(descriptor):
         raise OSError(28, "No space left on device")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
 from backprop.task import run
 from errors import UserError
+from launch import parse
 from workdir import hold, write_config
 
 from .test_descent import spreadsheet
@@ -53,6 +55,7 @@ def test_a_run_leaves_all_its_files_and_no_others(finished):
     assert {file.name for file in finished[0].iterdir()} == {
         *(
             "config.json",
+            "flags.txt",
             "summary.json",
             "gradients.csv",
             "trajectories.csv",
@@ -125,6 +128,8 @@ def test_config_json(finished):
     assert config["task"] == "backprop"
     assert config["flags"]["lrs"] == [0.5, 0.1, 200.0]
     assert config["flags"]["frontier_rates"] == 4096
+    _, again = parse(["", f"--flagfile={finished[0] / 'flags.txt'}"])
+    assert json.loads(json.dumps(asdict(again))) == config["flags"] | {"workdir": None}
 
 
 def test_the_spreadsheet_has_a_sheet_for_each_rate(finished):
@@ -194,7 +199,7 @@ def test_a_folder_with_another_tasks_run_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="holds a run of --task=mnist"):
         run(BackpropConfig(workdir=str(tmp_path)))
-    assert {file.name for file in tmp_path.iterdir()} == {".lock", "config.json", "summary.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", "config.json", "flags.txt", "summary.json"}
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):

@@ -203,9 +203,10 @@ def test_a_signal_to_one_or_all_saves_and_ends_all(number, to, small, alone, tmp
     wait_for(processes[0], "epoch  1/6")
     for index in to:
         processes[index].send_signal(number)
-    for process in processes:
+    where = tmp_path / "0", "FOLDER, the one that process 0 names"
+    for process, folder in zip(processes, where, strict=True):
         errors = finish(process, 128 + number)[1]
-        assert re.fullmatch(rf"launch.py: {number.name}: saved; go on with --resume .*\n", errors)
+        assert errors == f"launch.py: {number.name}: saved; go on with --resume --workdir={folder}\n"
     if len(to) == 2:
         finish(start("--resume", f"--workdir={tmp_path / '0'}"))
         assert_same_curve(curve(tmp_path / "0"), alone)

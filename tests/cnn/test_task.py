@@ -1,18 +1,23 @@
 """The real command line on real images: a run, an interruption, a resumption, an evaluation."""
 
 import csv
+import errno
 import json
 import re
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cnn import data
-from launch import main
+from cnn import data, task
+from cnn.config import CnnConfig
+from cnn.run import Run
+from errors import UserError
+from launch import main, parse
 from tests.cnn.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +98,11 @@ def test_what_a_run_leaves(finished):
     assert (
         f"{float(rows[-1]['test_accuracy']):.2%} of the test images" in (workdir / "report.html").read_text()
     )
-    assert {"task", "versions", "device", "git_commit"} <= set(config)
+    (start,) = config["starts"]
+    assert {"time", "versions", "device", "git_commit"} <= set(start)
+    assert asdict(parse(["", f"--flagfile={workdir / 'flags.txt'}"])[1]) == config["flags"] | {
+        "workdir": None
+    }
     assert sorted(folder.name for folder in (workdir / "checkpoints").iterdir()) == ["60", "80"]
 
 
@@ -138,6 +147,8 @@ def test_interrupted_and_resumed_a_run_ends_the_same(finished, small, tmp_path):
     for timing in ("images_per_second", "training_seconds"):
         ours.pop(timing), theirs.pop(timing)
     assert ours == theirs
+    first, second = json.loads((tmp_path / "config.json").read_text())["starts"]
+    assert first["epochs_before"] == 0 < second["epochs_before"] < 4
     again = launch("--eval_only", f"--workdir={tmp_path}")
     assert again.returncode == 0, again.stderr
     assert f"test accuracy {ours['final_test_accuracy']:.2%}" in again.stdout
@@ -172,6 +183,33 @@ def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("workdir", [None, "here"])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            "out of memory: close other programs, then add --resume{}; "
+            "or, in a new run, ask for less at once (--batch_size, --num_seeds)",
+        ),
+        (OSError(errno.ENOSPC, "x"), "No space left on device: make room there, then add --resume{}"),
+        (
+            OSError(errno.EROFS, "x"),
+            "Read-only file system: make it writable, then add --resume{}; "
+            "or, in a new run, give another folder",
+        ),
+    ],
+)
+def test_resuming_is_advised_where_there_is_a_run_to_go_on_with(workdir, error, line, tmp_path):
+    run = Run(CnnConfig(workdir=workdir), tmp_path, *[None] * 4)
+    with pytest.raises(type(error)), task._refused(run):
+        raise error
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UserError) as caught, task._refused(run):
+        raise error
+    assert str(caught.value) == line.format("" if workdir else f" --workdir={tmp_path}")
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path, monkeypatch, capsys):
@@ -227,7 +265,7 @@ def test_a_diverging_run_says_so(small, tmp_path):
     assert re.fullmatch(
         r"launch.py: (the loss|a weight) of seed 0 is not a finite number at step \d+ \(epoch \d+\), "
         r"learning rate 2; the gradient's norm before was [\d.e+]+: "
-        r"start again with a smaller --learning_rate\n",
+        r"start a new run, in another folder, with a smaller --learning_rate\n",
         done.stderr,
     )
     assert not (tmp_path / "summary.json").exists()

@@ -130,8 +130,9 @@ def fill_up(flags, finished, disk, sizes):
         again = RESUME if (workdir / "config.json").exists() else flags
         before = steps(workdir) if (workdir / "checkpoints").exists() else []
         said = started(again, workdir, 2)
+        go_on = "add --resume" if (workdir / "config.json").exists() else "start again"
         match = re.fullmatch(
-            r"launch.py: (.*): No space left on device: make room there, then add --resume\n", said
+            rf"launch.py: (.*): No space left on device: make room there, then {go_on}\n", said
         )
         assert match, said
         refused.append(Path(match[1]).relative_to(workdir).parts[0])
@@ -180,7 +181,9 @@ def test_a_disk_that_becomes_read_only_is_named(flags, finished, small_disk, tmp
             assert process.poll() is None, process.stderr.read()  # a file is open: between two saves
         _, said = process.communicate(timeout=120)
         assert process.returncode == 2
-        assert re.fullmatch(r"launch.py: .*Read-only file system.*then add --resume\n", said), said
+        assert re.fullmatch(r"launch.py: .*Read-only file system: .*, then add --resume; or, .*\n", said), (
+            said
+        )
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         started(RESUME, workdir, 0)
         assert crash.differences(workdir, finished) == []
@@ -310,8 +313,8 @@ def test_a_run_that_diverges_keeps_finite_numbers(flags, tmp_path):
     said = started(flags | {"--learning_rate": 100, "--checkpoint_every_steps": 1}, tmp_path, 3)
     match = re.fullmatch(
         r"launch.py: (?:the loss|a weight) of seed 0 is not a finite number at step (\d+) \(epoch 1\), "
-        r"learning rate 100; the gradient's norm before was \S+: start again with a smaller --learning_rate"
-        r"\n",
+        r"learning rate 100; the gradient's norm before was \S+: start a new run, in another "
+        r"folder, with a smaller --learning_rate\n",
         said,
     )
     assert match, said

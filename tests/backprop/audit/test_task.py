@@ -62,7 +62,8 @@ def test_our_own_spreadsheet_is_right(tmp_path):
     assert done.stdout.count(": RIGHT") == 4
     for line in ("eta            300 (cell B4, labelled)", "51 rows (4 to 54)", "skipped: overview"):
         assert line in done.stdout
-    assert sorted(file.name for file in (tmp_path / "audit").iterdir()) == ["audit.csv", "config.json"]
+    names = ["audit.csv", "config.json", "flags.txt"]
+    assert sorted(file.name for file in (tmp_path / "audit").iterdir()) == names
 
 
 def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(books, tmp_path):
@@ -163,7 +164,7 @@ def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
         ("table.csv", b"epoch,loss\n1,2\n", "holds no back-propagation table"),
         ("table.xlsx", b"PK\x03\x04", "is damaged"),
         ("table.xls", b"\xd0\xcf\x11\xe0", "is not an .xlsx or .csv file"),
-        ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv holds '\\x1b'"),
+        ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv: it holds '\\x1b'"),
     ],
 )
 def test_what_cannot_be_read_ends_with_2_and_one_line(tmp_path, name, content, message):
