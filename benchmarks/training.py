@@ -33,7 +33,7 @@ class Training:
         config = CnnConfig(model=name, batch_size=batch_size)
         recipe = config.recipe if recipe is None else recipe
         train_split = data.load("mnist", None).train
-        count = steps * recipe.batch_size
+        count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
         split = data.Split(train_split.images[:count], train_split.labels[:count])
         network = Network(config.entry.architecture, recipe.initialization)
         self.setup = train.Setup(network, recipe, images=count, mean=0.1307, deviation=0.3081)
