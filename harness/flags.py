@@ -6,6 +6,7 @@ followed by what is to be otherwise.
 """
 
 import dataclasses
+import itertools
 import os
 import re
 import types
@@ -165,6 +166,12 @@ def _read(argv: list[str], values: flags.FlagValues) -> None:
     Raises:
       UserError: whatever absl refuses, or a word that belongs to no flag.
     """
+    for word, following in itertools.pairwise([*argv, ""]):  # absl would pass over an empty name
+        name, equals, value = word.lstrip("-").partition("=")
+        require(
+            name != "flagfile" or (value if equals else following) != "",
+            "--flagfile names no file: give one with a flag in each line, such as the flags.txt of a run",
+        )
     try:
         _, *stray = values(argv, known_only=True)  # where a long one is unknown, absl itself fails
     except flags.CantOpenFlagFileError as error:

@@ -175,7 +175,9 @@ COMBINATIONS = {
     "--task=mnist --help=3": "'3' is not true or false",
     "--task=mnist --workdir 'a '": "it ends in a space",
     "--task=mnist --workdir=-resume": "no value begins with -",
-    "--task=mnist --flagfile": "--flagfile with no argument",
+    "--task=mnist --flagfile": "--flagfile names no file",
+    "--task=mnist --flagfile=": "--flagfile names no file",
+    "--task=mnist -flagfile '' --epochs=3": "--flagfile names no file",
     "--task=mnist --flagfile=/bin/ls": "--flagfile: what it names is no text",
     "--task=mnist --flagfile=/nowhere/at/all": "--flagfile=/nowhere/at/all cannot be read (No such file or",
     "--task=mnist --flagfile /tmp": "--flagfile=/tmp cannot be read (Is a directory)",
@@ -290,9 +292,8 @@ def test_a_right_value_is_taken_in_each_of_absls_ways(task, name):
 
 
 def test_of_two_the_last_counts():
-    assert launch.parse(
-        ["", "--task=tpu", "--seed=1", "--task=mnist", "--seed=2", "--describe", "--nodescribe"]
-    )[1] == CnnConfig(seed=2)
+    argv = ["", "--task=tpu", "--seed=1", "--task=mnist", "--seed=2", "--describe", "--nodescribe"]
+    assert launch.parse(argv) == ("mnist", CnnConfig(seed=2))
 
 
 def test_undefok_allows_what_it_names():

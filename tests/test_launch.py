@@ -231,6 +231,7 @@ def test_the_oldest_python_is_the_same_everywhere():
     assert f"sys.version_info < {launch.OLDEST_PYTHON}" in (ROOT / "Makefile").read_text()
     for file in ("Makefile", "launch.py", "README.md"):
         assert f"{oldest} or newer" in (ROOT / file).read_text()
+    assert "\n    . .venv/bin/activate " in (ROOT / "README.md").read_text()  # as launch.py advises
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")

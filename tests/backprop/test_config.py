@@ -97,7 +97,7 @@ WRONG = {
     # flags
     "--lr=0.1": "lr",
     "--model=fc_16k": "--model is not a flag of --task=backprop",
-    "0.1": "is not a flag",
+    "0.1": "belongs to no flag",
 }
 
 
