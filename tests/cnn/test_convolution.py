@@ -98,7 +98,7 @@ def test_it_is_jax_lax_s_where_there_is_no_cpu():
     ],
 )
 def test_an_option_that_a_cpu_would_drop_is_refused(option, value):
-    x, kernel, _, options = case(5, 2, 4, 3, 1, 0)
+    x, kernel, options = jnp.zeros((3, 5, 5, 2)), jnp.zeros((3, 3, 2, 4)), ((1, 1), [(0, 0)] * 2)
     with pytest.raises(ValueError, match=f"{option}=.* is not computed on a CPU here"):
         convolution(x, kernel, *options, **{"dimension_numbers": NHWC, option: value})
 
