@@ -101,8 +101,9 @@ def _less_memory(config: Any) -> list[str]:
 
 if __name__ == "__main__":
     # Up to JAX 0.10.1, XLA calls it an error that a kept program prefers no gather instructions (AVX-512):
-    # jax-ml/jax issue 38445. What is an error is raised, too.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # jax-ml/jax issue 38445. What is an error is raised, too. A notebook that imported JAX passes on JAX's own 1.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a folder's name may be any bytes

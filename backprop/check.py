@@ -153,11 +153,8 @@ def judge(name: str, text: str, weights: Scalars, example: Scalars) -> Verdict:
         return values["E_total"], values[name]
 
     gradient, printed = jax.grad(loss_as_printed, has_aux=True)(weights)
-    autodiff = jax.grad(total_error)(weights, example)
-    right = {
-        **dict(zip(FORWARD, forward(weights, example), strict=True)),
-        **dict(zip(CLOSED_FORM, autodiff, strict=True)),
-    }
+    values, autodiff = _forward_and_gradient(weights, example)
+    right = dict(zip((*FORWARD, *CLOSED_FORM), (*values, *autodiff), strict=True))
     rounding = float(jnp.sqrt(jnp.finfo(printed.dtype).eps))
     fits = tuple(other for other, value in right.items() if math.isclose(printed, value, rel_tol=rounding))
     return Verdict(
@@ -167,6 +164,11 @@ def judge(name: str, text: str, weights: Scalars, example: Scalars) -> Verdict:
         wrong=name not in fits,
         fits=fits,
     )
+
+
+@jax.jit
+def _forward_and_gradient(weights: Scalars, example: Scalars) -> tuple[Scalars, Scalars]:
+    return forward(weights, example), jax.grad(total_error)(weights, example)
 
 
 def judge_published(weights: Scalars, example: Scalars) -> dict[Published, Verdict]:

@@ -138,7 +138,7 @@ def precision_text(weights: Scalars, example: Scalars, gradients: Gradients, sha
             f"At ReLU's kink: {', '.join(kinks)}. The slope is 0 below it and 1 above; by hand and by "
             "jax.grad it counts as 0, and differences find the mean of the two sides."
         )
-    slopes = zip(shape.weight_names, gradients.autodiff, strict=True)
+    slopes = zip(shape.weight_names, map(float, gradients.autodiff), strict=True)
     small = [heading(f"dE_d{name}") for name, slope in slopes if 0 < abs(slope) < error]
     if small:
         paragraphs.append(f"Below the error of differences, about {error:.1g}: {', '.join(small)}.")
