@@ -45,7 +45,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def did_you_mean(given: str, names: Iterable[str], *, prefix: str = "") -> str:
-    """' (did you mean NAME?)' with the nearest of the names, upper or lower case; nothing where none is near."""
+    """' (did you mean NAME?)' with the nearest of the names in any case; nothing where none is near."""
     known = {name.lower(): name for name in names}
     near = difflib.get_close_matches(given[:100].lower(), known, n=1)
     return f" (did you mean {prefix}{known[near[0]]}?)" if near else ""

@@ -354,7 +354,7 @@ def unknown_layer(layer: object) -> TypeError:
 
 
 def format_shape(shape: Shape) -> str:
-    """A shape as 28x28x1."""
+    """A shape as 28x28x1, or as 10."""
     return "x".join(map(str, shape))
 
 
@@ -439,7 +439,9 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
 def _what_fits(layer: Layer, shape: Shape) -> str:
     """What to do about a layer that does not fit an input of this shape."""
     if len(shape) != 3:
-        return "it needs height x width x channels, so put it before the first dense layer"
+        return (
+            "it needs height x width x channels, and a dense layer leaves features alone: put it before that"
+        )
     side = shape[0]
     match layer:
         case Conv(kernel=kernel, padding=padding):

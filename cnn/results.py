@@ -51,7 +51,7 @@ def write_results(run: Run, progress: Progress) -> None:
     """
     history = progress.history
     write_metrics(run.folder, history)
-    test, name, target = run.evaluated["test"], run.config.model, run.config.target_accuracy
+    test, name, target = run.evaluated["test"], run.config.name, run.config.target_accuracy
     images = train.Images(*jax.device_put(test))
     logits = [
         np.asarray(train.evaluate(state_of(progress, seed), images, setup=run.setup).logits)
@@ -109,7 +109,7 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
 def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
     summary = {
-        "model": run.config.model,
+        "model": run.config.name,
         "dataset": run.config.dataset,
         "parameters": count_parameters(run.config.entry.architecture),
         "epochs": run.setup.recipe.epochs,

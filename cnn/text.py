@@ -219,7 +219,8 @@ def _layer(words: _Words) -> Layer:
 
 def _form(words: _Words) -> Form:
     """The form that starts with the next words; they are read."""
-    forms, said = FORMS, list[str]()
+    forms: tuple[Form, ...] = FORMS
+    said: list[str] = []
     while True:
         going_on = tuple(form for form in forms if form.words.lower().split()[len(said)] == words.next.key)
         if not going_on and said:
@@ -233,7 +234,7 @@ def _form(words: _Words) -> Form:
                 return form
 
 
-def _number(words: _Words, form: Form, field: str, *, of: str) -> float:
+def _number(words: _Words, form: Form, field: str, *, of: str) -> int | float:
     """The number that comes next, for a field of a layer; it is read. An error says what it is `of`."""
     is_float = {each.name: each.type for each in dataclasses.fields(form.kind)}[field] is float
     written = words.next.key
@@ -245,7 +246,7 @@ def _number(words: _Words, form: Form, field: str, *, of: str) -> float:
     digits = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?" if is_float else r"[+-]?[0-9]+"
     if len(written) > _LONGEST or not re.fullmatch(digits, written):
         written = "-1"  # which no field may be
-    number = float(written) if is_float else int(written)
+    number: int | float = float(written) if is_float else int(written)
     if not allowed(number):
         if _may_be_left_out(form, field):
             _require_no_layer(words)
