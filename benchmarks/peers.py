@@ -143,7 +143,7 @@ class _PlainNetwork(nn.Module):
                         size = (window, window) if window else x.shape[1:3]
                         x = nn.avg_pool(x, size, size)
                     case ConcatPool():
-                        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
+                        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)[:, None, None]
                     case Dense(features, bias):
                         x = nn.Dense(features, use_bias=bias)(x.reshape(len(x), -1))
                     case Residual(inside):

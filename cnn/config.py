@@ -163,7 +163,7 @@ class CnnConfig:
         shape = rows[-1].output_shape
         require(
             math.prod(shape) == CLASSES,
-            f"{flag} ends in {format_shape(shape)} = {math.prod(shape):,} numbers, not in {CLASSES}, one a class: "
+            f"{flag} ends in {format_shape(shape)} = {math.prod(shape):,} numbers, not in one a class: "
             f"end with dense {CLASSES} bias, or conv {CLASSES} 1x1 and global average pool",
         )
         return flag

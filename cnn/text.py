@@ -265,11 +265,12 @@ def _usage(form: Form) -> str:
     for field in form.numbers:
         shown = "x".join([field.upper()] * (2 if field in SQUARES else 1))
         parts.append(f"[{shown}]" if _may_be_left_out(form, field) else shown)
-    return " ".join(parts + [_option(*option) for option in form.options.items()])
+    return " ".join([*parts, *_options(form, form.options)])
 
 
-def _option(words: str, field: str) -> str:
-    return f"[{words}]" if field == "bias" else f"[{words} NUMBER]"
+def _options(form: Form, options: Mapping[str, str]) -> Iterator[str]:
+    for words, field in options.items():
+        yield f"[{words}]" if isinstance(getattr(form.kind, field), bool) else f"[{words} NUMBER]"
 
 
 def _require_no_layer(words: _Words) -> None:
@@ -283,7 +284,7 @@ def _refuse_option(words: _Words, form: Form, left: Mapping[str, str]) -> NoRetu
     _require_no_layer(words)
     if any(option.split()[0] == words.next.key for option in form.options):
         words.refuse("is there twice: leave one out")
-    allowed = ", ".join([_option(*option) for option in left.items()] + ["a comma or a line's end"])
+    allowed = ", ".join([*_options(form, left), "a comma or a line's end"])
     near = did_you_mean(words.next.key, left)
     words.refuse(f"is not part of {form.words}{near}: what may follow is {allowed}")
 

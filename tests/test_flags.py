@@ -68,7 +68,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
             {"": "is not known", "bn_14k": "choose one of", "Compact_20k": "mean compact_20k?"}
             | {"nowhere.txt": "cannot be read (No such file", "/": "is a folder", "/dev/zero": "or a device"}
             | {"docs/page.png": "longer than", "cnn/mnist": "is a folder", "bn_4k --layers=ReLU": "give one"}
-            | {"README.md": "(line 1, column 3) is not part of"},
+            | {"LICENSE": "LICENSE: 'Apache' (line"},
         ),
         "layers": (
             "dense 10 bias",
