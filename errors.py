@@ -46,9 +46,10 @@ def require(condition: bool, message: str) -> None:
 
 
 def did_you_mean(given: str, names: Iterable[str], *, prefix: str = "") -> str:
-    """' (did you mean NAME?)' with the nearest of the names; nothing where none is near."""
-    near = difflib.get_close_matches(given[:100].lower(), names, n=1)
-    return f" (did you mean {prefix}{near[0]}?)" if near else ""
+    """' (did you mean NAME?)' with the nearest of the names in any case; nothing where none is near."""
+    known = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(given[:100].lower(), known, n=1)
+    return f" (did you mean {prefix}{known[near[0]]}?)" if near else ""
 
 
 def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:

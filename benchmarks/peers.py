@@ -28,12 +28,12 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    Layer,
     MaxPool,
-    ReLU,
-    SiLU,
-    unknown_layer,
+    Residual,
 )
 from cnn.augment import random_distortion
+from cnn.model import activation
 from cnn.zoo import ZOO, Distortion, Recipe
 
 Measure = Callable[[], float]
@@ -121,36 +121,38 @@ class _PlainNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         convolutions: list[nn.Conv] = []
-        for layer in self.architecture.layers:
-            match layer:
-                case Crop(margin):
-                    x = x[:, margin:-margin, margin:-margin]
-                case Conv(features, kernel, stride, padding, bias, shares):
-                    new = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)
-                    convolutions.append(new if shares is None else convolutions[shares])
-                    x = convolutions[-1](x)
-                case BatchNorm():
-                    x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-                case ReLU():
-                    x = nn.relu(x)
-                case SiLU():
-                    x = nn.silu(x)
-                case Dropout(rate):
-                    x = nn.Dropout(rate, deterministic=not train)(x)
-                case ChannelDropout(rate):
-                    x = nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
-                case MaxPool(window):
-                    x = nn.max_pool(x, (window, window), (window, window))
-                case AveragePool(window):
-                    size = (window, window) if window else x.shape[1:3]
-                    x = nn.avg_pool(x, size, size)
-                case ConcatPool():
-                    x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
-                case Dense(features, bias):
-                    x = nn.Dense(features, use_bias=bias)(x.reshape(len(x), -1))
-                case _:
-                    raise unknown_layer(layer)
-        return x.reshape(len(x), -1)
+
+        def through(layers: tuple[Layer, ...], x: jax.Array) -> jax.Array:
+            for layer in layers:
+                match layer:
+                    case Crop(margin):
+                        x = x[:, margin:-margin, margin:-margin]
+                    case Conv(features, kernel, stride, padding, bias, shares):
+                        new = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)
+                        convolutions.append(new if shares is None else convolutions[shares])
+                        x = convolutions[-1](x)
+                    case BatchNorm():
+                        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                    case Dropout(rate):
+                        x = nn.Dropout(rate, deterministic=not train)(x)
+                    case ChannelDropout(rate):
+                        x = nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
+                    case MaxPool(window):
+                        x = nn.max_pool(x, (window, window), (window, window))
+                    case AveragePool(window):
+                        size = (window, window) if window else x.shape[1:3]
+                        x = nn.avg_pool(x, size, size)
+                    case ConcatPool():
+                        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)[:, None, None]
+                    case Dense(features, bias):
+                        x = nn.Dense(features, use_bias=bias)(x.reshape(len(x), -1))
+                    case Residual(inside):
+                        x = x + through(inside, x)
+                    case _:
+                        x = activation(layer, x)
+            return x
+
+        return through(self.architecture.layers, x).reshape(len(x), -1)
 
 
 class _PlainState(train_state.TrainState):

@@ -5,10 +5,17 @@ the Flax module from the same tuple. No JAX here.
 """
 
 import math
+import types
 import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from errors import UserError, require
 
 Shape = tuple[int, ...]
+MOST = 100_000
+"""The largest whole number that a layer may have."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Conv:
     """Convolution with a square kernel; stride 1 and no padding unless said.
 
     Attributes:
-      shares: the convolution, counted from 0, whose weights this one uses; None has its own.
+      shares: the convolution whose weights this one uses; None has its own. They are counted from 0 over the
+        whole network, those in residuals and those that share weights included.
     """
 
     features: int
@@ -47,6 +55,18 @@ class ReLU:
 @dataclass(frozen=True)
 class SiLU:
     """x times its sigmoid (Elfwing et al. 2018)."""
+
+
+@dataclass(frozen=True)
+class GELU:
+    """x times the normal distribution function of x, exact as PyTorch's (Hendrycks and Gimpel 2016)."""
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """x where it is positive, slope times x elsewhere (Maas et al. 2013)."""
+
+    slope: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -93,19 +113,86 @@ class Dense:
     bias: bool = True
 
 
+@dataclass(frozen=True)
+class Residual:
+    """The sum of its input and of what its layers make of it, which has the same shape (He et al. 2015)."""
+
+    layers: tuple["Layer", ...]
+
+
 Layer = (
     Crop
     | Conv
     | BatchNorm
     | ReLU
     | SiLU
+    | GELU
+    | LeakyReLU
     | Dropout
     | ChannelDropout
     | MaxPool
     | AveragePool
     | ConcatPool
     | Dense
+    | Residual
 )
+
+LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(
+        ("margin", "features", "kernel", "stride", "window"),
+        (lambda number: 1 <= number <= MOST, f"a whole number from 1 to {MOST:,}"),
+    ),
+    **dict.fromkeys(
+        ("padding", "shares"),
+        (lambda number: 0 <= number <= MOST, f"a whole number from 0 to {MOST:,}"),
+    ),
+    "rate": (lambda number: 0 <= number < 1, "a probability from 0 to below 1"),
+    "slope": (lambda number: 0 <= number <= 1, "a number from 0 to 1"),
+}
+"""Which values a layer's field may have: a test, and the same in words."""
+
+
+class Form(NamedTuple):
+    """How a kind of layer is written; a field that is not in it is None.
+
+    Attributes:
+      words: what it starts with.
+      numbers: the fields that follow.
+      options: words for what may follow then, each with its field: a switch, or a number that is left out
+        where it is the field's default.
+    """
+
+    kind: type
+    words: str
+    numbers: tuple[str, ...] = ()
+    options: Mapping[str, str] = types.MappingProxyType({})
+
+
+FORMS = (
+    Form(Crop, "crop", ("margin",)),
+    Form(
+        Conv,
+        "conv",
+        ("features", "kernel"),
+        {"stride": "stride", "pad": "padding", "bias": "bias", "as conv": "shares"},
+    ),
+    Form(BatchNorm, "batch norm"),
+    Form(ReLU, "ReLU"),
+    Form(SiLU, "SiLU"),
+    Form(GELU, "GELU"),
+    Form(LeakyReLU, "leaky ReLU", ("slope",)),
+    Form(Dropout, "dropout", ("rate",)),
+    Form(ChannelDropout, "channel dropout", ("rate",)),
+    Form(MaxPool, "max pool", ("window",)),
+    Form(AveragePool, "average pool", ("window",)),
+    Form(AveragePool, "global average pool"),
+    Form(ConcatPool, "global average and max pool"),
+    Form(Dense, "dense", ("features",), {"bias": "bias"}),
+)
+"""Every layer but Residual; `describe` writes these forms, cnn.text reads them."""
+
+SQUARES = ("kernel", "window")
+"""The fields that are written as 3x3."""
 
 
 @dataclass(frozen=True)
@@ -128,56 +215,107 @@ class LayerSummary:
     Attributes:
       layer: what it is, in a reader's words.
       output_shape: height, width, channels; or features after a Dense layer.
-      parameters: trainable numbers of this layer.
+      parameters: trainable numbers of this layer, those inside included.
       receptive_field: side of the square of input pixels that one output sees; where it is more than the
         image's, the rest is padding.
+      inside: the rows of a residual's layers.
     """
 
     layer: str
     output_shape: Shape
     parameters: int
     receptive_field: int
+    inside: tuple["LayerSummary", ...] = ()
 
 
 def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
     """The table of layers: output shape, parameters and receptive field of each.
 
     The receptive field grows by (kernel - 1) * jump, where jump is the product of the strides so
-    far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016).
+    far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016). That of a
+    residual is the larger one of both paths.
 
     Raises:
-      ValueError: an image that is not square, a layer whose numbers make no sense, one that does not
-        fit what comes into it, or one that shares weights of another shape.
+      UserError: an image that is not square, a layer whose numbers make no sense, one that does not
+        fit what comes into it, one that shares weights of another shape, or a residual that changes the
+        shape. It names the layer by its place, counted from 1; 3.2 is the second one inside the third.
+    """
+    shape = architecture.input_shape
+    require(
+        min(shape) >= 1 and shape[0] == shape[1],
+        f"input_shape is {shape}: give square images, height x width x channels",
+    )
+    rows, _ = _summarize(architecture.layers, shape, _Field(1, 1), weights=[], inside="")
+    return rows
+
+
+class _Field(NamedTuple):
+    """Side of the square of input pixels that an output sees, and how far apart those of neighbours are."""
+
+    side: int
+    jump: int
+
+
+class _Effect(NamedTuple):
+    """What a layer makes of its input.
+
+    Attributes:
+      window: side of the square of its inputs that one output sees.
+      stride: how far apart those of neighbours are.
+    """
+
+    output_shape: Shape
+    parameters: int = 0
+    window: int = 1
+    stride: int = 1
+
+
+_Weights = tuple[int, int, int, bool]  # a convolution's kernel, inputs, features and whether it has a bias
+
+
+def _summarize(
+    layers: tuple[Layer, ...], shape: Shape, field: _Field, *, weights: list[_Weights | None], inside: str
+) -> tuple[tuple[LayerSummary, ...], _Field]:
+    """The rows of some layers, and the last one's field.
+
+    Args:
+      layers: the whole network's, or a residual's.
+      shape: of their input.
+      field: of their input.
+      weights: of every convolution before, None where they are an earlier one's; it grows.
+      inside: the place of the residual that the layers are in, such as "3.".
     """
     rows: list[LayerSummary] = []
-    weights: list[Shape | None] = []  # of each convolution; None where they are an earlier one's
-    shape: Shape = architecture.input_shape
-    if min(shape) < 1 or shape[0] != shape[1]:
-        raise ValueError(f"input_shape is {shape}: give square images, height x width x channels")
-    receptive_field, jump = 1, 1
-    for index, layer in enumerate(architecture.layers):
-        if not _makes_sense(layer):
-            raise ValueError(
-                f"layer {index} is {layer}: features, kernel, stride, window and margin go from 1, padding "
-                "from 0, and a dropout rate from 0 to below 1"
+    for number, layer in enumerate(layers, 1):
+        place = f"{inside}{number}"
+        if isinstance(layer, Residual):
+            of_layers, within = _summarize(layer.layers, shape, field, weights=weights, inside=f"{place}.")
+            require(bool(of_layers), f"layer {place} is a residual without layers: give it some")
+            output_shape = of_layers[-1].output_shape
+            require(
+                output_shape == shape,
+                f"layer {place} ({describe(layer)}) makes {format_shape(output_shape)} of its input "
+                f"{format_shape(shape)}: a residual adds the two, so let its layers keep the shape",
             )
-        window, stride = _window(layer, shape)
-        receptive_field += (window - 1) * jump
-        jump *= stride
-        output_shape = _output_shape(layer, shape)
-        if min(output_shape) < 1:
-            raise ValueError(f"layer {index} ({describe(layer)}) does not fit its input {shape}")
+            field = _Field(max(field.side, within.side), within.jump)
+            parameters = sum(row.parameters for row in of_layers)
+            rows.append(LayerSummary(describe(layer), shape, parameters, field.side, of_layers))
+            continue
+        _require_sense(layer, place)
+        effect = _effect(layer, shape)
+        if effect is None or min(effect.output_shape) < 1:
+            raise UserError(
+                f"layer {place} ({describe(layer)}) does not fit its input {format_shape(shape)}: "
+                f"{_what_fits(layer, shape)}"
+            )
         if isinstance(layer, Conv):
-            own, of = (layer.kernel, shape[-1], layer.features, layer.bias), layer.shares
-            if of is not None and own not in weights[of : of + 1]:
-                raise ValueError(
-                    f"layer {index} ({describe(layer)}) shares weights that are not those of an earlier "
-                    "convolution of its kernel, features and inputs"
-                )
-            weights.append(own if of is None else None)
-        rows.append(LayerSummary(describe(layer), output_shape, _parameters(layer, shape), receptive_field))
-        shape = output_shape
-    return tuple(rows)
+            own = layer.kernel, shape[-1], layer.features, layer.bias
+            _require_weights(layer, place, own, weights)
+            weights.append(own if layer.shares is None else None)
+        field = _Field(field.side + (effect.window - 1) * field.jump, field.jump * effect.stride)
+        rows.append(LayerSummary(describe(layer), effect.output_shape, effect.parameters, field.side))
+        shape = effect.output_shape
+    return tuple(rows), field
 
 
 def count_parameters(architecture: Architecture) -> int:
@@ -186,36 +324,28 @@ def count_parameters(architecture: Architecture) -> int:
 
 
 def describe(layer: Layer) -> str:
-    """A layer in a reader's words."""
-    match layer:
-        case Crop(margin):
-            return f"crop {margin}"
-        case Conv(features, kernel, stride, padding, bias, shares):
-            extras = [f"stride {stride}"] * (stride > 1) + [f"pad {padding}"] * (padding > 0)
-            extras += ["bias"] * bias + [f"as conv {shares}"] * (shares is not None)
-            return " ".join([f"conv {features} {kernel}x{kernel}", *extras])
-        case BatchNorm():
-            return "batch norm"
-        case ReLU():
-            return "ReLU"
-        case SiLU():
-            return "SiLU"
-        case Dropout(rate):
-            return f"dropout {rate:g}"
-        case ChannelDropout(rate):
-            return f"channel dropout {rate:g}"
-        case MaxPool(window):
-            return f"max pool {window}x{window}"
-        case AveragePool(None):
-            return "global average pool"
-        case AveragePool(window):
-            return f"average pool {window}x{window}"
-        case ConcatPool():
-            return "global average and max pool"
-        case Dense(features, bias):
-            return f"dense {features}" + " bias" * bias
-        case _:
-            raise unknown_layer(layer)
+    """A layer in a reader's words, which cnn.text.parse understands."""
+    if isinstance(layer, Residual):
+        return f"residual ({', '.join(map(describe, layer.layers))})"
+    for form in FORMS:
+        if type(layer) is form.kind and all(getattr(layer, field) is not None for field in form.numbers):
+            return " ".join([form.words, *_numbers(form, layer), *_options(form, layer)])
+    raise unknown_layer(layer)
+
+
+def _numbers(form: Form, layer: Layer) -> Iterator[str]:
+    for field in form.numbers:
+        number = repr(getattr(layer, field)).removesuffix(".0")
+        yield f"{number}x{number}" if field in SQUARES else number
+
+
+def _options(form: Form, layer: Layer) -> Iterator[str]:
+    for word, field in form.options.items():
+        value = getattr(layer, field)
+        if isinstance(value, bool):
+            yield from [word] * value
+        elif value != getattr(form.kind, field):  # the class has the default
+            yield f"{word} {value}"
 
 
 def unknown_layer(layer: object) -> TypeError:
@@ -224,12 +354,15 @@ def unknown_layer(layer: object) -> TypeError:
     return TypeError(f"{layer!r} is not a layer: the layers are {known}")
 
 
+def format_shape(shape: Shape) -> str:
+    """A shape as 28x28x1, or as 10."""
+    return "x".join(map(str, shape))
+
+
 def format_table(architecture: Architecture) -> str:
-    """The table of layers as text, with the total below it."""
+    """The table of layers as text, a residual's layers indented, with the total below it."""
     rows, side = [("layer", "output shape", "parameters", "receptive field")], architecture.input_shape[0]
-    for row in summarize(architecture):
-        shape = "x".join(map(str, row.output_shape))
-        rows.append((row.layer, shape, f"{row.parameters:,}", str(row.receptive_field)))
+    rows += _cells(summarize(architecture), indent="")
     rows.append(("total", "", f"{count_parameters(architecture):,}", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -239,69 +372,87 @@ def format_table(architecture: Architecture) -> str:
     )
 
 
-def _makes_sense(layer: Layer) -> bool:
+def _cells(rows: tuple[LayerSummary, ...], indent: str) -> Iterator[tuple[str, str, str, str]]:
+    for row in rows:
+        layer, parameters = row.layer, row.parameters
+        if row.inside:  # its sum is a row of its own, below them
+            yield f"{indent}residual (", "", "", ""
+            yield from _cells(row.inside, f"{indent}  ")
+            layer, parameters = ")", 0
+        yield f"{indent}{layer}", format_shape(row.output_shape), f"{parameters:,}", str(row.receptive_field)
+
+
+def _require_sense(layer: Layer, place: str) -> None:
+    for field, value in vars(layer).items():
+        if value is None or isinstance(value, bool):
+            continue
+        allowed, words = LIMITS[field]
+        require(allowed(value), f"layer {place} ({describe(layer)}) has {field} {value}: give {words}")
+
+
+def _require_weights(layer: Conv, place: str, own: _Weights, weights: list[_Weights | None]) -> None:
+    """Raise UserError if a convolution shares weights that are not such as it needs."""
+    if layer.shares is None or own in weights[layer.shares : layer.shares + 1]:
+        return
+    kernel, inputs, features, bias = own
+    right = [f"as conv {number}" for number, each in enumerate(weights) if each == own]
+    raise UserError(
+        f"layer {place} ({describe(layer)}) needs the weights of an earlier convolution of {kernel}x{kernel} "
+        f"from {inputs} to {features} features {'with' if bias else 'without'} bias: "
+        f"{'write ' + ' or '.join(right) if right else f'there is none, leave out as conv {layer.shares}'}"
+    )
+
+
+def _effect(layer: Layer, shape: Shape) -> _Effect | None:
+    """What a layer makes of an input of this shape; None where it needs height and width and there are none.
+
+    A side of the output below 1 says that the input is too small.
+    """
+    side, channels = shape[0], shape[-1]
     match layer:
-        case Conv(features, kernel, stride, padding, shares=shares):
-            return min(features, kernel, stride) >= 1 and padding >= 0 and (shares or 0) >= 0
-        case Dense(features):
-            return features >= 1
-        case MaxPool(size) | AveragePool(int(size)) | Crop(size):
-            return size >= 1
-        case Dropout(rate) | ChannelDropout(rate):
-            return 0 <= rate < 1
-        case _:
-            return True
-
-
-def _window(layer: Layer, shape: Shape) -> tuple[int, int]:
-    """Side of the input window of one output, and the stride between windows."""
-    match layer:
-        case Conv(kernel=kernel, stride=stride):
-            return kernel, stride
-        case MaxPool(window):
-            return window, window
-        case AveragePool(window):
-            side = window or shape[0]
-            return side, side
-        case ConcatPool():
-            return shape[0], shape[0]
-        case Dense() if len(shape) == 3:
-            return shape[0], 1
-        case _:
-            return 1, 1
-
-
-def _output_shape(layer: Layer, shape: Shape) -> Shape:
-    if isinstance(layer, BatchNorm | ReLU | SiLU | Dropout):
-        return shape
-    if isinstance(layer, Dense):
-        return (layer.features,)
-    if len(shape) != 3:
-        raise ValueError(f"{describe(layer)} needs height x width x channels, got {shape}")
-    if isinstance(layer, ChannelDropout):
-        return shape
-    *sides, features = shape
-    window, stride = _window(layer, shape)
-    border = 0
-    match layer:
-        case Crop(margin):
-            border = -margin
-        case Conv(features, padding=border):
-            pass
-        case ConcatPool():
-            features *= 2
-    return (*((side + 2 * border - window) // stride + 1 for side in sides), features)
-
-
-def _parameters(layer: Layer, shape: Shape) -> int:
-    match layer:
-        case Conv(shares=int()):
-            return 0
-        case Conv(features, kernel, bias=bias):
-            return kernel * kernel * shape[-1] * features + features * bias
         case BatchNorm():
-            return 2 * shape[-1]
+            return _Effect(shape, parameters=2 * channels)
+        case ReLU() | SiLU() | GELU() | LeakyReLU() | Dropout():
+            return _Effect(shape)
         case Dense(features, bias):
-            return math.prod(shape) * features + features * bias
+            window = side if len(shape) == 3 else 1
+            return _Effect((features,), (math.prod(shape) + bias) * features, window)
+    if len(shape) != 3:
+        return None
+    match layer:
+        case ChannelDropout():
+            return _Effect(shape)
+        case Crop(margin):
+            return _Effect((side - 2 * margin,) * 2 + (channels,))
+        case Conv(features, kernel, stride, padding, bias, shares):
+            new = (side + 2 * padding - kernel) // stride + 1
+            parameters = (kernel**2 * channels + bias) * features if shares is None else 0
+            return _Effect((new, new, features), parameters, kernel, stride)
+        case MaxPool(window) | AveragePool(int(window)):
+            return _Effect((side // window,) * 2 + (channels,), 0, window, window)
+        case AveragePool(None):
+            return _Effect((1, 1, channels), 0, side, side)
+        case ConcatPool():
+            return _Effect((1, 1, 2 * channels), 0, side, side)
         case _:
-            return 0
+            raise unknown_layer(layer)
+
+
+def _what_fits(layer: Layer, shape: Shape) -> str:
+    """What to do about a layer that does not fit an input of this shape."""
+    if len(shape) != 3:
+        return (
+            "it needs height x width x channels, and a dense layer leaves features alone: put it before that"
+        )
+    side = shape[0]
+    match layer:
+        case Conv(kernel=kernel, padding=padding):
+            most = side + 2 * padding
+            return f"give a kernel of at most {most}x{most}, or pad {-(-(kernel - side) // 2)}"
+        case Crop():
+            most = (side - 1) // 2
+            return f"crop at most {most}" if most else "leave it out"
+        case MaxPool() | AveragePool():
+            return f"give a window of at most {side}x{side}"
+        case _:
+            raise unknown_layer(layer)

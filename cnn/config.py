@@ -1,13 +1,15 @@
 """What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
+import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from cnn.architecture import count_parameters, format_table
-from cnn.zoo import ZOO, Entry, Recipe
-from errors import require, require_choice, require_folder_name
+from cnn.architecture import format_shape, format_table, summarize
+from cnn.zoo import DEFAULT, ZOO, Entry, Recipe
+from errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
 MAX_PARAMETERS = 20_000
 MAX_EPOCHS = 20
@@ -16,17 +18,29 @@ MAX_DEVICES = 10_000
 MIN_LEARNING_RATE = 1e-8
 COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
+CLASSES = 10
+_LONGEST_FILE = 100_000  # bytes
 
 
 @dataclass(frozen=True)
 class CnnConfig:
     """The flags of --task=mnist, checked; None stands for the recipe's own value.
 
+    Either model is a network of the zoo, or it is None and layers has the network's text, which a file that
+    was given as model has been read into.
+
     Raises:
       UserError: a value that is not allowed.
     """
 
-    model: Annotated[str, f"network: {', '.join(ZOO)}"] = "compact_20k"
+    model: Annotated[
+        str | None, f"network (default: {DEFAULT}): {', '.join(ZOO)}; or a file with what --layers takes"
+    ] = None
+    layers: Annotated[
+        str | None,
+        "network as text, 'conv 16 3x3, batch norm, ReLU, global average pool, dense 10 bias', trained by "
+        f"{DEFAULT}'s recipe",
+    ] = None
     epochs: Annotated[int | None, "passes over the training images (default: the network's recipe)"] = None
     batch_size: Annotated[int | None, "images a step (default: the network's recipe)"] = None
     learning_rate: Annotated[float | None, "SGD's learning rate or its peak (default: the recipe)"] = None
@@ -58,7 +72,7 @@ class CnnConfig:
     enforce_budget: Annotated[bool, "refuse 20,000 parameters or more, or more than 20 epochs"] = True
 
     def __post_init__(self) -> None:
-        require_choice("model", self.model, ZOO)
+        network = self._require_network()
         for flag, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             require(
                 value is None or 1 <= value <= 60_000,
@@ -110,10 +124,10 @@ class CnnConfig:
             "--describe trains nothing to export: leave out --export and --tensorboard",
         )
         if self.enforce_budget:
-            parameters = count_parameters(self.entry.architecture)
+            parameters = sum(row.parameters for row in summarize(self.entry.architecture))
             require(
                 parameters < MAX_PARAMETERS,
-                f"--model={self.model} has {parameters:,} parameters, the budget is fewer than "
+                f"{network} has {parameters:,} parameters, the budget is fewer than "
                 f"{MAX_PARAMETERS:,}: choose another, or add --noenforce_budget",
             )
             require(
@@ -121,6 +135,37 @@ class CnnConfig:
                 f"--epochs={self.recipe.epochs} is over the budget of {MAX_EPOCHS}: "
                 "give fewer, or add --noenforce_budget",
             )
+
+    def _require_network(self) -> str:
+        """Settle on a network that fits; return the flag that it comes from, for errors."""
+        flag = "--layers" if self.model is None else f"--model={self.model}"
+        if self.model is None and self.layers is None:
+            object.__setattr__(self, "model", DEFAULT)
+        if self.model is not None and self.model not in ZOO:
+            layers = _read(self.model)
+            require(
+                self.layers is None or self.layers == layers,  # equal where a run goes on by the same flags
+                f"{flag} is not the text of --layers, which a run that goes on has kept: leave one out",
+            )
+            object.__setattr__(self, "layers", layers)
+            object.__setattr__(self, "model", None)
+        require(
+            self.model is None or self.layers is None,
+            f"{flag} and --layers exclude each other: give one (a run that goes on keeps its network)",
+        )
+        if self.layers is None:
+            return flag
+        try:
+            rows = summarize(self.entry.architecture)
+        except UserError as error:
+            raise UserError(f"{flag}: {error}") from error
+        shape = rows[-1].output_shape
+        require(
+            math.prod(shape) == CLASSES,
+            f"{flag} ends in {format_shape(shape)} = {math.prod(shape):,} numbers, not in one a class: "
+            f"end with dense {CLASSES} bias, or conv {CLASSES} 1x1 and global average pool",
+        )
+        return flag
 
     def _check_processes(self) -> None:
         """All three flags of a run of several processes, or none."""
@@ -140,14 +185,22 @@ class CnnConfig:
         require_processes(self.coordinator_address, self.num_processes, self.process_id)
 
     @property
+    def name(self) -> str:
+        """The network's name for reports."""
+        return self.model or "custom"
+
+    @property
     def entry(self) -> Entry:
-        """The network and its recipe, from the zoo."""
-        return ZOO[self.model]
+        """The network and its recipe: one of the zoo's, or the layers with the default's recipe."""
+        if self.layers is None:
+            return ZOO[str(self.model)]
+        note = f"by --layers or a file, trained by the recipe of {DEFAULT}"
+        return Entry(self.layers, ZOO[DEFAULT].recipe, note)
 
     @property
     def description(self) -> str:
         """The network's note and its table of layers."""
-        return f"{self.model}: {self.entry.note}\n\n{format_table(self.entry.architecture)}\n"
+        return f"{self.name}: {self.entry.note}\n\n{format_table(self.entry.architecture)}\n"
 
     @property
     def recipe(self) -> Recipe:
@@ -182,3 +235,33 @@ def require_processes(
 
 def _require_count(name: str, count: int | None, limit: int) -> None:
     require(count is None or 1 <= count <= limit, f"{name}={count}: give a whole number from 1 to {limit}")
+
+
+def _read(name: str) -> str:
+    """The text in a file that was given as --model.
+
+    Raises:
+      UserError: it is neither a file nor a network's name, or cannot be read.
+    """
+    path = os.path.expanduser(name)
+    is_path = name.strip() != "" and (os.path.exists(path) or name.endswith(".txt"))
+    require(
+        is_path,
+        f"--model={name} is not known{did_you_mean(name, ZOO)}: choose one of {', '.join(ZOO)}, "
+        "or give a file with layers, such as mine.txt",
+    )
+    remedy = "give a file with a network's layers as text"
+    require(
+        os.path.isfile(path) or not os.path.exists(path), f"--model={name} is a folder or a device: {remedy}"
+    )
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LONGEST_FILE + 1)
+        require(
+            len(content) <= _LONGEST_FILE, f"--model={name} is longer than {_LONGEST_FILE:,} bytes: {remedy}"
+        )
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--model={name} cannot be read ({error.strerror}): {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--model={name} is no text (UTF-8): {remedy}") from error

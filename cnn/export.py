@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 
 from cnn import train
 from cnn.architecture import (
+    GELU,
     AveragePool,
     BatchNorm,
     ChannelDropout,
@@ -31,8 +32,13 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    Layer,
+    LayerSummary,
+    LeakyReLU,
     MaxPool,
     ReLU,
+    Residual,
+    Shape,
     SiLU,
     summarize,
     unknown_layer,
@@ -128,6 +134,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = setup.network.architecture
     constants = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
+    constants |= {"one": 1, "two": 2, "root of two": 2**0.5}
     arrays: dict[str, Any] = {label: np.float32(value) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
@@ -146,52 +153,70 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     add("Sub", "mean")
     add("Div", "deviation")
     add("Transpose", perm=(0, 3, 1, 2))
-    shapes = [architecture.input_shape, *(row.output_shape for row in summarize(architecture))]
     numbers = {kind: itertools.count() for kind in (Crop, Conv, BatchNorm, Dense)}
-    for layer, shape in zip(architecture.layers, shapes, strict=False):
-        match layer:
-            case Crop(margin):
-                at = f"Crop_{next(numbers[Crop])}"
-                edges = {f"{at}/from": [margin] * 2, f"{at}/to": [-margin] * 2, f"{at}/axes": [2, 3]}
-                arrays |= {label: np.asarray(edge, np.int64) for label, edge in edges.items()}
-                add("Slice", *edges)
-            case Conv(stride=stride, padding=padding, shares=shares):
-                number = next(numbers[Conv])
-                at = f"Conv_{number if shares is None else shares}"
-                add("Conv", f"{at}/kernel", f"{at}/bias", strides=[stride] * 2, pads=[padding] * 4)
-            case BatchNorm():
-                at = f"Normalization_{next(numbers[BatchNorm])}"
-                labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
-                add("BatchNormalization", *labels, epsilon=EPSILON)
-            case ReLU():
-                add("Relu")
-            case SiLU():
-                x = nodes[-1].output[0]
-                add("Mul", add("Sigmoid"), of=x)
-            case Dropout() | ChannelDropout():
-                pass
-            case MaxPool(window):
-                add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
-            case AveragePool(None):
-                add("GlobalAveragePool")
-            case AveragePool(int(window)):
-                add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
-            case ConcatPool():
-                x = nodes[-1].output[0]
-                maximum = add("GlobalMaxPool")
-                add("GlobalAveragePool", of=x)
-                add("Concat", maximum, axis=1)
-            case Dense():
-                if len(shape) == 3:
-                    add("Transpose", perm=(0, 2, 3, 1))
-                    add("Flatten")
-                at = f"Dense_{next(numbers[Dense])}"
-                add("Gemm", f"{at}/kernel", f"{at}/bias")
-            case _:
-                raise unknown_layer(layer)
+
+    def through(layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], shape: Shape) -> None:
+        for layer, row in zip(layers, rows, strict=True):
+            match layer:
+                case Crop(margin):
+                    at = f"Crop_{next(numbers[Crop])}"
+                    edges = {f"{at}/from": [margin] * 2, f"{at}/to": [-margin] * 2, f"{at}/axes": [2, 3]}
+                    arrays.update({label: np.asarray(edge, np.int64) for label, edge in edges.items()})
+                    add("Slice", *edges)
+                case Conv(stride=stride, padding=padding, shares=shares):
+                    number = next(numbers[Conv])
+                    at = f"Conv_{number if shares is None else shares}"
+                    add("Conv", f"{at}/kernel", f"{at}/bias", strides=[stride] * 2, pads=[padding] * 4)
+                case BatchNorm():
+                    at = f"Normalization_{next(numbers[BatchNorm])}"
+                    labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
+                    add("BatchNormalization", *labels, epsilon=EPSILON)
+                case ReLU():
+                    add("Relu")
+                case SiLU():
+                    x = nodes[-1].output[0]
+                    add("Mul", add("Sigmoid"), of=x)
+                case GELU():  # x (1 + erf(x / sqrt(2))) / 2
+                    x = nodes[-1].output[0]
+                    add("Div", "root of two")
+                    add("Erf")
+                    add("Add", "one")
+                    add("Mul", x)
+                    add("Div", "two")
+                case LeakyReLU(slope):
+                    add("LeakyRelu", alpha=slope)
+                case Dropout() | ChannelDropout():
+                    pass
+                case MaxPool(window):
+                    add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
+                case AveragePool(None):
+                    add("GlobalAveragePool")
+                case AveragePool(int(window)):
+                    add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
+                case ConcatPool():
+                    x = nodes[-1].output[0]
+                    maximum = add("GlobalMaxPool")
+                    add("GlobalAveragePool", of=x)
+                    add("Concat", maximum, axis=1)
+                case Dense():
+                    if len(shape) == 3:
+                        add("Transpose", perm=(0, 2, 3, 1))
+                        add("Flatten")
+                    at = f"Dense_{next(numbers[Dense])}"
+                    add("Gemm", f"{at}/kernel", f"{at}/bias")
+                case Residual(inside):
+                    x = nodes[-1].output[0]
+                    through(inside, row.inside, shape)
+                    add("Add", x)
+                case _:
+                    raise unknown_layer(layer)
+            shape = row.output_shape
+
+    rows = summarize(architecture)
+    through(architecture.layers, rows, architecture.input_shape)
     add("Flatten")
     nodes[-1].output[0] = "logits"
-    interface = {"images": architecture.input_shape, "logits": shapes[-1][-1:]}
+    interface = {"images": architecture.input_shape, "logits": rows[-1].output_shape[-1:]}
     images, logits = (
         onnx.helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ["batch", *shape])
         for label, shape in interface.items()

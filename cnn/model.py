@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int32, Key, UInt32
 
 from cnn.architecture import (
+    GELU,
     Architecture,
     AveragePool,
     BatchNorm,
@@ -21,8 +22,11 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    Layer,
+    LeakyReLU,
     MaxPool,
     ReLU,
+    Residual,
     SiLU,
     unknown_layer,
 )
@@ -70,65 +74,68 @@ class Network(nn.Module):
           real: how many images of the whole batch count, the first ones: the others only fill it up,
             and no statistics are taken over them. None: all.
         """
-        x, layers = images, self.architecture.layers
         mask = None if real is None else places(len(images), self.axis_name) < real
         convolutions: list[nn.Conv] = []
-        for index, layer in enumerate(layers):
-            match layer:
-                case Crop(margin):
-                    x = x[:, margin:-margin, margin:-margin]
-                case Conv(features, kernel, stride, padding, bias, shares):
-                    kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
-                    convolve = nn.Conv(
-                        features,
-                        (kernel, kernel),
-                        strides=stride,
-                        padding=padding,
-                        use_bias=bias,
-                        kernel_init=kernel_init,
-                        bias_init=bias_init,
-                        dtype=self.dtype,
-                        conv_general_dilated=convolution if train else None,
-                    )
-                    convolutions.append(convolve if shares is None else convolutions[shares])
-                    x = convolutions[-1](x)
-                case BatchNorm():
-                    sums, first = None, layers[0]
-                    if train and self.axis_name is not None and index == 1 and isinstance(first, Conv):
-                        params = convolve.variables["params"]
-                        sums = _sums_by_moments(images, mask, params, first, self.axis_name)
-                    x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
-                case ReLU():
-                    x = nn.relu(x)
-                case SiLU():
-                    x = nn.silu(x)
-                case Dropout(rate):
-                    if train:
-                        x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
-                case ChannelDropout(rate):
-                    if train:
-                        keys = image_keys(self.make_rng("dropout"), len(x), self.axis_name)
-                        x = x * dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
-                case MaxPool(window):
-                    x = max_pool(x, window)
-                case AveragePool(None):
-                    x = x.mean(axis=(1, 2), keepdims=True)
-                case AveragePool(int(window)):
-                    x = _windows(x, window).mean(axis=(2, 4))
-                case ConcatPool():
-                    x = jnp.concatenate([x.mean(axis=(1, 2)), global_max(x)], -1)[:, None, None]
-                case Dense(features, bias):
-                    x = x.reshape(x.shape[0], -1)
-                    kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
-                    x = nn.Dense(
-                        features,
-                        use_bias=bias,
-                        kernel_init=kernel_init,
-                        bias_init=bias_init,
-                        dtype=self.dtype,
-                    )(x)
-                case _:
-                    raise unknown_layer(layer)
+
+        def through(layers: tuple[Layer, ...], x: Array) -> Array:
+            for index, layer in enumerate(layers):
+                match layer:
+                    case Crop(margin):
+                        x = x[:, margin:-margin, margin:-margin]
+                    case Conv(features, kernel, stride, padding, bias, shares):
+                        kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
+                        convolve = nn.Conv(
+                            features,
+                            (kernel, kernel),
+                            strides=stride,
+                            padding=padding,
+                            use_bias=bias,
+                            kernel_init=kernel_init,
+                            bias_init=bias_init,
+                            dtype=self.dtype,
+                            conv_general_dilated=convolution if train else None,
+                        )
+                        convolutions.append(convolve if shares is None else convolutions[shares])
+                        x = convolutions[-1](x)
+                    case BatchNorm():
+                        sums, first = None, layers[0]
+                        is_second = layers is self.architecture.layers and index == 1
+                        if train and self.axis_name is not None and is_second and isinstance(first, Conv):
+                            params = convolve.variables["params"]
+                            sums = _sums_by_moments(images, mask, params, first, self.axis_name)
+                        x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
+                    case Dropout(rate):
+                        if train:
+                            x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
+                    case ChannelDropout(rate):
+                        if train:
+                            keys = image_keys(self.make_rng("dropout"), len(x), self.axis_name)
+                            x = x * dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
+                    case MaxPool(window):
+                        x = max_pool(x, window)
+                    case AveragePool(None):
+                        x = x.mean(axis=(1, 2), keepdims=True)
+                    case AveragePool(int(window)):
+                        x = _windows(x, window).mean(axis=(2, 4))
+                    case ConcatPool():
+                        x = jnp.concatenate([x.mean(axis=(1, 2)), global_max(x)], -1)[:, None, None]
+                    case Dense(features, bias):
+                        x = x.reshape(x.shape[0], -1)
+                        kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
+                        x = nn.Dense(
+                            features,
+                            use_bias=bias,
+                            kernel_init=kernel_init,
+                            bias_init=bias_init,
+                            dtype=self.dtype,
+                        )(x)
+                    case Residual(inside):
+                        x = x + through(inside, x)
+                    case _:
+                        x = activation(layer, x)
+            return x
+
+        x = through(self.architecture.layers, images)
         return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
     def _initializers(self, *, fan_in: int) -> tuple[Initializer, Initializer]:
@@ -145,6 +152,25 @@ class Network(nn.Module):
                 return uniform, uniform
             case _:
                 raise unknown("initialization", self.initialization, INITIALIZATIONS)
+
+
+def activation(layer: Layer, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """What a layer makes of each value alone.
+
+    Raises:
+      TypeError: the layer is none that does so.
+    """
+    match layer:
+        case ReLU():
+            return nn.relu(x)
+        case SiLU():
+            return nn.silu(x)
+        case GELU():
+            return nn.gelu(x, approximate=False)
+        case LeakyReLU(slope):
+            return nn.leaky_relu(x, slope)
+        case _:
+            raise unknown_layer(layer)
 
 
 class Normalization(nn.Module):

@@ -70,7 +70,7 @@ def write_results(run: Run, progress: Progress) -> None:
     """
     history = progress.history
     write_metrics(run.folder, history)
-    test, name, target = run.evaluated["test"], run.config.model, run.config.target_accuracy
+    test, name, target = run.evaluated["test"], run.config.name, run.config.target_accuracy
     images = train.Images(*jax.device_put(test))
     logits = [
         np.asarray(train.evaluate(state_of(progress, seed), images, setup=run.setup).logits)
@@ -129,7 +129,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
     used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
     summary = {
-        "model": run.config.model,
+        "model": run.config.name,
         "dataset": run.config.dataset,
         "parameters": count_parameters(run.config.entry.architecture),
         "epochs": run.setup.recipe.epochs,

@@ -164,7 +164,7 @@ def _export(run: Run, progress: Progress) -> None:
     folder = open_folder("export", run.config.export)
     variables = train.evaluated_variables(state_of(progress, 0), run.setup)
     images = run.evaluated["test"].images
-    description = export(folder, variables, images, name=run.config.model, setup=run.setup)
+    description = export(folder, variables, images, name=run.config.name, setup=run.setup)
     print(
         f"exported to {folder}: largest difference from our logits (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"

@@ -1,27 +1,16 @@
 """The networks by name, each with the recipe that trains it. Nothing but data.
 
-c K k in the assignments' notation is Conv(K, k). The published recipes are SGD with learning rate
-0.01 and momentum 0.9 at a constant rate, PyTorch's default initialisation, no augmentation.
+The layers are written in the words of cnn.text: what the assignments' documents abbreviate as c K k is
+conv K kxk. The published recipes are SGD with learning rate 0.01 and momentum 0.9 at a constant rate,
+PyTorch's default initialisation, no augmentation.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from cnn.architecture import (
-    Architecture,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    ConcatPool,
-    Conv,
-    Crop,
-    Dense,
-    Dropout,
-    Layer,
-    MaxPool,
-    ReLU,
-    SiLU,
-)
+from cnn.architecture import Architecture
+from cnn.text import parse
 from errors import require_choice
 
 OPTIMIZERS = ("sgd", "muon")
@@ -111,46 +100,27 @@ class Reported(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """A network of the zoo.
+    """A network and how it is trained.
 
     Attributes:
+      layers: in the words of cnn.text.
       note: where it comes from and what a reader should know of it.
       reported: what its author's log says; None for our own.
     """
 
-    architecture: Architecture
+    layers: str
     recipe: Recipe
     note: str
     reported: Reported | None = None
 
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """The layers as data.
 
-def _relu(*layers: Conv) -> tuple[Layer, ...]:
-    return tuple(layer for conv in layers for layer in (conv, ReLU()))
-
-
-def _norm_relu(*layers: Conv) -> tuple[Layer, ...]:
-    return tuple(layer for conv in layers for layer in (conv, BatchNorm(), ReLU()))
-
-
-def _norm_channel_dropout_relu(*layers: Conv) -> tuple[Layer, ...]:
-    return tuple(layer for conv in layers for layer in (conv, BatchNorm(), ChannelDropout(0.03), ReLU()))
-
-
-def _norm_relu_dropout(*layers: Conv) -> tuple[Layer, ...]:
-    return tuple(layer for conv in layers for layer in (conv, BatchNorm(), ReLU(), Dropout(0.1)))
-
-
-def _norm_silu(*layers: Conv) -> tuple[Layer, ...]:
-    return tuple(layer for conv in layers for layer in (conv, BatchNorm(), SiLU()))
-
-
-def _relu_norm(*layers: Conv, dropout: float = 0.0) -> tuple[Layer, ...]:
-    after = (BatchNorm(), Dropout(dropout)) if dropout else (BatchNorm(),)
-    return tuple(layer for conv in layers for layer in (conv, ReLU(), *after))
-
-
-def _bare(features: int, kernel: int, padding: int = 0, shares: int | None = None) -> Conv:
-    return Conv(features, kernel, padding=padding, bias=False, shares=shares)
+        Raises:
+          LayersError: they cannot be read.
+        """
+        return Architecture(parse(self.layers))
 
 
 _OURS = Recipe(
@@ -165,188 +135,156 @@ _OURS = Recipe(
     initialization="he",
     augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.6),
 )
-
+DEFAULT = "compact_20k"
+"""The network that is trained where none is named; its recipe trains those that are in no zoo."""
 
 ZOO: dict[str, Entry] = {
     "plain_4k": Entry(
-        Architecture(
-            (
-                *_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3)),
-                MaxPool(),
-                *_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3)),
-                _bare(10, 1),
-                AveragePool(),
-            )
-        ),
+        """
+        conv 8 3x3, ReLU, conv 8 3x3, ReLU, conv 16 3x3, ReLU
+        max pool 2x2
+        conv 8 1x1, ReLU, conv 8 3x3, ReLU, conv 16 3x3, ReLU
+        conv 10 1x1, global average pool
+        """,
         Recipe(epochs=20, batch_size=64),
         note="document 000, network 1: no batch norm, no dropout",
         reported=Reported(98.16, 20, 98.16),
     ),
     "bn_4k": Entry(
-        Architecture(
-            (
-                *_norm_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3)),
-                MaxPool(),
-                *_norm_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3)),
-                _bare(10, 1),
-                AveragePool(),
-            )
-        ),
+        """
+        2 x (conv 8 3x3, batch norm, ReLU), conv 16 3x3, batch norm, ReLU
+        max pool 2x2
+        conv 8 1x1, batch norm, ReLU, conv 8 3x3, batch norm, ReLU, conv 16 3x3, batch norm, ReLU
+        conv 10 1x1, global average pool
+        """,
         Recipe(epochs=20, batch_size=64),
         note="document 000, network 2: plain_4k with batch norm",
         reported=Reported(98.95, 20, 98.95),
     ),
     "bn_dropout_4k": Entry(
-        Architecture(
-            (
-                *_norm_channel_dropout_relu(_bare(8, 3), _bare(8, 3), _bare(16, 3)),
-                MaxPool(),
-                *_norm_channel_dropout_relu(_bare(8, 1), _bare(8, 3), _bare(16, 3)),
-                _bare(10, 1),
-                AveragePool(),
-            )
-        ),
+        """
+        2 x (conv 8 3x3, batch norm, channel dropout 0.03, ReLU)
+        conv 16 3x3, batch norm, channel dropout 0.03, ReLU
+        max pool 2x2
+        conv 8 1x1, batch norm, channel dropout 0.03, ReLU
+        conv 8 3x3, batch norm, channel dropout 0.03, ReLU
+        conv 16 3x3, batch norm, channel dropout 0.03, ReLU
+        conv 10 1x1, global average pool
+        """,
         Recipe(epochs=20, batch_size=128),
         note="document 000, network 3: bn_4k with dropout of whole channels, in batches of 128",
         reported=Reported(98.39, 19, 98.36),
     ),
     "bn_dropout_14k": Entry(
-        Architecture(
-            (
-                *_norm_channel_dropout_relu(_bare(16, 3), _bare(16, 3), _bare(16, 3)),
-                MaxPool(),
-                *_norm_channel_dropout_relu(_bare(16, 1), _bare(24, 3), _bare(24, 3)),
-                _bare(10, 1),
-                AveragePool(),
-            )
-        ),
+        """
+        3 x (conv 16 3x3, batch norm, channel dropout 0.03, ReLU)
+        max pool 2x2
+        conv 16 1x1, batch norm, channel dropout 0.03, ReLU
+        2 x (conv 24 3x3, batch norm, channel dropout 0.03, ReLU)
+        conv 10 1x1, global average pool
+        """,
         Recipe(epochs=20, batch_size=64),
         note="document 000, network 4: bn_dropout_4k, wider, in batches of 64",
         reported=Reported(99.42, 20, 99.42),
     ),
     "fc_16k": Entry(
-        Architecture(
-            (
-                *_relu_norm(Conv(16, 3), Conv(32, 3), dropout=0.05),
-                Conv(8, 1),
-                MaxPool(),
-                *_relu_norm(Conv(16, 3), Conv(32, 3), dropout=0.05),
-                Conv(16, 1),
-                MaxPool(),
-                *_relu(Conv(32, 3)),
-                AveragePool(2),
-                Dense(10),
-            )
-        ),
+        """
+        conv 16 3x3 bias, ReLU, batch norm, dropout 0.05
+        conv 32 3x3 bias, ReLU, batch norm, dropout 0.05
+        conv 8 1x1 bias, max pool 2x2
+        conv 16 3x3 bias, ReLU, batch norm, dropout 0.05
+        conv 32 3x3 bias, ReLU, batch norm, dropout 0.05
+        conv 16 1x1 bias, max pool 2x2
+        conv 32 3x3 bias, ReLU
+        average pool 2x2, dense 10 bias
+        """,
         Recipe(epochs=19, batch_size=128),
         note="document 001: a fully connected head",
         reported=Reported(99.46, 18, 99.35),
     ),
     "deep_15k": Entry(
-        Architecture(
-            (
-                *_relu_norm(Conv(8, 3), Conv(16, 3), Conv(16, 3)),
-                MaxPool(),
-                Dropout(0.05),
-                *_relu_norm(Conv(16, 3), Conv(16, 3), Conv(16, 3)),
-                Dropout(0.05),
-                *_relu_norm(Conv(32, 3)),
-                Conv(10, 1),
-                AveragePool(2),
-            )
-        ),
+        """
+        conv 8 3x3 bias, ReLU, batch norm, 2 x (conv 16 3x3 bias, ReLU, batch norm)
+        max pool 2x2, dropout 0.05
+        3 x (conv 16 3x3 bias, ReLU, batch norm), dropout 0.05
+        conv 32 3x3 bias, ReLU, batch norm
+        conv 10 1x1 bias, average pool 2x2
+        """,
         Recipe(epochs=19, batch_size=128),
         note="document 002: averages the first 2x2 of its 3x3 map; its class holds one more layer, "
         "of 10x10 = 100 weights and 10 biases, which is never used and not counted here",
         reported=Reported(99.42, 12, 99.18),
     ),
     "reduced_19k": Entry(
-        Architecture(
-            (
-                *_norm_relu_dropout(Conv(32, 3, padding=1), Conv(16, 3, padding=1)),
-                MaxPool(),
-                *_norm_relu_dropout(*[Conv(16, 3, padding=1)] * 2),
-                MaxPool(),
-                *_norm_relu_dropout(*[Conv(16, 3, padding=1)] * 2),
-                MaxPool(),
-                *_norm_relu_dropout(Conv(16, 3, padding=1)),
-                Conv(16, 3, padding=1),
-                AveragePool(),
-                Dense(10),
-            )
-        ),
+        """
+        conv 32 3x3 pad 1 bias, batch norm, ReLU, dropout 0.1
+        conv 16 3x3 pad 1 bias, batch norm, ReLU, dropout 0.1
+        max pool 2x2
+        2 x (conv 16 3x3 pad 1 bias, batch norm, ReLU, dropout 0.1)
+        max pool 2x2
+        2 x (conv 16 3x3 pad 1 bias, batch norm, ReLU, dropout 0.1)
+        max pool 2x2
+        conv 16 3x3 pad 1 bias, batch norm, ReLU, dropout 0.1
+        conv 16 3x3 pad 1 bias
+        global average pool, dense 10 bias
+        """,
         Recipe(epochs=20, batch_size=128),
         note="document 003: as its code has it; its text is about another network",
         reported=Reported(99.47, 12, 99.25),
     ),
     "strided_18k": Entry(
-        Architecture(
-            (
-                *_relu_norm(
-                    Conv(32, 5, padding=1),
-                    Conv(16, 3, padding=1),
-                    Conv(16, 3, padding=1, stride=2),
-                    Conv(24, 3, padding=1),
-                    Conv(16, 3, padding=1),
-                    Conv(16, 3, padding=1, stride=2),
-                    dropout=0.10,
-                ),
-                Conv(10, 3),
-                AveragePool(),
-            )
-        ),
+        """
+        conv 32 5x5 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 16 3x3 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 16 3x3 stride 2 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 24 3x3 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 16 3x3 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 16 3x3 stride 2 pad 1 bias, ReLU, batch norm, dropout 0.1
+        conv 10 3x3 bias, global average pool
+        """,
         Recipe(epochs=20, batch_size=128),
         note="document 004: strided convolutions instead of pooling",
         reported=Reported(99.49, 19, 99.46),
     ),
-    "compact_20k": Entry(
-        Architecture(
-            (
-                *_norm_silu(_bare(15, 5)),
-                MaxPool(),
-                *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
-                MaxPool(),
-                Dropout(0.05),
-                *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
-                *_norm_silu(_bare(24, 3, padding=1, shares=3), _bare(24, 3, padding=1, shares=4)),
-                ConcatPool(),
-                Dropout(0.15),
-                Dense(10),
-            )
-        ),
+    DEFAULT: Entry(
+        """
+        conv 15 5x5, batch norm, SiLU
+        max pool 2x2
+        2 x (conv 24 3x3 pad 1, batch norm, SiLU)
+        max pool 2x2, dropout 0.05
+        2 x (conv 24 3x3 pad 1, batch norm, SiLU)
+        conv 24 3x3 pad 1 as conv 3, batch norm, SiLU
+        conv 24 3x3 pad 1 as conv 4, batch norm, SiLU
+        global average and max pool, dropout 0.15, dense 10 bias
+        """,
         _OURS,
         note="ours: the default; its last two convolutions repeat the two before them",
     ),
     "tiny_5k": Entry(
-        Architecture(
-            (
-                *_norm_silu(_bare(12, 5, padding=2)),
-                MaxPool(),
-                *_norm_silu(_bare(16, 3, padding=1), _bare(16, 3, padding=1)),
-                *_norm_silu(_bare(16, 3, padding=1, shares=2)),
-                MaxPool(),
-                *_norm_silu(*[_bare(16, 3, padding=1, shares=2)] * 3),
-                ConcatPool(),
-                Dense(10),
-            )
-        ),
+        """
+        conv 12 5x5 pad 2, batch norm, SiLU
+        max pool 2x2
+        2 x (conv 16 3x3 pad 1, batch norm, SiLU)
+        conv 16 3x3 pad 1 as conv 2, batch norm, SiLU
+        max pool 2x2
+        3 x (conv 16 3x3 pad 1 as conv 2, batch norm, SiLU)
+        global average and max pool, dense 10 bias
+        """,
         replace(_OURS, augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.8)),
         note="ours: few parameters; one convolution works five times",
     ),
     "sprint_20k": Entry(
-        Architecture(
-            (
-                Crop(2),
-                *_norm_silu(_bare(16, 5)),
-                MaxPool(),
-                *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
-                MaxPool(),
-                *_norm_silu(_bare(24, 3, padding=1), _bare(24, 3, padding=1)),
-                *_norm_silu(_bare(24, 3, padding=1, shares=3), _bare(24, 3, padding=1, shares=4)),
-                AveragePool(),
-                Dense(10),
-            )
-        ),
+        """
+        crop 2
+        conv 16 5x5, batch norm, SiLU
+        max pool 2x2
+        2 x (conv 24 3x3 pad 1, batch norm, SiLU)
+        max pool 2x2
+        2 x (conv 24 3x3 pad 1, batch norm, SiLU)
+        conv 24 3x3 pad 1 as conv 3, batch norm, SiLU
+        conv 24 3x3 pad 1 as conv 4, batch norm, SiLU
+        global average pool, dense 10 bias
+        """,
         replace(
             _OURS,
             epochs=3,

@@ -33,7 +33,7 @@ def run_tab(trained: Trained) -> None:
     config, test = trained.run.config, trained.run.evaluated["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
     gr.Markdown(
-        f"### {config.model}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
+        f"### {config.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
         f"{count_parameters(config.entry.architecture):,} parameters, epoch {len(trained.history)} of "
         f"{config.recipe.epochs}, in {trained.run.folder}"
     )

@@ -67,7 +67,21 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
     "mnist": {
         "model": (
             "bn_4k",
-            {"": "is not known", "bn_14k": "choose one of", "Compact_20k": "mean compact_20k?"},
+            {"": "is not known", "bn_14k": "choose one of", "Compact_20k": "mean compact_20k?"}
+            | {"nowhere.txt": "cannot be read (No such file", "/": "is a folder", "/dev/zero": "or a device"}
+            | {"docs/page.png": "longer than", "cnn/mnist": "is a folder", "bn_4k --layers=ReLU": "give one"}
+            | {"LICENSE": "LICENSE: 'Apache' (line"},
+        ),
+        "layers": (
+            "dense 10 bias",
+            {
+                "": "comes before any layer",
+                "dense 9": "ends in 9 = 9 numbers",
+                "ReLU": "ends in 28x28x1 = 784",
+            }
+            | {"conv 16 3x3, RLU": "'RLU' (line 1, column 14) is not a layer (did you mean ReLU?)"}
+            | {"conv 9 3x3, crop 13": "layer 2 (crop 13) does not fit its input 26x26x9: crop at most 12"}
+            | {"dense 99, dense 10": "--layers has 78,606 parameters, the budget is"},
         ),
         "epochs": ("3", COUNT | {"21": "over the budget of 20"}),
         "batch_size": ("64", COUNT | {"60001": "from 1 to 60000"}),

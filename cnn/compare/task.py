@@ -70,7 +70,7 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         )
         for index, seed in enumerate(run.seeds)
     }
-    return _Evaluated(config.model, test, correct)
+    return _Evaluated(config.name, test, correct)
 
 
 def _listed(run: _Evaluated) -> str:

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 import launch
 from cnn import data, export, results, task, train
 from cnn.architecture import (
+    GELU,
     Architecture,
     AveragePool,
     BatchNorm,
@@ -24,8 +25,10 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    LeakyReLU,
     MaxPool,
     ReLU,
+    Residual,
     SiLU,
 )
 from cnn.model import Network
@@ -45,11 +48,14 @@ EVERY_LAYER = Architecture(
         ReLU(),
         AveragePool(2),
         SiLU(),
+        Residual(
+            (Conv(6, 3, padding=1), LeakyReLU(0.2), Residual((GELU(),)), Conv(6, 3, padding=1, shares=1))
+        ),
         MaxPool(3),
         ConcatPool(),
         Conv(5, 2, padding=2, bias=False),
         Dense(7, bias=False),
-        ReLU(),
+        Residual((BatchNorm(), ReLU(), Dense(7))),
         Dense(10),
     )
 )
@@ -230,7 +236,7 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch, t
     setup = make_setup(EVERY_LAYER)
     variables = random_variables(setup)
     right = export.to_onnx(variables, name="right", setup=setup)
-    bias = next(tensor for tensor in right.graph.initializer if tensor.name == "Dense_1/bias")
+    bias = next(tensor for tensor in right.graph.initializer if tensor.name == "Dense_2/bias")
     bias.CopyFrom(
         onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name)
     )

@@ -15,6 +15,7 @@ from jaxtyping import TypeCheckError
 
 from cnn import augment, data, train
 from cnn.architecture import (
+    GELU,
     Architecture,
     AveragePool,
     BatchNorm,
@@ -23,13 +24,16 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    LeakyReLU,
     MaxPool,
     ReLU,
+    Residual,
     SiLU,
     summarize,
 )
 from cnn.model import Network, Normalization, image_keys
 from cnn.zoo import Distortion, Recipe
+from errors import UserError
 
 EPS = float(np.finfo(np.float32).eps)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -109,6 +113,8 @@ FLAT = (
     st.builds(BatchNorm),
     st.builds(ReLU),
     st.builds(SiLU),
+    st.builds(GELU),
+    st.builds(LeakyReLU, st.floats(0, 1)),
     st.builds(Dropout, rate=st.floats(0, 0.9)),
     st.builds(Dense, features=st.integers(1, 5), bias=st.booleans()),
 )
@@ -117,6 +123,18 @@ FLAT = (
 def pools(side, least=1):
     windows = st.integers(least, max(least, min(side, 4)))
     return st.builds(MaxPool, windows) | st.builds(AveragePool, st.none() | windows) | st.builds(ConcatPool)
+
+
+def residuals(side, channels, padded):
+    """Of layers that keep the shape; side is None where there are features alone."""
+    kinds = list(FLAT[:-1])
+    if side is None:
+        kinds.append(st.just(Dense(channels)))
+    else:
+        kernels = st.sampled_from([1, 3, 5] if padded else [1])
+        kinds.append(kernels.map(lambda kernel: Conv(channels, kernel, padding=kernel // 2)))
+    inside = st.lists(st.one_of(kinds), min_size=1, max_size=3).map(tuple)
+    return st.builds(Residual, inside | inside.map(lambda layers: (Residual(layers), *layers)))
 
 
 SIDES = st.integers(1, 40)
@@ -130,10 +148,10 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
       padded: whether convolutions may be padded, by up to half a kernel.
       local: no Dense, no crop and no global pooling, so that the image's size does not matter.
     """
-    input_side, channels = draw(sides), draw(st.integers(1, 3))
-    layers, side = [], input_side
+    input_side, input_channels = draw(sides), draw(st.integers(1, 3))
+    layers, side, channels = [], input_side, input_channels
     for _ in range(draw(st.integers(1, 6))):
-        kinds = list(FLAT[:-1] if local else FLAT)
+        kinds = [*(FLAT[:-1] if local else FLAT), residuals(side, channels, padded)]
         if side is not None:
             kernel = draw(st.integers(1, min(side, 6)))
             padding = draw(st.integers(0, kernel // 2 if padded else 0))
@@ -155,16 +173,17 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
         layers.append(layer)
         match layer:
             case Dense():
-                side = None
+                side, channels = None, layer.features
             case Crop(margin):
                 side -= 2 * margin
             case Conv():
                 side = len(range(0, side + 2 * layer.padding - layer.kernel + 1, layer.stride))
+                channels = layer.features
             case MaxPool(window) | AveragePool(window):
                 side = side // (window or side)
             case ConcatPool():
-                side = 1
-    return Architecture(tuple(layers), (input_side, input_side, channels))
+                side, channels = 1, 2 * channels
+    return Architecture(tuple(layers), (input_side, input_side, input_channels))
 
 
 def built(architecture, *, train=False):
@@ -176,6 +195,14 @@ def built(architecture, *, train=False):
         lambda images: network.init_with_output(keys, images, train=train, capture_intermediates=True),
         images,
     )
+
+
+def one_by_one(layers, rows):
+    """Each layer with its row, those in a residual at its place."""
+    for layer, row in zip(layers, rows, strict=True):
+        yield layer, row
+        if isinstance(layer, Residual):
+            yield from one_by_one(layer.layers, row.inside)
 
 
 def leading(architecture, count):
@@ -193,9 +220,7 @@ def test_shapes_and_parameters_are_what_flax_builds(architecture, training):
         assert parameters == sum(row.parameters for row in rows[:count])
     given_by = variables.get("intermediates", {})
     for kind, name in ((Conv, "Conv"), (Dense, "Dense"), (BatchNorm, "Normalization")):
-        of_kind = [
-            row for layer, row in zip(architecture.layers, rows, strict=True) if isinstance(layer, kind)
-        ]
+        of_kind = [row for layer, row in one_by_one(architecture.layers, rows) if isinstance(layer, kind)]
         for number, row in enumerate(of_kind):
             assert given_by[f"{name}_{number}"]["__call__"][0].shape == (2, *row.output_shape)
 
@@ -268,7 +293,7 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
         except (ValueError, IndexError, TypeCheckError):  # a layer over sides that a Dense layer took away
             possible = False
         if not possible:
-            with pytest.raises(ValueError, match=r"does not fit|needs height|from 1"):
+            with pytest.raises(UserError, match=r"does not fit its input|from 1 "):
                 summarize(leading(architecture, count))
             return
         summarize(leading(architecture, count))
@@ -283,13 +308,13 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
     ],
 )
 def test_a_layer_without_sense_is_refused(layer):
-    with pytest.raises(ValueError, match=r"layer 1 is .* from "):
+    with pytest.raises(UserError, match=r"layer 2 \(.*\) has \w+ \S+: give a .* from "):
         summarize(Architecture((ReLU(), layer)))
 
 
 @pytest.mark.parametrize("shape", [(28, 20, 1), (0, 0, 1), (28, 28, 0)])
 def test_an_image_without_sense_is_refused(shape):
-    with pytest.raises(ValueError, match="square"):
+    with pytest.raises(UserError, match="square"):
         summarize(Architecture((ReLU(),), shape))
 
 

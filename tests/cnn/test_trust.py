@@ -245,6 +245,7 @@ MAY_NOT_CHANGE = {
     "dataset": "kmnist",
 }
 OTHERWISE = {
+    "layers",
     "workdir",
     "resume",
     "eval_only",

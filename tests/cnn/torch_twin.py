@@ -1,4 +1,6 @@
-"""The zoo's architectures built in PyTorch, with weights copied from Flax: the tests' peer."""
+"""Architectures built in PyTorch, with weights copied from Flax: the tests' peer."""
+
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from torch import nn
 
 from cnn.architecture import (
+    GELU,
     Architecture,
     AveragePool,
     BatchNorm,
@@ -15,9 +18,14 @@ from cnn.architecture import (
     Crop,
     Dense,
     Dropout,
+    Layer,
+    LayerSummary,
+    LeakyReLU,
     MaxPool,
     ReLU,
+    Residual,
     SiLU,
+    summarize,
     unknown_layer,
 )
 from cnn.train import TrainState
@@ -28,44 +36,62 @@ class _ConcatPool(nn.Module):
         return torch.cat([x.mean((2, 3)), nn.functional.adaptive_max_pool2d(x, 1).flatten(1)], 1)
 
 
+class _Residual(nn.Module):
+    def __init__(self, inside: nn.Sequential) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.inside(x)
+
+
 def build(architecture: Architecture) -> nn.Sequential:
     """The same layers as PyTorch's modules, for images of shape batch x 1 x 28 x 28."""
-    modules: list[nn.Module] = []
     convolutions: list[nn.Module] = []
-    channels = architecture.input_shape[-1]
-    for layer in architecture.layers:
-        match layer:
-            case Crop(margin):
-                modules.append(nn.ZeroPad2d(-margin))
-            case Conv(features, kernel, stride, padding, bias, shares):
-                new = nn.Conv2d(channels, features, kernel, stride, padding, bias=bias)
-                convolutions.append(new if shares is None else convolutions[shares])
-                modules.append(convolutions[-1])
-                channels = features
-            case BatchNorm():
-                modules.append(nn.BatchNorm2d(channels))
-            case ReLU():
-                modules.append(nn.ReLU())
-            case SiLU():
-                modules.append(nn.SiLU())
-            case Dropout(rate):
-                modules.append(nn.Dropout(rate))
-            case ChannelDropout(rate):
-                modules.append(nn.Dropout2d(rate))
-            case MaxPool(window):
-                modules.append(nn.MaxPool2d(window))
-            case AveragePool(None):
-                modules.append(nn.AdaptiveAvgPool2d(1))
-            case AveragePool(window):
-                modules.append(nn.AvgPool2d(window))
-            case ConcatPool():
-                modules.append(_ConcatPool())
-                channels *= 2
-            case Dense(features, bias):
-                modules += [nn.Flatten(), nn.Linear(channels, features, bias=bias)]
-            case _:
-                raise unknown_layer(layer)
-    return nn.Sequential(*modules, nn.Flatten())
+
+    def modules_of(layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], channels: int) -> nn.Sequential:
+        modules: list[nn.Module] = []
+        for layer, row in zip(layers, rows, strict=True):
+            match layer:
+                case Crop(margin):
+                    modules.append(nn.ZeroPad2d(-margin))
+                case Conv(features, kernel, stride, padding, bias, shares):
+                    new = nn.Conv2d(channels, features, kernel, stride, padding, bias=bias)
+                    convolutions.append(new if shares is None else convolutions[shares])
+                    modules.append(convolutions[-1])
+                case BatchNorm():
+                    modules.append(nn.BatchNorm2d(channels))
+                case ReLU():
+                    modules.append(nn.ReLU())
+                case SiLU():
+                    modules.append(nn.SiLU())
+                case GELU():
+                    modules.append(nn.GELU())
+                case LeakyReLU(slope):
+                    modules.append(nn.LeakyReLU(slope))
+                case Dropout(rate):
+                    modules.append(nn.Dropout(rate))
+                case ChannelDropout(rate):
+                    modules.append(nn.Dropout2d(rate))
+                case MaxPool(window):
+                    modules.append(nn.MaxPool2d(window))
+                case AveragePool(None):
+                    modules.append(nn.AdaptiveAvgPool2d(1))
+                case AveragePool(window):
+                    modules.append(nn.AvgPool2d(window))
+                case ConcatPool():
+                    modules.append(_ConcatPool())
+                case Dense(features, bias):
+                    modules += [nn.Flatten(), nn.Linear(channels, features, bias=bias)]
+                case Residual(inside):
+                    modules.append(_Residual(modules_of(inside, row.inside, channels)))
+                case _:
+                    raise unknown_layer(layer)
+            channels = row.output_shape[-1]
+        return nn.Sequential(*modules)
+
+    rows = summarize(architecture)
+    return nn.Sequential(*modules_of(architecture.layers, rows, architecture.input_shape[-1]), nn.Flatten())
 
 
 def copy_weights(state: TrainState, twin: nn.Sequential) -> None:
@@ -88,12 +114,21 @@ def _tensors(twin: nn.Sequential) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, tensor in twin.state_dict().items() if "num_batches" not in name]
 
 
+def _in_order(modules: nn.Sequential) -> Iterator[nn.Module]:
+    """Those in residuals at the residual's place; a shared one as often as it works."""
+    for module in modules:
+        if isinstance(module, _Residual):
+            yield from _in_order(module.inside)
+        else:
+            yield module
+
+
 def _pairs(state: TrainState, twin: nn.Sequential) -> list[tuple[np.ndarray, torch.Tensor]]:
     """Each of PyTorch's tensors after our value for it, in PyTorch's layout."""
     counts: dict[str, int] = {}
     names: dict[nn.Module, str] = {}
     pairs = []
-    for module in twin:
+    for module in _in_order(twin):
         kind = {nn.Conv2d: "Conv", nn.BatchNorm2d: "Normalization", nn.Linear: "Dense"}.get(type(module))
         if kind is None:
             continue
