@@ -18,7 +18,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from backprop.config import AuditConfig, BackpropConfig
+from audit.config import AuditConfig
+from backprop.config import BackpropConfig
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.tpu.config import TpuConfig
@@ -28,7 +29,7 @@ from workdir import make_config, read_flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
-    "audit": (AuditConfig, "backprop.audit.task"),
+    "audit": (AuditConfig, "audit.task"),
     "mnist": (CnnConfig, "cnn.task"),
     "compare": (CompareConfig, "cnn.compare.task"),
     "tpu": (TpuConfig, "cnn.tpu.task"),

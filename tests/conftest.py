@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
+install_import_hook(["audit", "backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
 

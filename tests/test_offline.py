@@ -25,7 +25,7 @@ sys.addaudithook(refuse)
 IMPORT_ALL = """
 import importlib, pkgutil
 modules = ["errors", "html_report", "launch", "workdir"]
-for package in map(importlib.import_module, ("backprop", "cnn", "demo", "benchmarks")):
+for package in map(importlib.import_module, ("audit", "backprop", "cnn", "demo", "benchmarks")):
     modules += [found.name for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for name in modules:
     importlib.import_module(name)
@@ -71,7 +71,11 @@ def test_every_module_is_imported_without_a_connection(run):
     assert done.returncode == 0, done.stderr
     files = [
         *ROOT.glob("*.py"),
-        *(file for top in ("backprop", "cnn", "demo", "benchmarks") for file in (ROOT / top).rglob("*.py")),
+        *(
+            file
+            for top in ("audit", "backprop", "cnn", "demo", "benchmarks")
+            for file in (ROOT / top).rglob("*.py")
+        ),
     ]
     expected = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files if file.name != "__init__.py"

@@ -16,8 +16,8 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
-from backprop.audit.package import MAX_COLUMNS, MAX_ROWS, checked, damaged
-from backprop.audit.recalculation import is_installed, recalculated
+from audit.spreadsheet.package import MAX_COLUMNS, MAX_ROWS, checked, damaged
+from audit.spreadsheet.recalculation import is_installed, recalculated
 from errors import UserError, require
 
 _MAX_BYTES = 20 * 2**20  # of the file

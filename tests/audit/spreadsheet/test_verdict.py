@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backprop.audit.reading import Cell, Sheet
-from backprop.audit.tables import WEIGHTS, find_tables
-from backprop.audit.verdict import ORDER, audit_file, audit_table
+from audit.spreadsheet.reading import Cell, Sheet
+from audit.spreadsheet.tables import WEIGHTS, find_tables
+from audit.spreadsheet.verdict import ORDER, audit_file, audit_table
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
-from tests.backprop.audit.make_workbooks import CLEAN, WRONG, Layout, Student
+from tests.audit.spreadsheet.make_workbooks import CLEAN, WRONG, Layout, Student
 from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
 from tests.backprop.test_workbook import recalculate

@@ -14,17 +14,17 @@ import openpyxl
 import xlsxwriter
 from openpyxl.utils.cell import coordinate_to_tuple
 
-from backprop.audit import reading
-from backprop.audit.annotate import annotated
-from backprop.audit.arithmetic import names_in
-from backprop.audit.recalculation import recalculated
-from backprop.audit.report import csv_rows, file_text
-from backprop.audit.verdict import audit_file
+from audit.spreadsheet import reading
+from audit.spreadsheet.annotate import annotated
+from audit.spreadsheet.arithmetic import names_in
+from audit.spreadsheet.recalculation import recalculated
+from audit.spreadsheet.report import csv_rows, file_text
+from audit.spreadsheet.verdict import audit_file
 from backprop.config import BackpropConfig
 from backprop.equations import EQUATIONS, compute
 from backprop.workbook import workbook
-from tests.backprop.audit.hostile import TABLE, csv_table, packed, parts
-from tests.backprop.audit.make_workbooks import Layout, Student, error_value, other_activation
+from tests.audit.spreadsheet.hostile import TABLE, csv_table, packed, parts
+from tests.audit.spreadsheet.make_workbooks import Layout, Student, error_value, other_activation
 from tests.backprop.test_workbook import trajectories
 
 TOKENS = (

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from backprop.audit.reading import Cell, Sheet
-from backprop.audit.tables import canonical, find_tables
+from audit.spreadsheet.reading import Cell, Sheet
+from audit.spreadsheet.tables import canonical, find_tables
 from backprop.descent import COLUMNS
 from backprop.equations import heading
 from tests.backprop.test_descent import spreadsheet

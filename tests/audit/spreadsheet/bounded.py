@@ -1,4 +1,4 @@
-"""python -m tests.backprop.audit.bounded FILE...: audit each in a process of bounded memory and time.
+"""python -m tests.audit.spreadsheet.bounded FILE...: audit each in a process of bounded memory and time.
 
 Prints a line of JSON for each: what came of it, and the memory and time that it took.
 """
@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from backprop.audit.annotate import annotated
-from backprop.audit.report import file_text
-from backprop.audit.verdict import audit_file
+from audit.spreadsheet.annotate import annotated
+from audit.spreadsheet.report import file_text
+from audit.spreadsheet.verdict import audit_file
 
 MEGABYTES = 600
 SECONDS = 20  # of a processor

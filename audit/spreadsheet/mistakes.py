@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from backprop.audit.tables import GIVEN, WEIGHTS
+from audit.spreadsheet.tables import GIVEN, WEIGHTS
 from backprop.equations import EQUATIONS, heading
 
 UPDATE = "prev_{w} - prev_eta*prev_dE_d{w}"

@@ -13,9 +13,9 @@ from openpyxl.comments import Comment
 from openpyxl.styles import PatternFill
 from openpyxl.workbook import Workbook
 
-from backprop.audit.diagnosis import Finding, WrongCell
-from backprop.audit.reading import Sheet, open_workbook, read_sheets
-from backprop.audit.verdict import FileAudit, TableAudit
+from audit.spreadsheet.diagnosis import Finding, WrongCell
+from audit.spreadsheet.reading import Sheet, open_workbook, read_sheets
+from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.equations import heading
 
 _WRONG = PatternFill("solid", fgColor="FF9F9F")

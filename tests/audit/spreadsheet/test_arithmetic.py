@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from backprop.audit.arithmetic import Columns, bounded, names_in, shortest, with_neighbours
+from audit.spreadsheet.arithmetic import Columns, bounded, names_in, shortest, with_neighbours
 
 
 def columns(rounding, **values):

@@ -3,7 +3,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.backprop.audit.mutation import TOKENS, audit_damaged, mutated, originals
+from tests.audit.spreadsheet.mutation import TOKENS, audit_damaged, mutated, originals
 
 places = st.floats(0, 1, exclude_max=True)
 new_bytes = st.sampled_from(TOKENS) | st.binary(max_size=3)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from openpyxl.utils import get_column_letter
 
-from backprop.audit.reading import Cell, Sheet
+from audit.spreadsheet.reading import Cell, Sheet
 from backprop.descent import COLUMNS
 from backprop.equations import heading
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backprop.audit.arithmetic import Columns, bounded, names_in
-from backprop.audit.mistakes import UPDATE, alternatives
-from backprop.audit.rate import Rate, references
-from backprop.audit.tables import GIVEN, WEIGHTS, Table, address
+from audit.spreadsheet.arithmetic import Columns, bounded, names_in
+from audit.spreadsheet.mistakes import UPDATE, alternatives
+from audit.spreadsheet.rate import Rate, references
+from audit.spreadsheet.tables import GIVEN, WEIGHTS, Table, address
 from backprop.equations import EQUATIONS, heading
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from backprop.audit.diagnosis import Finding, WrongCell
-from backprop.audit.tables import address
-from backprop.audit.verdict import FileAudit, TableAudit
+from audit.spreadsheet.diagnosis import Finding, WrongCell
+from audit.spreadsheet.tables import address
+from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.descent import COLUMNS
 from backprop.equations import heading
 

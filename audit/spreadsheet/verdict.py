@@ -10,12 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from backprop.audit.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
-from backprop.audit.diagnosis import Finding, explain, pasted_rows
-from backprop.audit.mistakes import UPDATE
-from backprop.audit.rate import Rate, find_rate
-from backprop.audit.reading import read_sheets
-from backprop.audit.tables import GIVEN, MAX_TABLES, WEIGHTS, Table, find_tables
+from audit.spreadsheet.arithmetic import (
+    Column,
+    Columns,
+    bounded,
+    compute,
+    names_in,
+    shortest,
+    with_neighbours,
+)
+from audit.spreadsheet.diagnosis import Finding, explain, pasted_rows
+from audit.spreadsheet.mistakes import UPDATE
+from audit.spreadsheet.rate import Rate, find_rate
+from audit.spreadsheet.reading import read_sheets
+from audit.spreadsheet.tables import GIVEN, MAX_TABLES, WEIGHTS, Table, find_tables
 from backprop.config import BackpropConfig
 from backprop.equations import EQUATIONS, heading
 from errors import UserError, require

@@ -14,14 +14,14 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from backprop.audit import recalculation
-from backprop.audit.annotate import annotated
-from backprop.audit.reading import read_sheets
-from backprop.audit.verdict import audit_file
+from audit.spreadsheet import recalculation
+from audit.spreadsheet.annotate import annotated
+from audit.spreadsheet.reading import read_sheets
+from audit.spreadsheet.verdict import audit_file
 from errors import UserError
-from tests.backprop.audit.bounded import MEGABYTES
-from tests.backprop.audit.hostile import CSV, RIGHT, XLSX, csv_table, merged_over_the_table, right
-from tests.backprop.audit.test_task import ROOT, audit
+from tests.audit.spreadsheet.bounded import MEGABYTES
+from tests.audit.spreadsheet.hostile import CSV, RIGHT, XLSX, csv_table, merged_over_the_table, right
+from tests.audit.test_task import ROOT, audit
 
 KINDS = {".xlsx": XLSX, ".csv": CSV}
 CASES = [(kind, name) for kind, cases in KINDS.items() for name in cases]
@@ -41,7 +41,7 @@ def outcomes(tmp_path_factory):
         [
             sys.executable,
             "-m",
-            "tests.backprop.audit.bounded",
+            "tests.audit.spreadsheet.bounded",
             *(folder / file_name(*case) for case in CASES),
         ],
         cwd=ROOT,

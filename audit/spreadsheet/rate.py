@@ -9,8 +9,8 @@ from openpyxl.formula.tokenizer import TokenizerError
 from openpyxl.utils import column_index_from_string
 from openpyxl.utils.cell import coordinate_from_string
 
-from backprop.audit.arithmetic import Columns, shortest
-from backprop.audit.tables import WEIGHTS, Table, address
+from audit.spreadsheet.arithmetic import Columns, shortest
+from audit.spreadsheet.tables import WEIGHTS, Table, address
 
 _EPS = float(np.finfo(np.float64).eps)
 

@@ -7,8 +7,8 @@ import openpyxl
 import pytest
 from openpyxl.worksheet.formula import ArrayFormula
 
-from backprop.audit import reading, recalculation
-from backprop.audit.reading import Cell, read_sheets
+from audit.spreadsheet import reading, recalculation
+from audit.spreadsheet.reading import Cell, read_sheets
 from errors import UserError
 
 

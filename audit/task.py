@@ -4,10 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from backprop.audit import report
-from backprop.audit.annotate import annotated, copy_name
-from backprop.audit.verdict import FileAudit, audit_file
-from backprop.config import AuditConfig
+from audit.config import AuditConfig
+from audit.spreadsheet import report
+from audit.spreadsheet.annotate import annotated, copy_name
+from audit.spreadsheet.verdict import FileAudit, audit_file
 from errors import UserError, require
 from workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
 
