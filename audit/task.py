@@ -29,8 +29,8 @@ def run(config: AuditConfig) -> int:
         return _audit_folder(given, config)
 
     audit = audit_file(given)
-    if audit.unreadable:
-        raise UserError(report.printable(audit.unreadable))
+    if audit.refused:
+        raise UserError(report.printable(audit.refused))
     workdir = _open(config, given)
     print(report.file_text(audit))
     write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows([audit], given.parent))
@@ -55,7 +55,7 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
             copy.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(copy, annotated(audit))
     print(f"\n{_count(audits)}. In {workdir}: audit.csv, and marked copies in audited/.")
-    return int(any(audit.verdict in ("wrong", "unreadable") for audit in audits))
+    return int(any(audit.refused or audit.verdict == "wrong" for audit in audits))
 
 
 def _spreadsheets(folder: Path, workdir: str | None) -> list[Path]:

@@ -27,15 +27,18 @@ def sigmoid(x: Column) -> Column:
     return 1 / (1 + np.exp(-x))
 
 
+FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+
+
 def names_in(text: str) -> list[str]:
     """The columns that an equation refers to."""
-    return list(dict.fromkeys(name for name in re.findall(r"\b[a-zA-Z_]\w*", text) if name != "sigmoid"))
+    return list(dict.fromkeys(name for name in re.findall(r"\b[a-zA-Z_]\w*", text) if name not in FUNCTIONS))
 
 
 def compute(text: str, values: Mapping[str, Column]) -> Column:
     """An equation's value in each row; not a finite number where it overflows."""
     with np.errstate(all="ignore"):
-        return equations.compute(text, {**values, "sigmoid": sigmoid})
+        return 1.0 * equations.compute(text, {**values, **FUNCTIONS})
 
 
 def bounded(text: str, columns: Columns) -> tuple[Column, Column]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, bounded, names_in
-from audit.spreadsheet.mistakes import UPDATE, alternatives
+from audit.spreadsheet.formulas import address
+from audit.spreadsheet.judgement import Judge
+from audit.spreadsheet.mistakes import alternatives
+from audit.spreadsheet.network import UPDATE
 from audit.spreadsheet.rate import Rate, references
-from audit.spreadsheet.tables import GIVEN, WEIGHTS, Table, address
-from backprop.equations import EQUATIONS, heading
+from audit.spreadsheet.tables import Table
+from backprop.equations import heading
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,43 @@ class Finding:
 
 
 def explain(
-    table: Table, rate: Rate, around: Columns, right: Columns, name: str, wrong: np.ndarray
+    table: Table, rate: Rate, judge: Judge, around: Columns, right: Columns, name: str, wrong: np.ndarray
 ) -> list[Finding]:
-    """The wrong cells of a column, grouped by the mistake that reproduces them."""
+    """The wrong cells of a column, grouped by their mistake: as the formula has it, else as the number fits."""
     if not wrong.any():
         return []
-    mistakes: dict[int, str] = {}
+    mistakes: dict[int, str | None] = {}
     wrong_rows: list[int] = np.flatnonzero(wrong).tolist()
     for row in wrong_rows:
         if words := _seen_in_the_cell(table, rate, name, row):
             mistakes[row] = words
+        elif judgement := judge.of(name, row):
+            cell = table.cells[name][row]
+            stale = f"the formula is right, but the cell shows {cell.numeral}: compute the file again and save it" if cell else ""
+            mistakes[row] = stale if judgement.right else judge.why(name, judgement.tree)
+    by_number = np.array([row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)])
+    if by_number.any():
+        mistakes |= _fitting(table, rate, around, name, by_number)
+    pasted = set(pasted_rows(table, name))
+    groups: dict[str | None, list[WrongCell]] = {}
+    for row in wrong_rows:
+        cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
+        likely = mistakes.get(row)
+        in_row = name in table.network.equations
+        if likely is None and cell.formula and rate.place in references(cell.formula) and in_row:
+            likely = "the cell was filled with an update formula"
+        if likely is None and row in pasted:
+            likely = "a constant was typed over the formula"
+        groups.setdefault(likely, []).append(cell)
+    return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
+
+
+def _fitting(table: Table, rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> dict[int, str]:
+    """The known mistake that reproduces each number; one that fits most cells goes first."""
+    mistakes: dict[int, str] = {}
     fits = []
-    for cause, text in (*_other_rate(rate, around, name, wrong), *alternatives(name)):
+    others = _other_rate(rate, around, name, wrong) if name in table.network.weights else ()
+    for cause, text in (*others, *alternatives(name, table.network)):
         value, bound = bounded(text, around)
         near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
         fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))
@@ -70,24 +98,14 @@ def explain(
         if not left:
             break
         mistakes |= dict.fromkeys(left, cause)
-    pasted = set(pasted_rows(table, name))
-    groups: dict[str | None, list[WrongCell]] = {}
-    for row in wrong_rows:
-        cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
-        likely = mistakes.get(row)
-        if likely is None and cell.formula and rate.place in references(cell.formula) and name in EQUATIONS:
-            likely = "the cell was filled with an update formula"
-        if likely is None and row in pasted:
-            likely = "a constant was typed over the formula"
-        groups.setdefault(likely, []).append(cell)
-    return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
+    return mistakes
 
 
 def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | None:
     """A mistake that the cell itself shows: a reference to eta that slid down, or an error value."""
     cell = table.cells[name][row]
     assert cell is not None
-    if name in WEIGHTS and cell.formula and rate.place:
+    if name in table.network.weights and cell.formula and rate.place:
         eta_row, eta_column = rate.place
         found = set(references(cell.formula))
         found -= {(table.first + row - 1, table.columns.get(other)) for other in (name, f"dE_d{name}")}
@@ -96,23 +114,22 @@ def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | No
             return "the reference to eta slid down: write ${}${}".format(*_split(rate.place))
     if isinstance(cell.value, str):
         return f"the cell shows {cell.value[:20]}, not a number"
-    return "an input or a target changes from row to row" if name in GIVEN else None
+    return "an input or a target changes from row to row" if name in table.network.given else None
 
 
 def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> Iterable[tuple[str, str]]:
     """For a weight's update: another learning rate than the sheet's."""
-    if name in WEIGHTS:
-        values = around.values
-        ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
-        ratios = ratios[np.isfinite(ratios)]
-        others = {float(np.median(ratios))} if ratios.size > 2 else set()
-        if rate.inferred is not None:
-            others.add(rate.inferred)
-        for other in others:
-            short = float(f"{other:.6g}")
-            if abs(short) > 1e-9 and all(abs(short - known) > 1e-6 for known in (1, -1, -rate.value)):
-                words = f"eta = {short:g} was used instead of {rate.value:g}"
-                yield words, f"prev_{name}-({short!r})*prev_dE_d{name}"
+    values = around.values
+    ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
+    ratios = ratios[np.isfinite(ratios)]
+    others = {float(np.median(ratios))} if ratios.size > 2 else set()
+    if rate.inferred is not None:
+        others.add(rate.inferred)
+    for other in others:
+        short = float(f"{other:.6g}")
+        if abs(short) > 1e-9 and all(abs(short - known) > 1e-6 for known in (1, -1, -rate.value)):
+            words = f"eta = {short:g} was used instead of {rate.value:g}"
+            yield words, f"prev_{name}-({short!r})*prev_dE_d{name}"
 
 
 def pasted_rows(table: Table, name: str) -> list[int]:
@@ -122,22 +139,30 @@ def pasted_rows(table: Table, name: str) -> list[int]:
     if 2 * formulas <= len(column) - 1:
         return []
     constant = (row for row, cell in enumerate(column) if cell is not None and cell.formula is None)
-    return [row for row in constant if row > 0 or name not in WEIGHTS]
+    return [row for row in constant if row > 0 or name not in table.network.weights]
 
 
 def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> WrongCell:
     cell = table.cells[name][row]
     assert cell is not None
-    if name in GIVEN:
+    equations = table.network.equations
+    if name in table.network.given:
         equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
-    elif name in WEIGHTS and row == 0:
+    elif name in table.network.weights and row == 0:
         equation, formula = "a number to start from", ""
-    elif name in WEIGHTS:
+    elif name in table.network.weights:
         equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
         formula = _as_formula(table, rate, UPDATE.format(w=name), row)
     else:
-        equation, formula = EQUATIONS[name], _as_formula(table, rate, EQUATIONS[name], row)
+        equation, formula = equations[name], _as_formula(table, rate, equations[name], row)
     return WrongCell(name, row, table.address(name, row), cell.formula, cell.value, right, equation, formula)
+
+
+_AS_FORMULA = {
+    r"sigmoid\((\w+)\)": r"1/(1+EXP(-\1))",
+    r"tanh\((\w+)\)": r"TANH(\1)",
+    r"relu\((\w+)\)": r"MAX(0,\1)",
+}
 
 
 def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
@@ -145,13 +170,19 @@ def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
 
     def cell(word: re.Match[str]) -> str:
         name = word.group().removeprefix("prev_")
+        if name in ("EXP", "TANH", "MAX"):
+            return name
         if name == "eta" and name not in table.columns:
             return "${}${}".format(*_split(rate.place)) if rate.place else f"{rate.value:g}"
+        if name not in table.columns:
+            return places[name]
         return table.address(name, row - word.group().startswith("prev_"))
 
-    if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta"}:
+    places = {name: "${}${}".format(*_split(place)) for place, name in reversed(table.labelled.items())}
+    if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta", *places}:
         return ""
-    text = re.sub(r"sigmoid\((\w+)\)", r"1/(1+EXP(-\1))", text.replace(" ", ""))
+    for function, written in _AS_FORMULA.items():
+        text = re.sub(function, written, text.replace(" ", ""))
     return "=" + re.sub(r"\b[a-zA-Z_]\w*\b(?!\()", cell, text)
 
 

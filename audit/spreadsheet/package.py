@@ -7,6 +7,8 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
+from typing import NamedTuple
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 from openpyxl.utils.cell import range_boundaries
@@ -32,7 +34,6 @@ _RELATIONS = {
     "vbaProject": "macros",
     "xlMacrosheet": "macros",
     "xlIntlMacrosheet": "macros",
-    "externalLink": "links to other files",
     "oleObject": "embedded objects",
     "package": "embedded objects",
     "control": "embedded objects",
@@ -42,19 +43,29 @@ _RELATIONS = {
 _PARTS = {
     "vbaproject": "macros",
     "xl/macrosheets/": "macros",
-    "xl/externallinks/": "links to other files",
     "xl/embeddings/": "embedded objects",
     "xl/activex/": "embedded objects",
     "xl/connections.": "connections to data elsewhere",
     "xl/querytables/": "connections to data elsewhere",
 }
+_LINKS = "xl/externallinks/"
+_LINK_RELATION = re.compile(rb"<([\w.-]+:)?Relationship\s[^>]*/externalLink\"[^>]*>")
+_LINK_REFERENCES = re.compile(rb"<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>", re.DOTALL)
 _IS_XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0 \t\r\n]*<")
 
 
-def checked(name: str, content: bytes) -> bytes:
+class Package(NamedTuple):
+    """What was checked of an .xlsx file: an archive of its parts, and what a teacher should know of it."""
+
+    content: bytes
+    notes: tuple[str, ...] = ()
+
+
+def checked(name: str, content: bytes) -> Package:
     """The parts of an .xlsx file in an archive of our own, uncompressed.
 
-    So what is read later is what was checked, whatever the file's own archive says of its parts.
+    So what is read later is what was checked, whatever the file's own archive says of its parts. Links to
+    other files are left out: a formula that needs one is refused.
 
     Raises:
       UserError: not an .xlsx file, or one that is damaged, encrypted, too large when unpacked, or too
@@ -76,19 +87,52 @@ def checked(name: str, content: bytes) -> bytes:
             return _repacked(name, archive, len(content))
     except UserError:
         raise
-    except Exception as error:  # zipfile, zlib and expat raise whatever a malformed part leads to
-        raise damaged(name, str(error) or type(error).__name__) from error
+    except expat.ExpatError as error:
+        raise damaged(name, f"a part of it is not XML from line {error.lineno} on") from error
+    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
+        raise damaged(name, "its archive is broken or cut short") from error
 
 
 def damaged(name: str, reason: str) -> UserError:
     """The error for a file that a spreadsheet program has to repair."""
-    return UserError(
-        f"{name} is damaged ({' '.join(reason.split())[:80]}): "
-        "open it in a spreadsheet program, repair it and save it again"
-    )
+    return UserError(f"{name} is damaged ({reason}): open it in a spreadsheet program, repair it and save it again")
 
 
-def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> bytes:
+def bare(package: bytes) -> bytes:
+    """A checked file's cells alone, for one whose formats and the like are damaged.
+
+    Raises:
+      Exception: whatever ElementTree or zipfile raise where even these are not there.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(package)) as archive, zipfile.ZipFile(copy, "w") as cells:
+        for name in archive.namelist():
+            kept = name in _NEEDED or (name.startswith("xl/worksheets/") and "/_rels/" not in name)
+            if kept and name.startswith("xl/worksheets/"):
+                cells.writestr(name, _cells_alone(archive.read(name)))
+            elif kept:
+                cells.writestr(name, archive.read(name))
+    return copy.getvalue()
+
+
+_NEEDED = frozenset(
+    ("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml")
+)
+
+
+def _cells_alone(sheet: bytes) -> bytes:
+    root = ElementTree.fromstring(sheet)
+    for part in list(root):
+        if part.tag.rpartition("}")[2] not in ("sheetData", "mergeCells"):
+            root.remove(part)
+    for cell in root.iter():
+        if cell.tag.rpartition("}")[2] in ("c", "row"):
+            for attribute in set(cell.attrib) - {"r", "t"}:
+                del cell.attrib[attribute]
+    return ElementTree.tostring(root)
+
+
+def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> Package:
     parts = archive.infolist()
     names = [part.filename for part in parts]
     unpacked = sum(part.file_size for part in parts)
@@ -107,8 +151,11 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> bytes:
         raise damaged(name, "parts overlap")
     copy = io.BytesIO()
     scan = _Scan(name)
+    links = [part for part in parts if part.filename.lower().startswith(_LINKS)]
     with zipfile.ZipFile(copy, "w") as repacked:
         for part in parts:
+            if part in links:
+                continue
             _refuse(
                 name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), "")
             )
@@ -116,10 +163,13 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> bytes:
                 raise damaged(name, f"{part.filename} is compressed in a way that .xlsx files are not")
             with archive.open(part) as stream:
                 content = stream.read(part.file_size)  # without a number it inflates what is there
+            if links and part.filename in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
+                content = _LINK_REFERENCES.sub(b"", _LINK_RELATION.sub(b"", content))
             if _IS_XML.match(content):
                 scan.read(content)
             repacked.writestr(part.filename, content)
-    return copy.getvalue()
+    notes = ("a link to another file, which no cell, chart or name refers to, was left out",) if links else ()
+    return Package(copy.getvalue(), notes)
 
 
 def _refuse(name: str, what: str) -> None:

@@ -1,6 +1,7 @@
 """Which learning rate a table was made with: as the sheet says, or as its weights change."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from openpyxl.utils import column_index_from_string
 from openpyxl.utils.cell import coordinate_from_string
 
 from audit.spreadsheet.arithmetic import Columns, shortest
-from audit.spreadsheet.tables import WEIGHTS, Table, address
+from audit.spreadsheet.formulas import address
+from audit.spreadsheet.tables import Table
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -54,7 +56,7 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
     Args:
       columns: the table's numbers; right: the derivatives as they should be.
     """
-    inferred, rounding = _infer(columns, right)
+    inferred, rounding = _infer(columns, right, table.network.weights)
     if "eta" in table.columns:
         values = table.values["eta"]
         known = values[np.isfinite(values)]
@@ -69,9 +71,7 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
         where = address(*cells[0].place)  # type: ignore[misc]
         return Rate(cells[0].value, f"cell {where}, labelled", cells[0].place, inferred)
     for place in referenced:
-        value = table.beside[place].value
-        assert isinstance(value, float)
-        return Rate(value, f"cell {address(*place)}, which the updates refer to", place, inferred)
+        return Rate(float(table.source.cells[place].value), f"cell {address(*place)}, which the updates refer to", place, inferred)
     for label in table.labels:
         return Rate(label.value, "the sheet's name", None, inferred)
     if inferred is None:
@@ -83,16 +83,16 @@ def _referenced(table: Table) -> list[tuple[int, int]]:
     """Cells with numbers outside the table that the first row of updates refers to, most used first."""
     places: list[tuple[int, int]] = []
     inside = range(table.first, table.first + table.rows)
-    for name in WEIGHTS:
+    for name in table.network.weights:
         cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
         for place in references(cell.formula) if cell and cell.formula else ():
             outside = place[0] not in inside or place[1] not in table.columns.values()
-            if outside and place in table.beside and isinstance(table.beside[place].value, float):
+            if outside and isinstance(getattr(table.source.cells.get(place), "value", None), float):
                 places.append(place)
     return sorted(set(places), key=lambda place: (-places.count(place), place))
 
 
-def _infer(columns: Columns, right: Columns) -> tuple[float | None, float]:
+def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[float | None, float]:
     """The rate that explains most updates, with as few digits as it can have, and its uncertainty.
 
     Each weight proposes the median of its changes over its derivatives, as they stand and as they
@@ -100,7 +100,7 @@ def _infer(columns: Columns, right: Columns) -> tuple[float | None, float]:
     """
     proposals: list[tuple[float, float]] = []
     updates = []
-    for w in WEIGHTS:
+    for w in weights:
         weight, unit = columns.values[w], columns.rounding[w]
         change = weight[:-1] - weight[1:]
         blur = np.maximum(unit[:-1], _EPS * np.abs(weight[:-1])) + np.maximum(unit[1:], _EPS)

@@ -7,7 +7,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import openpyxl
@@ -16,7 +16,7 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
-from audit.spreadsheet.package import MAX_COLUMNS, MAX_ROWS, checked, damaged
+from audit.spreadsheet.package import MAX_COLUMNS, MAX_ROWS, Package, bare, checked, damaged
 from audit.spreadsheet.recalculation import is_installed, recalculated
 from errors import UserError, require
 
@@ -43,11 +43,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Book:
+    """What formulas of a sheet may refer to besides its own cells.
+
+    Attributes:
+      sheets: the cells of all sheets by the sheets' names; names: what each defined name stands for, in
+        lower case.
+      notes: what a teacher should know about how the file was read.
+    """
+
+    sheets: Mapping[str, Mapping[tuple[int, int], Cell]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sheet:
     """The cells of a sheet that are not blank, by (row, column), counted from 1."""
 
     name: str
     cells: Mapping[tuple[int, int], Cell]
+    book: Book = field(default_factory=Book, repr=False, compare=False)
 
 
 def read_sheets(file: Path) -> tuple[Sheet, ...]:
@@ -89,7 +105,26 @@ def open_workbook(name: str, content: bytes) -> Workbook:
     Raises:
       UserError: an .xlsx file that package.checked refuses, or one that is damaged.
     """
-    return _loaded(name, checked(name, content))
+    return _loaded(name, _readable(name, checked(name, content)).content)
+
+
+def _readable(name: str, package: Package) -> Package:
+    """A checked file as openpyxl reads it: with its cells alone where the rest is damaged.
+
+    Raises:
+      UserError: not even its cells can be read.
+    """
+    try:
+        _loaded(name, package.content)
+    except UserError:
+        try:
+            cells = bare(package.content)
+        except Exception as error:  # ElementTree and zipfile raise whatever a malformed part leads to
+            raise damaged(name, "its sheets cannot be read") from error
+        _loaded(name, cells)
+        note = "its formats are damaged, or what else an audit does not need: its cells alone were read"
+        return Package(cells, (*package.notes, note))
+    return package
 
 
 def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
@@ -100,11 +135,12 @@ def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
                 io.BytesIO(content), data_only=values, keep_vba=False, keep_links=False
             )
     except Exception as error:  # openpyxl raises whatever a malformed part leads to
-        raise damaged(name, str(error) or type(error).__name__) from error
+        raise damaged(name, "its cells cannot be read") from error
 
 
 def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
-    content = checked(name, content)
+    package = _readable(name, checked(name, content))
+    content = package.content
     formulas = {sheet.title: dict(_formulas(name, sheet)) for sheet in _loaded(name, content).worksheets}
     values = _loaded(name, content, values=True)
     count = sum(map(len, formulas.values()))
@@ -115,7 +151,10 @@ def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
     )
     if 2 * unknown > count:
         values = _recalculated(name, content, formulas)
-    return tuple(_sheet(name, sheet, formulas.get(sheet.title, {})) for sheet in values.worksheets)
+    sheets = [_sheet(name, sheet, formulas.get(sheet.title, {})) for sheet in values.worksheets]
+    defined = {label.lower(): str(found.attr_text or "") for label, found in values.defined_names.items()}
+    book = Book({sheet.name: sheet.cells for sheet in sheets}, defined, package.notes)
+    return tuple(replace(sheet, book=book) for sheet in sheets)
 
 
 def _formulas(name: str, sheet: Worksheet) -> Iterator[tuple[tuple[int, int], str]]:
@@ -168,7 +207,7 @@ def _recalculated(
         computed = recalculated(_loaded(name, content))
     except Exception as error:  # saving raises whatever a malformed part leads to
         raise UserError(f"{advice} (LibreOffice could not compute it)") from error
-    return _loaded(name, checked(name, computed), values=True)
+    return _loaded(name, checked(name, computed).content, values=True)
 
 
 def _read_csv(name: str, content: bytes) -> Sheet:

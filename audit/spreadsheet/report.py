@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from audit.spreadsheet.diagnosis import Finding, WrongCell
-from audit.spreadsheet.tables import address
+from audit.spreadsheet.formulas import address
 from audit.spreadsheet.verdict import FileAudit, TableAudit
-from backprop.descent import COLUMNS
 from backprop.equations import heading
 
 _WIDTH = 100
@@ -23,10 +22,11 @@ CSV_HEADER = (
 
 def file_text(audit: FileAudit) -> str:
     """Everything about one file, sheet by sheet."""
-    if audit.unreadable:
-        return printable(audit.unreadable)
+    if audit.refused:
+        return printable(audit.refused)
     parts = [f"{printable(audit.file.name)}: {audit.verdict.upper()}"]
     parts += [_table_text(table) for table in audit.tables]
+    parts += [_line("note", note) for note in audit.notes]
     if audit.skipped:
         parts.append(f"Without a table, skipped: {printable(', '.join(audit.skipped))}")
     return "\n\n".join(parts)
@@ -35,7 +35,7 @@ def file_text(audit: FileAudit) -> str:
 def _table_text(audit: TableAudit) -> str:
     table, rate = audit.table, audit.rate
     title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
-    absent = [heading(name) for name in COLUMNS if name not in table.columns]
+    absent = [heading(name) for name in table.network.columns if name not in table.columns and name not in table.constants]
     lines = [
         f"{title}: {audit.verdict.upper()}",
         _line(
@@ -46,10 +46,14 @@ def _table_text(audit: TableAudit) -> str:
     ]
     if absent:
         lines.append(_line("not there", f"{', '.join(absent)}"))
-    lines.append(_line("eta", f"{_number(rate.value)} ({rate.source})"))
+    if not table.network.is_classroom:
+        lines.append(_line("network", f"{table.network}; not the assignment's 2-2-2"))
+    if np.isfinite(rate.value):
+        lines.append(_line("eta", f"{_number(rate.value)} ({rate.source})"))
     if audit.findings:
         lines += _first_wrong(audit)
     lines += [_line("warning", warning) for warning in audit.warnings]
+    lines += [_line("note", note) for note in audit.notes]
     return "\n".join(lines)
 
 
@@ -116,9 +120,9 @@ def folder_text(audits: Sequence[FileAudit], folder: Path) -> str:
     rows = [("file", "sheet", "verdict", "first wrong cell")]
     for audit in audits:
         name = str(audit.file.relative_to(folder))
-        if audit.unreadable:
-            rows.append((name, "", "unreadable", audit.unreadable))
-        for table in audit.tables:
+        if audit.refused:
+            rows.append((name, "", audit.verdict, audit.refused))
+        for table in () if audit.refused else audit.tables:
             rows.append((name, table.table.sheet, table.verdict, _in_short(table)))
     widths = [max(len(printable(row[place])) for row in rows) for place in range(3)]
     return "\n".join(
@@ -138,15 +142,15 @@ def csv_rows(audits: Sequence[FileAudit], folder: Path) -> Iterator[list[object]
     """CSV_HEADER for each table; text that a spreadsheet program would compute is quoted."""
     for audit in audits:
         name = str(audit.file.relative_to(folder))
-        if audit.unreadable:
-            yield [_quoted(cell) for cell in (name, "", "unreadable", *[""] * 12, audit.unreadable)]
-        for table in audit.tables:
+        if audit.refused:
+            yield [_quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
+        for table in () if audit.refused else audit.tables:
             yield [_quoted(cell) for cell in (name, *_csv_row(table))]
 
 
 def _csv_row(audit: TableAudit) -> tuple[object, ...]:
     start = (audit.table.sheet, audit.verdict, audit.rate.value, audit.table.rows)
-    notes = "; ".join(audit.warnings)
+    notes = "; ".join((*audit.warnings, *audit.notes))
     if not audit.findings:
         return (*start, *[""] * 10, notes)
     first = audit.findings[0]

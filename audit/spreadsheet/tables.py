@@ -1,45 +1,31 @@
-"""Where the assignment's table stands in somebody's sheet, and what its headings mean."""
+"""Where the tables stand in somebody's sheet: headings, rows, and what stands beside them."""
 
 import math
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import numpy as np
 from jaxtyping import Float
-from openpyxl.utils import get_column_letter
 
+from audit.spreadsheet.formulas import Place, address
+from audit.spreadsheet.headings import ETA, canonical, keep_number
+from audit.spreadsheet.network import Network, network_of
 from audit.spreadsheet.reading import Cell, Sheet
-from backprop.descent import COLUMNS
 from backprop.equations import heading
 
-GIVEN = ("i1", "i2", "t1", "t2")
-WEIGHTS = ("w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8")
-
-_ETA = r"(?:eta|lr|alpha|learningrate)"
-_SLOPE = r"(?:d(?:e(?:o|tot|total|t)?|l|loss|error(?:total)?|totalerror)?|grad|gradient|derivative|slope)"
-_SPELLINGS = {
-    r"(?:t|target|desired|y)([12])": "t{}",
-    r"(?:i|in|inp|input|x)([12])": "i{}",
-    r"(?:w|weight)([1-8])": "w{}",
-    r"(?:h|neth|hin|inh|zh|nethidden)([12])": "h{}",
-    r"(?:ah|outh|hout|sigmah|sigmoidh|acth)([12])|(?:h)([12])out": "a_h{}",
-    r"(?:o|neto|oin|ino|zo|netoutput)([12])": "o{}",
-    r"(?:ao|outo|oout|sigmao|sigmoido|acto)([12])|(?:o)([12])out": "a_o{}",
-    r"(?:e|error|err|eo|erroro)([12])": "E{}",
-    r"e|et|etot|etotal|error|errortotal|totalerror|loss|totalloss|cost": "E_total",
-    rf"{_SLOPE}d?w([1-8])|w([1-8])(?:grad|gradient)": "dE_dw{}",
-    _ETA: "eta",
-}
-_LABEL = re.compile(rf"{_ETA}(?:{_ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
+_LABEL = re.compile(rf"{ETA}(?:{ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
 _ROUNDS = re.compile(r"ROUND|TRUNC|FIXED|INT\(", re.IGNORECASE)
+_AGGREGATES = re.compile(r"^=\s*(AVERAGE|MIN|MAX|COUNT|MEDIAN|STDEV|SUM)\w*\(\$?[A-Z]+\$?\d+:", re.IGNORECASE)
 _FEWEST_NAMES = 10  # a row with fewer known headings is not the head of a table
-_LONGEST_HEADING = 60
+_LONGEST_LABEL = 60
 MAX_TABLES = 100  # in a file
 _LINES_TO_NUMBERS = 3  # at most this far below the headings stands the first row
+_FARTHEST = 40  # columns to the right of a table, in which others may belong to it
+_GOOGLE_DIGITS = 10  # Google Sheets writes no more of a formula's value, and 0 for what is below 1e-10
+_FLOAT_DIGITS = 15
 
 
 @dataclass(frozen=True)
@@ -47,25 +33,30 @@ class Label:
     """A learning rate that stands beside the table: in a cell, or in the sheet's name (no place)."""
 
     value: float
-    place: tuple[int, int] | None
+    place: Place | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """The assignment's table as it stands in a sheet; arrays have shape [row].
+    """A table of a network's descent as it stands in a sheet; arrays have shape [row].
 
     Attributes:
+      network: whose table it is.
       headings: the row of the headings; first: the first row of numbers (counted from 1).
-      columns: the column of each name that was found, of COLUMNS and "eta".
+      columns: the column of each name that was found, of network.columns and "eta".
       values: the numbers; NaN where a cell is blank or holds text.
       rounding: how far a number may be from what was computed, by its digits: one unit of the
         column's last digit.
       cells: the cells themselves, None where blank.
-      beside: all cells of the sheet, for what a formula refers to.
+      unread: the other columns that belong to the table, by their headings.
+      constants: inputs, targets and biases in labelled cells beside the table.
+      labelled: the names of all labelled cells beside the table.
+      source: the sheet, for what a formula refers to.
       labels: learning rates beside the table.
-      notes: what a teacher should know about how the table was read.
+      warnings: what keeps a table from being right without reserve; notes: what does not.
     """
 
+    network: Network
     sheet: str
     headings: int
     first: int
@@ -73,9 +64,13 @@ class Table:
     values: Mapping[str, Float[np.ndarray, "row"]]
     rounding: Mapping[str, Float[np.ndarray, "row"]]
     cells: Mapping[str, tuple[Cell | None, ...]]
-    beside: Mapping[tuple[int, int], Cell]
+    unread: Mapping[int, str]
+    constants: Mapping[str, float]
+    labelled: Mapping[Place, str]
+    source: Sheet
     labels: tuple[Label, ...]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -86,60 +81,69 @@ class Table:
         """The address of a cell, such as W5; row counts from 0."""
         return address(self.first + row, self.columns[name])
 
-
-def address(row: int, column: int) -> str:
-    """A place as a spreadsheet writes it: (5, 23) is W5."""
-    return f"{get_column_letter(column)}{row}"
-
-
-def canonical(text: str) -> str | None:
-    """The name of COLUMNS (or "eta") that a heading means, None if it means none of them."""
-    plain = _plain(text)
-    for pattern, name in _SPELLINGS.items():
-        if found := re.fullmatch(pattern, plain):
-            return name.format(*(group for group in found.groups() if group))
-    return None
+    def with_columns(self, names: Mapping[int, str], network: Network | None = None) -> "Table":
+        """The same table, with some of its unread columns read by these names."""
+        columns = {**self.columns, **{name: column for column, name in names.items()}}
+        unread = {column: text for column, text in self.unread.items() if column not in names}
+        rows = range(self.first, self.first + self.rows)
+        table = replace(self, network=network or self.network, columns=columns, unread=unread)
+        return replace(table, **_numbers(table.source, table.network, columns, rows))
 
 
-def _plain(text: str) -> str:
-    """Letters and digits only: ∂E_t/∂w₁ -> detdw1, ɳ -> eta."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("\\partial", "d").replace("\\eta", "eta")
-    for letters, word in (("∂δ", "d"), ("ηɳƞ", "eta"), ("α", "alpha"), ("σ", "sigma"), ("σ", "sigma")):
-        for letter in letters:
-            text = text.replace(letter, word)
-    return re.sub(r"[^a-z0-9]", "", text)
+@dataclass
+class _Found:
+    """The known headings of one table, while it is looked for."""
+
+    row: int
+    names: dict[int, str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def find_tables(sheet: Sheet) -> tuple[Table, ...]:
     """Each table of a sheet, from the top down, at most MAX_TABLES + 1; none in a sheet of only text."""
-    texts = {
-        place: cell.value
-        for place, cell in sheet.cells.items()
-        if isinstance(cell.value, str) and len(cell.value) <= _LONGEST_HEADING
-    }
+    return tuple(table for table in _tables(sheet) if isinstance(table, Table))
+
+
+def other_networks(sheet: Sheet) -> tuple[str, ...]:
+    """What stands in place of a table, in words: another network's, of which columns are missing."""
+    return tuple(words for words in _tables(sheet) if isinstance(words, str))
+
+
+def _tables(sheet: Sheet) -> Iterator[Table | str]:
+    texts = {place: cell.value for place, cell in sheet.cells.items() if isinstance(cell.value, str)}
     by_row: dict[int, dict[int, str]] = {}
     for (row, column), text in texts.items():
         name = canonical(f"{texts.get((row - 1, column), '')}{text}") or canonical(text)
         if name:
             by_row.setdefault(row, {})[column] = name
-    plain = ((place, _LABEL.fullmatch(_keep_number(text))) for place, text in sorted(texts.items()))
-    labels = {place: found for place, found in plain if found}
-    tables: list[Table] = []
-    end = 0
+    count, end = 0, 0
     for row in sorted(by_row):
-        if row > end and len(set(by_row[row].values())) >= _FEWEST_NAMES:
-            table = _table(sheet, row, dict(sorted(by_row[row].items())), labels)
-            if table:
-                tables.append(table)
-                if len(tables) > MAX_TABLES:
-                    break
-                end = table.first + table.rows - 1
-    return tuple(tables)
+        if row <= end:
+            continue
+        for names in _side_by_side(sheet, row, dict(sorted(by_row[row].items()))):
+            table = _table(sheet, _Found(row, names), by_row)
+            if table is not None:
+                yield table
+            if isinstance(table, Table):
+                count, end = count + 1, max(end, table.first + table.rows - 1)
+                if count > MAX_TABLES:
+                    return
 
 
-def _table(
-    sheet: Sheet, head: int, found: dict[int, str], labels: Mapping[tuple[int, int], re.Match[str]]
-) -> Table | None:
+def _side_by_side(sheet: Sheet, row: int, names: Mapping[int, str]) -> Iterator[dict[int, str]]:
+    """The headings of each table in a row: after a blank column, names that come again are another's."""
+    groups: list[dict[int, str]] = []
+    for column, name in names.items():
+        gap = (row, column - 1) not in sheet.cells
+        if not groups or (gap and name in groups[-1].values()):
+            groups.append({})
+        groups[-1][column] = name
+    return (group for group in groups if len(set(group.values())) >= _FEWEST_NAMES)
+
+
+def _table(sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]]) -> Table | str | None:
+    head = found.row
+
     def number(row: int, column: int) -> bool:
         cell = sheet.cells.get((row, column))
         return cell is not None and isinstance(cell.value, float)
@@ -147,82 +151,194 @@ def _table(
     starts = (
         row
         for row in range(head + 1, head + 2 + _LINES_TO_NUMBERS)
-        if sum(number(row, column) for column in found) >= _FEWEST_NAMES // 2
+        if sum(number(row, column) for column in found.names) >= _FEWEST_NAMES // 2
     )
     first = next(starts, None)
     if first is None:
         return None
-    end = first
-    while any((end, column) in sheet.cells for column in found):
-        end += 1
+    end = _end(sheet, found.names, first)
     rows = range(first, end)
-    filled = {column: name for column, name in found.items() if any(number(row, column) for row in rows)}
-    columns, notes = _settle_duplicates(filled, head)
-    if not set(WEIGHTS) <= set(columns):
-        absent = ", ".join(name for name in WEIGHTS if name not in columns)
-        notes.append(f"no column for {absent}: what depends on it is not checked")
+    filled = {column: name for column, name in found.names.items() if any(number(row, column) for row in rows)}
+    parameters, labels = _beside(sheet, by_row, range(head, end), set(filled))
+    network = network_of({*found.names.values(), *(name for name in parameters.values() if name[0] == "b")})
+    if network is None:
+        return None
+    columns = _settle_duplicates(filled, found, network)
+    network = _with_biases(network, columns, parameters, sheet, rows)
+    missing = _missing(network, found, columns, parameters)
+    if missing:
+        return missing
+    others = {name: column for name, column in columns.items() if name not in (*network.columns, "eta")}
+    columns = {name: column for name, column in columns.items() if name not in others}
+    if not set(network.weights) <= set(columns):
+        absent = ", ".join(name for name in network.weights if name not in columns)
+        found.warnings.append(f"no column for {absent}: what depends on it is not checked")
     if any(number(end + 1, column) for column in columns.values()):
-        notes.append(f"row {end} is blank: the rows below it are not read")
-
-    cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
-    computed = [name for name in columns if name not in (*GIVEN, "eta")]
-    blank = [(row, name) for row, _ in enumerate(rows) for name in computed if cells[name][row] is None]
-    if blank:
-        row, name = blank[0]
-        more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
-        notes.append(f"{address(first + row, columns[name])}{more} blank: not checked")
+        found.warnings.append(f"row {end} is blank: the rows below it are not read")
+    constants = {
+        name: float(sheet.cells[place].value)  # numbers, as _beside found them
+        for place, name in reversed(parameters.items())
+        if name not in columns and name not in network.weights
+    }
     return Table(
+        network=network,
         sheet=sheet.name,
         headings=head,
         first=first,
         columns=columns,
-        values={name: np.array([_number(cell) for cell in column]) for name, column in cells.items()},
-        rounding={name: _rounding(name, cells) for name in cells},
-        cells=cells,
-        beside=sheet.cells,
-        labels=_labels(sheet, labels, rows=range(head, end), columns=set(columns.values())),
-        notes=tuple(notes),
+        **_numbers(sheet, network, columns, rows),
+        unread=_unread(sheet, found, columns, rows),
+        constants=constants,
+        labelled=parameters,
+        source=sheet,
+        labels=labels,
+        warnings=tuple(found.warnings),
     )
 
 
-def _settle_duplicates(found: Mapping[int, str], head: int) -> tuple[dict[str, int], list[str]]:
+def _end(sheet: Sheet, names: Mapping[int, str], first: int) -> int:
+    """The row after the last one; averages below the table are none of its rows."""
+    weights = [column for column, name in names.items() if re.fullmatch(r"w\d+", name)]
+    end = first
+    while any((end, column) in sheet.cells for column in names):
+        cells = [cell for column in names if (cell := sheet.cells.get((end, column)))]
+        formulas = [cell.formula for cell in cells if cell.formula]
+        summary = formulas and all(_AGGREGATES.match(formula) for formula in formulas)
+        labelled = any(isinstance(cell.value, str) for cell in cells)
+        no_weights = labelled and not any((end, column) in sheet.cells for column in weights)
+        if end > first and (summary or no_weights):
+            break
+        end += 1
+    return end
+
+
+def _with_biases(
+    network: Network, columns: Mapping[str, int], parameters: Mapping[Place, str], sheet: Sheet, rows: range
+) -> Network:
+    """The same network; biases that stay the same, or stand beside the table, are constants."""
+    if not network.shape.biases:
+        return network
+    if any(name.startswith("dE_db") for name in columns):
+        return network
+    for bias in network.biases:
+        cells = [sheet.cells.get((row, columns[bias])) for row in rows] if bias in columns else []
+        if len({cell.value for cell in cells if cell}) > 1:
+            return network
+    return replace(network, fixed_biases=True)
+
+
+def _missing(
+    network: Network, found: _Found, columns: Mapping[str, int], parameters: Mapping[Place, str]
+) -> str | None:
+    """Why a row of headings heads no table that can be judged; None where it can."""
+    if network.is_classroom:
+        return None
+    known = {*columns, *parameters.values()}
+    outputs = [f"a_o{number}" for number in range(1, network.shape.outputs + 1)]
+    needed = (*network.given, *network.weights, *outputs)
+    if all(name in known for name in needed):
+        return None
+    absent = [heading(name) for name in network.columns if name not in known and name in {*needed, *network.equations}]
+    return (
+        f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it lacks "
+        f"{', '.join(absent)}"
+    )
+
+
+def _settle_duplicates(names: Mapping[int, str], found: _Found, network: Network) -> dict[str, int]:
     """One column for each name; a label that stands twice is read by its place among its neighbours."""
-    named, notes = dict(found), []
-    times = Counter(found.values())
-    missing = [name for name in COLUMNS if name not in times]
-    for column, name in found.items():
+    named, order = dict(names), network.columns
+    times = Counter(names.values())
+    missing = [name for name in order if name not in times]
+    for column, name in names.items():
         before = named.get(column - 1)
-        follows = COLUMNS[COLUMNS.index(before) + 1 :][:1] if before in COLUMNS else ()
+        follows = order[order.index(before) + 1 :][:1] if before in order else ()
         if times[name] > 1 and follows and follows[0] in missing:
             named[column] = follows[0]
             missing.remove(follows[0])
             times[name] -= 1
-            notes.append(
-                f"the label {heading(name)} stands twice: {address(head, column)} is read as "
+            found.warnings.append(
+                f"the label {heading(name)} stands twice: {address(found.row, column)} is read as "
                 f"{heading(follows[0])}"
             )
     columns: dict[str, int] = {}
     for column, name in named.items():
         if name in columns:
-            notes.append(f"a second column {heading(name)} ({address(head, column)}) is not read")
+            found.warnings.append(f"a second column {heading(name)} ({address(found.row, column)}) is not read")
         else:
             columns[name] = column
-    return columns, notes
+    return columns
+
+
+def _unread(sheet: Sheet, found: _Found, columns: Mapping[str, int], rows: range) -> dict[int, str]:
+    """Columns with numbers whose headings are not understood, by their headings.
+
+    They stand among the table's columns or right beside them; farther to the right they count where
+    they hold formulas in most rows.
+    """
+    known = set(found.names)
+    unread = {}
+    left, right = min(known), max(known)
+    while left > 1 and _filled(sheet, found.row, rows, left - 1):
+        left -= 1
+    together = True
+    for column in range(left, right + _FARTHEST):
+        filled = _filled(sheet, found.row, rows, column)
+        together = together and (filled or column <= right)
+        if column in known or not filled:
+            continue
+        cells = [cell for row in rows if (cell := sheet.cells.get((row, column)))]
+        numbers = sum(isinstance(cell.value, float) for cell in cells)
+        formulas = sum(cell.formula is not None for cell in cells)
+        if numbers and (together or 2 * formulas > len(rows)):
+            head = sheet.cells.get((found.row, column))
+            unread[column] = str(head.value) if head else ""
+    return unread
+
+
+def _filled(sheet: Sheet, head: int, rows: range, column: int) -> bool:
+    return (head, column) in sheet.cells or any((row, column) in sheet.cells for row in rows[:3])
+
+
+def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, dict]:
+    """The numbers of a table's columns: values, rounding and cells."""
+    cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
+    return {
+        "values": {name: np.array([_number(cell) for cell in column]) for name, column in cells.items()},
+        "rounding": _roundings(cells, network),
+        "cells": cells,
+    }
 
 
 def _number(cell: Cell | None) -> float:
     return cell.value if cell is not None and isinstance(cell.value, float) else math.nan
 
 
-def _rounding(name: str, cells: Mapping[str, tuple[Cell | None, ...]]) -> Float[np.ndarray, "row"]:
-    """One unit of the last digit: of 15 under a formula, else of as many as the column shows.
+def _roundings(
+    cells: Mapping[str, tuple[Cell | None, ...]], network: Network
+) -> dict[str, Float[np.ndarray, "row"]]:
+    """How far each number may be from what was computed, by its digits.
+
+    Under formulas a program writes at most so many digits everywhere: Google Sheets 10, others 15 or
+    more. The longest number under any formula tells how many.
+    """
+    computed = [cell for column in cells.values() for cell in column if cell and cell.formula]
+    _, digits = _longest([cell for cell in computed if not _ROUNDS.search(str(cell.formula))])
+    under_formulas = min(max(digits, _GOOGLE_DIGITS), _FLOAT_DIGITS) if computed else _FLOAT_DIGITS
+    return {name: _rounding(name, cells, network, under_formulas) for name in cells}
+
+
+def _rounding(
+    name: str, cells: Mapping[str, tuple[Cell | None, ...]], network: Network, under_formulas: int
+) -> Float[np.ndarray, "row"]:
+    """One unit of the last digit: under a formula as above, else of as many as the column shows.
 
     A cell alone does not tell: 0.15 may be exact, or 0.1500; the longest cell of its column does.
     A weight that never changes shows too few: then the whole table's longest cells tell.
     """
     column = cells[name]
     start = _number(column[0])
-    shown = [cell for cell in column if cell and not (name in WEIGHTS and _number(cell) == start)]
+    shown = [cell for cell in column if cell and not (name in network.weights and _number(cell) == start)]
     decimals, digits = _longest(shown)
     if digits == 0:
         decimals, digits = _longest([cell for other in cells.values() for cell in other if cell])
@@ -232,11 +348,13 @@ def _rounding(name: str, cells: Mapping[str, tuple[Cell | None, ...]]) -> Float[
             continue
         number = Decimal(cell.numeral)
         if cell.formula and not _ROUNDS.search(cell.formula):
-            unit[row] = 10.0 ** (_within(number.adjusted()) - 14)
+            unit[row] = 10.0 ** (_within(number.adjusted()) - under_formulas + 1)
+            if under_formulas < _FLOAT_DIGITS:
+                unit[row] = max(unit[row], 1e-10)
         else:
             unit[row] = max(unit[row], 10.0 ** (_within(number.adjusted()) - digits + 1))
         typed = number.normalize().as_tuple()
-        if row == 0 and name in WEIGHTS and len(typed.digits) < max(digits, 3):
+        if row == 0 and name in network.weights and len(typed.digits) < max(digits, 3):
             unit[row] = 0  # a start weight such as 0.15 is exact
     return unit
 
@@ -252,32 +370,44 @@ def _within(exponent: int) -> int:
     return min(max(exponent, -300), 300)
 
 
-def _labels(
-    sheet: Sheet, labels: Mapping[tuple[int, int], re.Match[str]], rows: range, columns: set[int]
-) -> tuple[Label, ...]:
-    """Learning rates in labelled cells outside the table, then one in the sheet's name."""
+def _beside(
+    sheet: Sheet, by_row: Mapping[int, Mapping[int, str]], rows: range, columns: set[int]
+) -> tuple[dict[Place, str], tuple[Label, ...]]:
+    """What is labelled outside the table: places of numbers by name, and learning rates.
+
+    A rate may also stand in its own label, such as "η = 0.5", or in the sheet's name.
+    """
+
+    def inside(place: Place) -> bool:
+        return place[0] in rows and place[1] in columns
+
+    def is_number(place: Place) -> bool:
+        cell = sheet.cells.get(place)
+        return cell is not None and isinstance(cell.value, float) and not inside(place)
+
+    parameters: dict[Place, str] = {}
+    for row, names in by_row.items():
+        for column, name in names.items():
+            table = len(names) >= _FEWEST_NAMES and is_number((row + 2, column))  # another one's heading
+            if not inside((row, column)) and name != "eta" and not table:
+                near = (place for place in ((row, column + 1), (row + 1, column)) if is_number(place))
+                if place := next(near, None):
+                    parameters.setdefault(place, name)
     rates = []
-    for (row, column), found in labels.items():
-        if row in rows and column in columns:
+    for (row, column), cell in sorted(sheet.cells.items()):
+        if not isinstance(cell.value, str) or len(cell.value) > _LONGEST_LABEL or inside((row, column)):
             continue
-        if found[1]:
+        found = _LABEL.fullmatch(keep_number(cell.value))
+        if found and found[1]:
             rates.append(Label(_decimal(found[1]), (row, column)))
-            continue
-        for place in ((row, column + 1), (row, column + 2), (row + 1, column)):
-            beside = sheet.cells.get(place)
-            if beside and isinstance(beside.value, float) and not (place[0] in rows and place[1] in columns):
-                rates.append(Label(beside.value, place))
-                break
-    named = re.fullmatch(rf"{_ETA}([0-9.,]+)|([0-9]*[.,][0-9]+)", _keep_number(sheet.name[:_LONGEST_HEADING]))
+        elif found:
+            near = (place for place in ((row, column + 1), (row, column + 2), (row + 1, column)) if is_number(place))
+            if place := next(near, None):
+                rates.append(Label(float(sheet.cells[place].value), place))
+    named = re.fullmatch(rf"{ETA}([0-9.,]+)|([0-9]*[.,][0-9]+)", keep_number(sheet.name[:_LONGEST_LABEL]))
     if named and 0 < _decimal(named[1] or named[2]) < math.inf:
         rates.append(Label(_decimal(named[1] or named[2]), None))
-    return tuple(label for label in rates if math.isfinite(label.value))
-
-
-def _keep_number(text: str) -> str:
-    """As _plain, with a number at the end kept whole: "η = 0.5" -> eta0.5."""
-    words, number = re.fullmatch(r"(.*?)([0-9.,]*(?:[0-9]e-?[0-9]+)?)\)?\s*", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    return _plain(words) + number
+    return parameters, tuple(label for label in rates if math.isfinite(label.value))
 
 
 def _decimal(text: str) -> float:
