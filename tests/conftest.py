@@ -17,7 +17,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["audit", "backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
+SHAPES = ("arithmetic", "tables", "verdict")  # of the audit, the modules with shapes: the hook costs time
+CHECKED = ["backprop", "cnn", "demo.trained", "demo.run_tab", *(f"audit.spreadsheet.{name}" for name in SHAPES)]
+install_import_hook(CHECKED, "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
 

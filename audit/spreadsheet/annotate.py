@@ -14,7 +14,7 @@ from openpyxl.styles import PatternFill
 from openpyxl.workbook import Workbook
 
 from audit.spreadsheet.diagnosis import Finding, WrongCell
-from audit.spreadsheet.reading import Sheet, open_workbook, read_sheets
+from audit.spreadsheet.reading import Sheet, as_xlsx, open_workbook, read_sheets
 from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.equations import heading
 
@@ -31,11 +31,12 @@ def annotated(audit: FileAudit) -> bytes:
 
     The formulas are the original's; a spreadsheet program computes their values when it opens it.
     """
-    book = (
-        open_workbook(audit.file.name, audit.file.read_bytes())
-        if audit.file.suffix.lower() == ".xlsx"
-        else _as_workbook(read_sheets(audit.file)[0])
-    )
+    name, kind = audit.file.name, audit.file.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        book = _as_workbook(read_sheets(audit.file)[0])
+    else:
+        content = audit.file.read_bytes()
+        book = open_workbook(name, content if kind == ".xlsx" else as_xlsx(name, content))
     for worksheet in book.worksheets:
         images = worksheet._images  # type: ignore[attr-defined]
         images[:] = [image for image in images if image.format in _SAVED_AS_THEY_ARE]

@@ -1,5 +1,6 @@
 """What a heading means, however it is spelled."""
 
+import functools
 import re
 import unicodedata
 
@@ -25,7 +26,7 @@ _SPELLINGS = {
 }
 _COMPILED = [(re.compile(pattern), name) for pattern, name in _SPELLINGS.items()]
 _LONGEST = 60
-_LONGEST_EQUATION = 400
+LONGEST = 400  # a whole equation
 _LETTERS = (
     ("∂δәəǝðđ∆∇¶\uf0b6\uf064", "d"),  # the last ones are ∂ and δ of the font Symbol
     ("ηɳƞŋ", "eta"),
@@ -37,6 +38,7 @@ _LETTERS = (
 _UPDATED = re.compile(r"\w['’′+*]$")
 
 
+@functools.lru_cache(4096)
 def canonical(text: str) -> str | None:
     """The name that a heading means, such as a_h1 or eta; None if it means none.
 
@@ -44,7 +46,7 @@ def canonical(text: str) -> str | None:
     weights, not w1.
     """
     left, equals, _ = text.partition("=")
-    if len(text) > (_LONGEST_EQUATION if equals else _LONGEST) or _UPDATED.search(left.strip()):
+    if len(text) > (LONGEST if equals else _LONGEST) or _UPDATED.search(left.strip()):
         return None
     for part in (left, re.sub(r"[(\[].*[)\]]\s*$", "", left, flags=re.DOTALL)):
         plain = plain_letters(part)

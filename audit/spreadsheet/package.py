@@ -93,6 +93,59 @@ def checked(name: str, content: bytes) -> Package:
         raise damaged(name, "its archive is broken or cut short") from error
 
 
+def checked_ods(name: str, content: bytes) -> bytes:
+    """The cells of an .ods file in an archive of our own: its content.xml and no other part.
+
+    Raises:
+      UserError: not an .ods file, or one that is damaged, encrypted, too large or reaches outside.
+    """
+    require(
+        content.startswith(b"PK"),
+        f"{name} is not an .ods file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            part = archive.getinfo("content.xml")
+            large = f"{name} is too large when unpacked ({part.file_size / 2**20:.0f} MB): give the table's sheet alone"
+            require(part.file_size <= _MAX_UNPACKED, large)
+            _refuse(name, "macros" if any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist()) else "")
+            cells = archive.open(part).read(part.file_size)
+        _Scan(name).read(cells)
+    except UserError:
+        raise
+    except expat.ExpatError as error:
+        raise damaged(name, f"its cells are not XML from line {error.lineno} on, or protected by a password") from error
+    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
+        raise damaged(name, "its archive is broken or cut short") from error
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.writestr("mimetype", _ODS)
+        archive.writestr("content.xml", cells)
+        archive.writestr("META-INF/manifest.xml", _MANIFEST)
+    return copy.getvalue()
+
+
+_ODS = "application/vnd.oasis.opendocument.spreadsheet"
+_MANIFEST = (
+    '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" '
+    f'manifest:version="1.2"><manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/>'
+    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+)
+_OF_ODS = frozenset(("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script"))
+
+
+def require_plain_xls(name: str, content: bytes) -> None:
+    """Raise UserError unless a file is an .xls file without macros, password and embedded objects."""
+    require(
+        content.startswith(b"\xd0\xcf\x11\xe0"),
+        f"{name} is not an .xls file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    if "EncryptedPackage".encode("utf-16-le") in content:
+        raise UserError(f"{name} is protected by a password: save it without one")
+    _refuse(name, "macros" if "_VBA_PROJECT".encode("utf-16-le") in content else "")
+    _refuse(name, "embedded objects" if "MBD".encode("utf-16-le") in content else "")
+
+
 def damaged(name: str, reason: str) -> UserError:
     """The error for a file that a spreadsheet program has to repair."""
     return UserError(f"{name} is damaged ({reason}): open it in a spreadsheet program, repair it and save it again")
@@ -223,6 +276,10 @@ class _Scan:
             kind = attributes.get("Type", "").rpartition("/")[2]
             outside = attributes.get("TargetMode") == "External" and kind != "hyperlink"
             _refuse(self.name, _RELATIONS.get(kind, "links to other files" if outside else ""))
+        elif tag in _OF_ODS:
+            _refuse(self.name, "links to other files, or macros")
+        elif "table:formula" in attributes:
+            self._formula(attributes["table:formula"])
         elif tag in ("Override", "Default"):
             _refuse(self.name, "macros" if "macroEnabled" in attributes.get("ContentType", "") else "")
 
@@ -239,11 +296,15 @@ class _Scan:
                 f"{self.name} holds a formula of {length} letters: give at most {_MAX_FORMULA}, as in Excel",
             )
             self._add(length // 20)
-            if _REACHES_OUT.search(text) or _OTHER_FILE.search(re.sub(r'"[^"]*"', "", text)):
-                raise UserError(
-                    f"{self.name} holds a formula that refers to other files or addresses "
-                    f"({' '.join(text.split())[:60]}): replace it with its value and save it again"
-                )
+            self._formula(text)
+
+    def _formula(self, text: str) -> None:
+        plain = re.sub(r'"[^"]*"', "", text)
+        if _REACHES_OUT.search(text) or _OTHER_FILE.search(plain) or "#$" in plain:  # 'file:///a.ods'#$Sheet1.A1
+            raise UserError(
+                f"{self.name} holds a formula that refers to other files or addresses "
+                f"({' '.join(text.split())[:60]}): replace it with its value and save it again"
+            )
 
     def _add(self, cost: int) -> None:
         self.cost += cost

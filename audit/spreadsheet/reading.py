@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import stat
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,26 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
-from audit.spreadsheet.package import MAX_COLUMNS, MAX_ROWS, Package, bare, checked, damaged
-from audit.spreadsheet.recalculation import is_installed, recalculated
+from audit.spreadsheet.package import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    Package,
+    bare,
+    checked,
+    checked_ods,
+    damaged,
+    require_plain_xls,
+)
+from audit.spreadsheet.recalculation import converted, is_installed, recalculated
 from errors import UserError, require
 
+SUFFIXES = (".xlsx", ".csv", ".tsv", ".ods", ".xls")
+KINDS = ".xlsx, .ods, .xls or .csv"
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_CELLS = 400_000  # of a .csv file, those that are not blank
 _LONGEST_TEXT = 1000
 _INDIRECT = re.compile(r"\bINDIRECT\s*\(", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d{1,4})?", re.IGNORECASE)
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 
 
@@ -67,7 +80,7 @@ class Sheet:
 
 
 def read_sheets(file: Path) -> tuple[Sheet, ...]:
-    """The sheets of an .xlsx file, or the one of a .csv file.
+    """The sheets of an .xlsx file, of one that LibreOffice reads as such, or the one of a .csv file.
 
     Raises:
       UserError: a file that is missing, too large, damaged, encrypted, of another type, or one
@@ -75,14 +88,14 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
     """
     kind = file.suffix.lower()
     require(
-        kind in (".xlsx", ".csv"),
-        f"{file.name} is not an .xlsx or .csv file: open it in a spreadsheet program and save it as .xlsx",
+        kind in SUFFIXES,
+        f"{file.name} is not an {KINDS} file: open it in a spreadsheet program and save it as .xlsx",
     )
     try:
         status = file.stat()
         require(
             stat.S_ISREG(status.st_mode),
-            f"{file.name} cannot be read (it is not a file): give an .xlsx or .csv file, or a folder",
+            f"{file.name} cannot be read (it is not a file): give an {KINDS} file, or a folder",
         )
         require(
             status.st_size <= _MAX_BYTES,
@@ -93,10 +106,31 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
             content = stream.read(_MAX_BYTES)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
         raise UserError(
-            f"{file.name} cannot be read ({error.strerror}): give an .xlsx or .csv file, or a folder"
+            f"{file.name} cannot be read ({error.strerror}): give an {KINDS} file, or a folder"
         ) from error
     require(content.strip() != b"", f"{file.name} is empty: save it again from the spreadsheet program")
-    return _read_xlsx(file.name, content) if kind == ".xlsx" else (_read_csv(file.name, content),)
+    if kind in (".csv", ".tsv"):
+        return (_read_csv(file.name, content),)
+    return _read_xlsx(file.name, content if kind == ".xlsx" else as_xlsx(file.name, content))
+
+
+def as_xlsx(name: str, content: bytes) -> bytes:
+    """An .ods or .xls file as .xlsx, by LibreOffice.
+
+    Raises:
+      UserError: LibreOffice is not there or cannot read it, or the file holds macros or reaches outside.
+    """
+    kind = Path(name).suffix.lower()
+    if kind == ".ods":
+        content = checked_ods(name, content)
+    else:
+        require_plain_xls(name, content)
+    advice = "open it in a spreadsheet program and save it as .xlsx"
+    require(is_installed(), f"{name} is an {kind} file, which LibreOffice would read, but it is not there: {advice}")
+    try:
+        return converted(content, kind)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"{name} cannot be read by LibreOffice: {advice}") from error
 
 
 def open_workbook(name: str, content: bytes) -> Workbook:
@@ -105,26 +139,24 @@ def open_workbook(name: str, content: bytes) -> Workbook:
     Raises:
       UserError: an .xlsx file that package.checked refuses, or one that is damaged.
     """
-    return _loaded(name, _readable(name, checked(name, content)).content)
+    return _opened(name, checked(name, content))[1]
 
 
-def _readable(name: str, package: Package) -> Package:
-    """A checked file as openpyxl reads it: with its cells alone where the rest is damaged.
+def _opened(name: str, package: Package) -> tuple[Package, Workbook]:
+    """A checked file and its workbook with formulas: its cells alone where the rest is damaged.
 
     Raises:
       UserError: not even its cells can be read.
     """
     try:
-        _loaded(name, package.content)
+        return package, _loaded(name, package.content)
     except UserError:
         try:
             cells = bare(package.content)
         except Exception as error:  # ElementTree and zipfile raise whatever a malformed part leads to
             raise damaged(name, "its sheets cannot be read") from error
-        _loaded(name, cells)
         note = "its formats are damaged, or what else an audit does not need: its cells alone were read"
-        return Package(cells, (*package.notes, note))
-    return package
+        return Package(cells, (*package.notes, note)), _loaded(name, cells)
 
 
 def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
@@ -139,9 +171,9 @@ def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
 
 
 def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
-    package = _readable(name, checked(name, content))
+    package, book = _opened(name, checked(name, content))
     content = package.content
-    formulas = {sheet.title: dict(_formulas(name, sheet)) for sheet in _loaded(name, content).worksheets}
+    formulas = {sheet.title: dict(_formulas(name, sheet)) for sheet in book.worksheets}
     values = _loaded(name, content, values=True)
     count = sum(map(len, formulas.values()))
     unknown = sum(
@@ -153,8 +185,8 @@ def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
         values = _recalculated(name, content, formulas)
     sheets = [_sheet(name, sheet, formulas.get(sheet.title, {})) for sheet in values.worksheets]
     defined = {label.lower(): str(found.attr_text or "") for label, found in values.defined_names.items()}
-    book = Book({sheet.name: sheet.cells for sheet in sheets}, defined, package.notes)
-    return tuple(replace(sheet, book=book) for sheet in sheets)
+    source = Book({sheet.name: sheet.cells for sheet in sheets}, defined, package.notes)
+    return tuple(replace(sheet, book=source) for sheet in sheets)
 
 
 def _formulas(name: str, sheet: Worksheet) -> Iterator[tuple[tuple[int, int], str]]:
@@ -192,7 +224,10 @@ def _sheet(name: str, sheet: Worksheet, formulas: Mapping[tuple[int, int], str])
 def _text_cell(text: str, formula: str | None = None) -> Cell:
     """A text, or the number that it spells."""
     text = sys.intern(text[:_LONGEST_TEXT].strip())  # one text may stand in many cells
-    return Cell(float(text), text, formula) if _NUMERAL.fullmatch(text) else Cell(text, "", formula)
+    numeral = text.replace("\u2212", "-")
+    if _DECIMAL_COMMA.fullmatch(numeral):
+        numeral = numeral.replace(",", ".")
+    return Cell(float(numeral), numeral, formula) if _NUMERAL.fullmatch(numeral) else Cell(text, "", formula)
 
 
 def _recalculated(
@@ -224,6 +259,7 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
     text = text.removeprefix("\ufeff")
+    text = re.sub(r"\Asep=.\r?\n", "\n", text)  # for Excel
     # A comma may be a decimal comma: it separates only where nothing else does.
     separator = next((mark for mark in "\t;" if text.count(mark) >= max(1, text.count("\n"))), ",")
     cells = {}
@@ -235,9 +271,7 @@ def _read_csv(name: str, content: bytes) -> Sheet:
             )
             for column, shown in enumerate(line, start=1):
                 if shown.strip():
-                    decimal = shown.replace(",", ".") if separator != "," else shown
-                    cell = _text_cell(decimal)
-                    cells[row, column] = cell if cell.numeral else _text_cell(shown)
+                    cells[row, column] = _text_cell(shown)
             require(len(cells) <= _MAX_CELLS, f"{name} is too large: give at most {_MAX_CELLS} cells")
     except csv.Error as error:
         raise UserError(f"{name} is damaged ({error}): save it again as .csv or .xlsx") from error

@@ -1,6 +1,7 @@
-"""The values of formulas, computed by LibreOffice on a copy that can neither run nor fetch anything."""
+"""What LibreOffice does: formulas' values, and .ods or .xls as .xlsx; it can neither run nor fetch anything."""
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -34,17 +35,27 @@ def is_installed() -> bool:
 def recalculated(book: Workbook) -> bytes:
     """A workbook's .xlsx file with the values of its formulas.
 
-    LibreOffice sees what openpyxl writes of the cells, not the file that somebody made, and works in a
-    temporary folder with a profile of its own.
+    LibreOffice sees what openpyxl writes of the cells, not the file that somebody made.
+
+    Raises:
+      OSError, subprocess.SubprocessError: LibreOffice did not end well, or not in time.
+    """
+    content = io.BytesIO()
+    book.save(content)
+    return converted(content.getvalue(), ".xlsx")
+
+
+def converted(content: bytes, kind: str) -> bytes:
+    """A spreadsheet of some kind, such as .ods, as LibreOffice writes it as .xlsx.
 
     Raises:
       OSError, subprocess.SubprocessError: LibreOffice did not end well, or not in time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy, profile = Path(folder, "copy.xlsx"), Path(folder, "profile")
+        copy, profile = Path(folder, f"copy{kind}"), Path(folder, "profile")
         (profile / "user").mkdir(parents=True)
         (profile / "user" / "registrymodifications.xcu").write_text(_SETTINGS)
-        book.save(copy)
+        copy.write_bytes(content)
         run_bounded(
             *(str(shutil.which("soffice")), f"-env:UserInstallation={profile.as_uri()}", "--headless"),
             *("--convert-to", "xlsx", "--outdir", str(Path(folder, "out")), str(copy)),

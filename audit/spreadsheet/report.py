@@ -4,11 +4,12 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from audit.spreadsheet.diagnosis import Finding, WrongCell
-from audit.spreadsheet.formulas import address
+from audit.spreadsheet.formulas import address, relative
 from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.equations import heading
 
@@ -115,20 +116,22 @@ def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.15g}"
 
 
-def folder_text(audits: Sequence[FileAudit], folder: Path) -> str:
-    """One line for each table and for each file that has none."""
-    rows = [("file", "sheet", "verdict", "first wrong cell")]
-    for audit in audits:
-        name = str(audit.file.relative_to(folder))
-        if audit.refused:
-            rows.append((name, "", audit.verdict, audit.refused))
-        for table in () if audit.refused else audit.tables:
-            rows.append((name, table.table.sheet, table.verdict, _in_short(table)))
-    widths = [max(len(printable(row[place])) for row in rows) for place in range(3)]
-    return "\n".join(
-        "  ".join([*(f"{printable(row[i]):<{widths[i]}}" for i in range(3)), printable(row[3])]).rstrip()
-        for row in rows
-    )
+FOLDER_HEADER = ("file", "sheet", "verdict", "first wrong cell")
+
+
+def folder_rows(audit: FileAudit, folder: Path) -> list[tuple[str, ...]]:
+    """FOLDER_HEADER for each table of a file, or once for one that has none."""
+    name = str(audit.file.relative_to(folder))
+    if audit.refused:
+        return [(name, "", audit.verdict, audit.refused)]
+    return [(name, table.table.sheet, table.verdict, _in_short(table)) for table in audit.tables]
+
+
+def folder_line(row: tuple[str, ...], files: Sequence[Path], folder: Path) -> str:
+    """A row of the folder's table, as wide as its longest file name."""
+    name, sheet, verdict, first = map(printable, row)
+    longest = max(len(printable(str(file.relative_to(folder)))) for file in files)
+    return f"{name:<{max(longest, 4)}}  {sheet:<12}  {verdict:<20}  {first}".rstrip()
 
 
 def _in_short(audit: TableAudit) -> str:
@@ -138,14 +141,70 @@ def _in_short(audit: TableAudit) -> str:
     return f"{first.cells[0].address}, {heading(first.name)}: {first.mistake or 'no known mistake'}"
 
 
-def csv_rows(audits: Sequence[FileAudit], folder: Path) -> Iterator[list[object]]:
+class Mistake(NamedTuple):
+    """A mistake in a file, with its formula as it stands and counted from its own cell."""
+
+    column: str
+    words: str
+    file: str
+    formula: str
+    relative: str
+
+
+MISTAKES_HEADER = ("column", "mistake", "files", "same_formula_in", "formula", "names")
+
+
+def mistakes_of(audit: FileAudit, folder: Path) -> list[Mistake]:
+    """The mistakes that have a name, of all tables of a file."""
+    name = str(audit.file.relative_to(folder))
+    found = []
+    for table in () if audit.refused else audit.tables:
+        for finding in table.findings:
+            cell = finding.cells[0]
+            place = (table.table.first + cell.row, table.table.columns[cell.name])
+            formula = cell.formula or ""
+            if finding.mistake:
+                found.append(Mistake(heading(cell.name), finding.mistake, name, formula, relative(formula, place)))
+    return found
+
+
+def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[object, ...]]:
+    """MISTAKES_HEADER for each mistake that more than one file has, the commonest first.
+
+    Formulas are identical where they are so counted from their own cells: a template that went round.
+    """
+    groups: dict[tuple[str, str], list[Mistake]] = {}
+    for mistake in (mistake for mistakes in of_files for mistake in mistakes):
+        groups.setdefault((mistake.column, mistake.words), []).append(mistake)
+    rows = []
+    for (column, words), mistakes in groups.items():
+        files = list(dict.fromkeys(mistake.file for mistake in mistakes))
+        same: dict[str, dict[str, str]] = {}
+        for mistake in mistakes:
+            same.setdefault(mistake.relative, {}).setdefault(mistake.file, mistake.formula)
+        most = max(same.values(), key=len)
+        if len(files) > 1:
+            shown = (column, words, len(files), len(most), next(iter(most.values())), " ".join(files))
+            rows.append(tuple(_quoted(cell) for cell in shown))
+    return sorted(rows, key=lambda row: (-int(str(row[2])), -int(str(row[3])), str(row[0])))
+
+
+def recurring_text(rows: Sequence[Sequence[object]]) -> str:
+    """The same for the terminal."""
+    lines = []
+    for column, words, files, same, formula, _ in rows:
+        shared = f"; {same} with the identical formula {str(formula).lstrip(chr(39))}" if formula and int(str(same)) > 1 else ""
+        lines.append(_line(f"{files} files", f"{column}: {words}{shared}"))
+    return "\n".join(lines)
+
+
+def csv_rows(audit: FileAudit, folder: Path) -> Iterator[list[object]]:
     """CSV_HEADER for each table; text that a spreadsheet program would compute is quoted."""
-    for audit in audits:
-        name = str(audit.file.relative_to(folder))
-        if audit.refused:
-            yield [_quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
-        for table in () if audit.refused else audit.tables:
-            yield [_quoted(cell) for cell in (name, *_csv_row(table))]
+    name = str(audit.file.relative_to(folder))
+    if audit.refused:
+        yield [_quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
+    for table in () if audit.refused else audit.tables:
+        yield [_quoted(cell) for cell in (name, *_csv_row(table))]
 
 
 def _csv_row(audit: TableAudit) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from audit.spreadsheet.formulas import Place, address
-from audit.spreadsheet.headings import ETA, canonical, keep_number
+from audit.spreadsheet.headings import ETA, LONGEST, canonical, keep_number
 from audit.spreadsheet.network import Network, network_of
 from audit.spreadsheet.reading import Cell, Sheet
 from backprop.equations import heading
@@ -110,7 +110,13 @@ def other_networks(sheet: Sheet) -> tuple[str, ...]:
 
 
 def _tables(sheet: Sheet) -> Iterator[Table | str]:
-    texts = {place: cell.value for place, cell in sheet.cells.items() if isinstance(cell.value, str)}
+    texts = {
+        place: cell.value
+        for place, cell in sheet.cells.items()
+        if isinstance(cell.value, str) and len(cell.value) <= LONGEST
+    }
+    short = ((place, text) for place, text in sorted(texts.items()) if len(text) <= _LONGEST_LABEL)
+    rates = {place: found for place, text in short if (found := _LABEL.fullmatch(keep_number(text)))}
     by_row: dict[int, dict[int, str]] = {}
     for (row, column), text in texts.items():
         name = canonical(f"{texts.get((row - 1, column), '')}{text}") or canonical(text)
@@ -121,7 +127,7 @@ def _tables(sheet: Sheet) -> Iterator[Table | str]:
         if row <= end:
             continue
         for names in _side_by_side(sheet, row, dict(sorted(by_row[row].items()))):
-            table = _table(sheet, _Found(row, names), by_row)
+            table = _table(sheet, _Found(row, names), by_row, rates)
             if table is not None:
                 yield table
             if isinstance(table, Table):
@@ -141,7 +147,9 @@ def _side_by_side(sheet: Sheet, row: int, names: Mapping[int, str]) -> Iterator[
     return (group for group in groups if len(set(group.values())) >= _FEWEST_NAMES)
 
 
-def _table(sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]]) -> Table | str | None:
+def _table(
+    sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]], rates: Mapping[Place, re.Match[str]]
+) -> Table | str | None:
     head = found.row
 
     def number(row: int, column: int) -> bool:
@@ -159,7 +167,8 @@ def _table(sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]])
     end = _end(sheet, found.names, first)
     rows = range(first, end)
     filled = {column: name for column, name in found.names.items() if any(number(row, column) for row in rows)}
-    parameters, labels = _beside(sheet, by_row, range(head, end), set(filled))
+    parameters = _parameters(sheet, by_row, range(head, end), set(filled))
+    labels = _labels(sheet, rates, range(head, end), set(filled))
     network = network_of({*found.names.values(), *(name for name in parameters.values() if name[0] == "b")})
     if network is None:
         return None
@@ -175,8 +184,10 @@ def _table(sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]])
         found.warnings.append(f"no column for {absent}: what depends on it is not checked")
     if any(number(end + 1, column) for column in columns.values()):
         found.warnings.append(f"row {end} is blank: the rows below it are not read")
+    numbers = _numbers(sheet, network, columns, rows)
+    found.warnings += _blank(network, columns, numbers["cells"], first)
     constants = {
-        name: float(sheet.cells[place].value)  # numbers, as _beside found them
+        name: float(sheet.cells[place].value)  # numbers, as _parameters found them
         for place, name in reversed(parameters.items())
         if name not in columns and name not in network.weights
     }
@@ -186,7 +197,7 @@ def _table(sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]])
         headings=head,
         first=first,
         columns=columns,
-        **_numbers(sheet, network, columns, rows),
+        **numbers,
         unread=_unread(sheet, found, columns, rows),
         constants=constants,
         labelled=parameters,
@@ -310,6 +321,19 @@ def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: r
     }
 
 
+def _blank(
+    network: Network, columns: Mapping[str, int], cells: Mapping[str, tuple[Cell | None, ...]], first: int
+) -> list[str]:
+    computed = [name for name in columns if name not in (*network.given, "eta")]
+    rows = range(len(cells[computed[0]])) if computed else range(0)
+    blank = [(row, name) for row in rows for name in computed if cells[name][row] is None]
+    if not blank:
+        return []
+    row, name = blank[0]
+    more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
+    return [f"{address(first + row, columns[name])}{more} blank: not checked"]
+
+
 def _number(cell: Cell | None) -> float:
     return cell.value if cell is not None and isinstance(cell.value, float) else math.nan
 
@@ -370,44 +394,47 @@ def _within(exponent: int) -> int:
     return min(max(exponent, -300), 300)
 
 
-def _beside(
+def _parameters(
     sheet: Sheet, by_row: Mapping[int, Mapping[int, str]], rows: range, columns: set[int]
-) -> tuple[dict[Place, str], tuple[Label, ...]]:
-    """What is labelled outside the table: places of numbers by name, and learning rates.
-
-    A rate may also stand in its own label, such as "η = 0.5", or in the sheet's name.
-    """
-
-    def inside(place: Place) -> bool:
-        return place[0] in rows and place[1] in columns
-
-    def is_number(place: Place) -> bool:
-        cell = sheet.cells.get(place)
-        return cell is not None and isinstance(cell.value, float) and not inside(place)
-
+) -> dict[Place, str]:
+    """Numbers outside the table that are labelled, such as an input beside "i1": place -> name."""
     parameters: dict[Place, str] = {}
     for row, names in by_row.items():
         for column, name in names.items():
-            table = len(names) >= _FEWEST_NAMES and is_number((row + 2, column))  # another one's heading
-            if not inside((row, column)) and name != "eta" and not table:
-                near = (place for place in ((row, column + 1), (row + 1, column)) if is_number(place))
-                if place := next(near, None):
-                    parameters.setdefault(place, name)
-    rates = []
-    for (row, column), cell in sorted(sheet.cells.items()):
-        if not isinstance(cell.value, str) or len(cell.value) > _LONGEST_LABEL or inside((row, column)):
+            if name == "eta" or (row in rows and column in columns):
+                continue
+            if len(names) >= _FEWEST_NAMES and _is_free(sheet, (row + 2, column), rows, columns):
+                continue  # another table's heading
+            near = ((row, column + 1), (row + 1, column))
+            if place := next((place for place in near if _is_free(sheet, place, rows, columns)), None):
+                parameters.setdefault(place, name)
+    return parameters
+
+
+def _labels(
+    sheet: Sheet, rates: Mapping[Place, re.Match[str]], rows: range, columns: set[int]
+) -> tuple[Label, ...]:
+    """Learning rates outside the table: in a labelled cell, in its label, such as "η = 0.5", in the sheet's name."""
+    labels = []
+    for (row, column), found in rates.items():
+        if row in rows and column in columns:
             continue
-        found = _LABEL.fullmatch(keep_number(cell.value))
-        if found and found[1]:
-            rates.append(Label(_decimal(found[1]), (row, column)))
-        elif found:
-            near = (place for place in ((row, column + 1), (row, column + 2), (row + 1, column)) if is_number(place))
-            if place := next(near, None):
-                rates.append(Label(float(sheet.cells[place].value), place))
+        if found[1]:
+            labels.append(Label(_decimal(found[1]), (row, column)))
+            continue
+        near = ((row, column + 1), (row, column + 2), (row + 1, column))
+        if place := next((place for place in near if _is_free(sheet, place, rows, columns)), None):
+            labels.append(Label(float(sheet.cells[place].value), place))
     named = re.fullmatch(rf"{ETA}([0-9.,]+)|([0-9]*[.,][0-9]+)", keep_number(sheet.name[:_LONGEST_LABEL]))
     if named and 0 < _decimal(named[1] or named[2]) < math.inf:
-        rates.append(Label(_decimal(named[1] or named[2]), None))
-    return parameters, tuple(label for label in rates if math.isfinite(label.value))
+        labels.append(Label(_decimal(named[1] or named[2]), None))
+    return tuple(label for label in labels if math.isfinite(label.value))
+
+
+def _is_free(sheet: Sheet, place: Place, rows: range, columns: set[int]) -> bool:
+    """Whether a place holds a number, outside the table."""
+    cell = sheet.cells.get(place)
+    return cell is not None and isinstance(cell.value, float) and not (place[0] in rows and place[1] in columns)
 
 
 def _decimal(text: str) -> float:

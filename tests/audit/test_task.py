@@ -133,7 +133,7 @@ def test_a_folder_is_one_table(books, tmp_path):
     assert (done.returncode, done.stderr) == (1, "")
     found = {row["file"]: row for row in rows(out / "audit.csv")}
     assert {file: row["verdict"] for file, row in found.items()} == {
-        "'=evil.csv": "unreadable",
+        "'=evil.csv": "no table",
         "anna/table.xlsx": "right",
         "ben/table.csv": "wrong",
         "ben/table.xlsx": "wrong",
@@ -146,7 +146,7 @@ def test_a_folder_is_one_table(books, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["file", "sheet", "verdict", "first", "wrong", "cell"]
     assert len([line for line in lines if "table." in line]) == 3
-    assert "4 files: 1 right; 1 unreadable; 2 wrong." in lines[-1]
+    assert "4 files: 1 no table; 1 right; 2 wrong." in lines[-1]
     assert audit(folder, out).stdout == done.stdout  # what the first audit wrote is not audited
 
 

@@ -275,7 +275,7 @@ XLSX = {
     "a number format": (lambda: after_table(f'<numFmt formatCode="{"[" * 10**6}"/>'), LARGE),
     "many attributes": (many_attributes, LARGE),
     "a long sheet name": (lambda: edited(BOOK, 'name="Sheet1"', f'name="{"1" * 10**6}x"'), LARGE),
-    "an external link": (lambda: with_part("xl/externalLinks/externalLink1.xml", "<a/>"), ELSEWHERE),
+    "an external link": (lambda: with_part("xl/externalLinks/externalLink1.xml", "<a/>"), RIGHT),
     "a relation outside": (lambda: with_relation("oddity", "file:///etc/passwd", EXTERNAL), ELSEWHERE),
     "a picture from elsewhere": (lambda: with_relation("image", "http://x/a.png", EXTERNAL), ELSEWHERE),
     "a link to click on": (lambda: with_relation("hyperlink", "http://x/", EXTERNAL), RIGHT),

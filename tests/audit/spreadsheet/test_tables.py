@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from audit.spreadsheet.reading import Cell, Sheet
-from audit.spreadsheet.tables import canonical, find_tables
+from audit.spreadsheet.headings import canonical
+from audit.spreadsheet.tables import find_tables
 from backprop.descent import COLUMNS
 from backprop.equations import heading
 from tests.backprop.test_descent import spreadsheet
@@ -60,8 +61,8 @@ HEAD = [heading(name) for name in COLUMNS]
         ("η", "eta"),
         ("ɳ", "eta"),
         ("Learning Rate", "eta"),
-        ("w9", None),
-        ("h3", None),
+        ("w9", "w9"),
+        ("h3", "h3"),
         ("epoch", None),
         ("hidden layer", None),
         ("", None),
@@ -92,7 +93,7 @@ def test_a_heading_on_two_lines_and_a_line_of_units():
 def test_two_tables_below_each_other():
     first, second = find_tables(sheet(HEAD, *ROWS, [], ["again"], HEAD, *ROWS[:3]))
     assert (first.first, first.rows, second.first, second.rows) == (2, 5, 10, 3)
-    assert first.notes == ()
+    assert first.warnings == ()
 
 
 def test_a_sheet_of_text_or_of_other_numbers_holds_no_table():
@@ -107,14 +108,14 @@ def test_a_label_that_stands_twice_is_read_by_its_place(place, label, meant):
     head = [*HEAD[:place], label, *HEAD[place + 1 :]]
     (table,) = find_tables(sheet(head, *ROWS))
     assert tuple(table.columns) == COLUMNS
-    assert f"the label {label} stands twice" in table.notes[0]
-    assert f"is read as {meant}" in table.notes[0]
+    assert f"the label {label} stands twice" in table.warnings[0]
+    assert f"is read as {meant}" in table.warnings[0]
 
 
 def test_a_column_that_stands_twice_is_read_once():
     (table,) = find_tables(sheet([*HEAD, "w1"], *([*row, 9.0] for row in ROWS)))
     assert table.columns["w1"] == 5
-    assert table.notes == ("a second column w1 (AF1) is not read",)
+    assert table.warnings == ("a second column w1 (AF1) is not read",)
 
 
 def test_rows_cut_short_and_rows_after_a_gap():
@@ -122,7 +123,7 @@ def test_rows_cut_short_and_rows_after_a_gap():
     assert table.rows == 5
     assert np.isnan(table.values["E_total"][4])
     assert table.values["w8"][4] == ROWS[4][15]
-    assert table.notes == (
+    assert table.warnings == (
         "row 7 is blank: the rows below it are not read",
         "Q6 and 14 more are blank: not checked",
     )

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.spreadsheet.reading import Cell, Sheet
-from audit.spreadsheet.tables import WEIGHTS, find_tables
-from audit.spreadsheet.verdict import ORDER, audit_file, audit_table
+from audit.spreadsheet.network import Network
+from audit.spreadsheet.tables import find_tables
+from audit.spreadsheet.verdict import audit_file, audit_table
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
 from tests.audit.spreadsheet.make_workbooks import CLEAN, WRONG, Layout, Student
@@ -89,7 +90,7 @@ def test_consequences_are_only_what_follows(folder):
         ("E_total", "W7", 100)
     ]
     (table,) = audit_file(folder / "skipped_row.xlsx").tables
-    assert {finding.name for finding in table.findings} == set(WEIGHTS)
+    assert {finding.name for finding in table.findings} == set(Network().weights)
     assert all([cell.row for cell in finding.cells] == [12] for finding in table.findings)
     rows = {consequence.name: consequence.rows for consequence in table.consequences}
     assert rows["w1"] == tuple(range(13, 30))
@@ -172,7 +173,7 @@ def test_the_learning_rate_is_inferred(lr, shown, off):
 
 @settings(max_examples=30)
 @given(
-    column=st.sampled_from(ORDER[4:]),
+    column=st.sampled_from(Network().order[4:]),
     row=st.integers(1, 29),
     off=st.sampled_from((1e-9, -1e-6, 0.3)),
     labelled=st.booleans(),
@@ -212,7 +213,7 @@ def test_every_weight_updated_upwards_still_tells_the_learning_rate():
     rows = spreadsheet(-0.5, START, CASE, 40)
     found = audited(rows)
     assert found.rate.value == 0.5
-    assert {finding.name for finding in found.findings} == set(WEIGHTS)
+    assert {finding.name for finding in found.findings} == set(Network().weights)
     assert all("sign of the update" in finding.mistake for finding in found.findings)
 
 
@@ -233,9 +234,9 @@ def test_a_csv_file_and_files_without_a_table(tmp_path):
     (tmp_path / "none.csv").write_text("epoch,loss\n1,2\n")
     (tmp_path / "bad.xlsx").write_text("")
     good, none, bad = (audit_file(tmp_path / name) for name in ("good.csv", "none.csv", "bad.xlsx"))
-    assert (good.verdict, none.verdict, bad.verdict) == ("right", "unreadable", "unreadable")
-    assert "holds no back-propagation table" in none.unreadable
-    assert "is empty" in bad.unreadable
+    assert (good.verdict, none.verdict, bad.verdict) == ("right", "no table", "unreadable")
+    assert "holds no back-propagation table" in none.refused
+    assert "is empty" in bad.refused
 
 
 @pytest.mark.parametrize("eta", [5e-5, 1e-7])
