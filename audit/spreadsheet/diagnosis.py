@@ -88,7 +88,7 @@ def _fitting(table: Table, rate: Rate, around: Columns, name: str, wrong: np.nda
     mistakes: dict[int, str] = {}
     fits = []
     others = _other_rate(rate, around, name, wrong) if name in table.network.weights else ()
-    for cause, text in (*others, *alternatives(name, table.network)):
+    for cause, text in (*alternatives(name, table.network), *others):
         value, bound = bounded(text, around)
         near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
         fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))

@@ -90,11 +90,31 @@ def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
                 yield f"the factor {a}*(1-{a}): {shown}", text.replace(f"{a}*(1-{a})", kept)
         for w in re.findall(r"\bw\d+", text):
             yield f"the route through {w} is missing", re.sub(_NAME.format(w), "0", text)
+        yield from _of_routes(text, network)
         if re.search(r"\bw\d", text):
             yield "the already updated weights (of the row below) were used", _with_next(text, network)
             for w in re.findall(r"\bw\d+", text):
                 updated = re.sub(_NAME.format(w), f"next_{w}", text)
                 yield f"the already updated {w} (of the row below) was used", updated
+
+
+_ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
+    """A derivative whose bracket is missing, whose a - t became a*t, or which has another input in a route."""
+    yield "a_o*t was used instead of a_o-t", re.sub(r"(a_o\d)-(t\d)", r"(\1*\2)", text)
+    if not (closed := re.fullmatch(r"\((.*)\)(\*a_h\d\*\(1-a_h\d\)|\*\(1-a_h\d\^2\))(\*i\d)?", text)):
+        return
+    routes, slope, source = re.split(r"\+(?=\(a_o)", closed[1]), closed[2], closed[3] or ""
+    if len(routes) > 1:
+        words = "a bracket is missing: only the {} route is multiplied by " + f"{slope}{source}"[1:]
+        yield words.format(_ROUTES[len(routes) - 1]), f"{closed[1]}{slope}{source}"
+        yield words.format("first"), f"{routes[0]}{slope}{source}+{'+'.join(routes[1:])}"
+    for other in network.shape.input_names if source else ():
+        for place, route in enumerate(_ROUTES[: len(routes)] if f"*{other}" != source else ()):
+            terms = [f"{term}*{other}" if n == place else f"{term}{source}" for n, term in enumerate(routes)]
+            yield f"{other} was used instead of {source[1:]} in the {route} route", f"({'+'.join(terms)}){slope}"
 
 
 def _misplaced(name: str, text: str, network: Network) -> Iterator[tuple[str, str]]:
