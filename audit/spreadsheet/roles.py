@@ -80,9 +80,9 @@ def _with_biases(table: Table) -> Table:
     if table.network.shape.biases:
         return table if any(biases) else replace(table, network=plain)
     hidden = table.network.shape.hidden
-    if not all(biases[:hidden]) or not all(biases[hidden:]):
+    if 2 * sum(map(bool, biases)) <= len(biases):  # one that left it out is a mistake, two that have it are none
         return table
-    layers = (biases[:hidden], biases[hidden:])
+    layers = [[bias for bias in layer if bias] or [0.0] for layer in (biases[:hidden], biases[hidden:])]
     shared = all(len(set(layer)) == 1 for layer in layers)
     network = Network(_with_shape(plain, biases=True).shape, shared_biases=shared, fixed_biases=True)
     values = [layer[0] for layer in layers] if shared else biases

@@ -6,12 +6,18 @@ import random
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import xlsxwriter
 from xlsxwriter.utility import xl_rowcol_to_cell
 
 from audit.spreadsheet.arithmetic import compute
 from audit.spreadsheet.network import UPDATE, Network
 from backprop.equations import heading
+
+
+def computed(text, values):
+    """An equation's value for numbers by name."""
+    return float(compute(text, {name: np.array([value]) for name, value in values.items()})[0])
 
 
 def _google(value):
@@ -76,7 +82,7 @@ class Sample:
         self.equations = {w: UPDATE.format(w=w) for w in self.network.weights} | dict(self.network.equations)
         self.lr = draw.choice((0.3, 0.5, 0.8, 1.7, 2.0))
         self.start = {w: round(draw.uniform(0.1, 1.5), 2) for w in self.network.weights}
-        sizes = dict(zip(("i1", "i2", "t1", "t2"), draw.sample(range(5, 98), 4), strict=True))
+        sizes = dict(zip(("i1", "i2", "t1", "t2"), draw.sample(range(30, 98), 4), strict=True))
         self.given = {name: sizes[name] / 100 for name in ("i1", "i2", "t1", "t2")}
         self.top, self.left = draw.randrange(2, 9), draw.randrange(0, 4)
         self.columns = list(self.network.columns)
@@ -108,7 +114,7 @@ class Sample:
                 if name in self.start and before is None:
                     row[name] = self.start[name]
                 else:
-                    row[name] = float(compute(self.equations[name], {**row, **known}))
+                    row[name] = computed(self.equations[name], {**row, **known})
             rows.append(row)
             before = row
         return rows
