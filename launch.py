@@ -41,7 +41,8 @@ try:
 except ModuleNotFoundError:
     refuse("has no absl-py, which this project needs")
 
-from backprop.config import AuditConfig, BackpropConfig
+from audit.config import AuditConfig
+from backprop.config import BackpropConfig
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.tpu.config import TpuConfig
@@ -51,7 +52,7 @@ from harness import flags
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),
-    "audit": (AuditConfig, "backprop.audit.task"),
+    "audit": (AuditConfig, "audit.task"),
     "mnist": (CnnConfig, "cnn.main"),
     "compare": (CompareConfig, "cnn.compare.task"),
     "tpu": (TpuConfig, "cnn.tpu.task"),
@@ -101,7 +102,7 @@ def _less_memory(config: Any) -> list[str]:
 
 if __name__ == "__main__":
     # Up to JAX 0.10.1, XLA calls it an error that a kept program prefers no gather instructions (AVX-512):
-    # jax-ml/jax issue 38445. What is an error is raised, too. A notebook that imported JAX passes on JAX's own 1.
+    # jax-ml/jax issue 38445. What is an error is raised, too. From a notebook's process comes JAX's own 1.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     for stream in (sys.stdout, sys.stderr):

@@ -143,22 +143,3 @@ def _require_rate(flag: str, value: float) -> None:
         math.isfinite(value) and 1e-12 <= value <= 1e12,
         f"--{flag} has {value:g}: give learning rates above 0, from 1e-12 to 1e12",
     )
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """The flags of --task=audit, checked.
-
-    Raises:
-      UserError: no workbook named.
-    """
-
-    workbook: Annotated[str | None, "the .xlsx or .csv file to check, or a folder of them"] = None
-    workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
-
-    def __post_init__(self) -> None:
-        require(
-            self.workbook is not None and self.workbook.strip() != "",
-            "--workbook is missing: give an .xlsx or .csv file, or a folder of them",
-        )
-        require_folder_name("workdir", self.workdir)

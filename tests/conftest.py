@@ -19,7 +19,15 @@ from jaxtyping import install_import_hook
 
 from cnn import cores
 
-install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
+SHAPES = ("arithmetic", "tables", "verdict")  # of the audit, the modules with shapes: the hook costs time
+CHECKED = [
+    "backprop",
+    "cnn",
+    "demo.trained",
+    "demo.run_tab",
+    *(f"audit.spreadsheet.{name}" for name in SHAPES),
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
 

@@ -26,9 +26,9 @@ TARGETS = {
         ["harness.flags", "errors", "workdir", "backprop.config", "cnn.config", "demo.config", "absl.flags"],
     ),
     "sheets": (
-        "tests.backprop.audit.test_mutation",
+        "tests.audit.spreadsheet.test_mutation",
         "test_a_damaged_spreadsheet_is_audited_or_refused",
-        ["backprop.audit", "openpyxl"],
+        ["audit.spreadsheet", "openpyxl"],
     ),
 }
 _LONGEST_INPUT = 4096

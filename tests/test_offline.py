@@ -25,7 +25,7 @@ sys.addaudithook(refuse)
 IMPORT_ALL = """
 import importlib, pkgutil
 modules = ["errors", "html_report", "launch", "workdir"]
-for package in map(importlib.import_module, ("backprop", "cnn", "demo", "harness", "benchmarks")):
+for package in map(importlib.import_module, ("audit", "backprop", "cnn", "demo", "harness", "benchmarks")):
     modules += [found.name for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for name in modules:
     importlib.import_module(name)
@@ -73,7 +73,7 @@ def test_every_module_is_imported_without_a_connection(run):
         *ROOT.glob("*.py"),
         *(
             file
-            for top in ("backprop", "cnn", "demo", "harness", "benchmarks")
+            for top in ("audit", "backprop", "cnn", "demo", "harness", "benchmarks")
             for file in (ROOT / top).rglob("*.py")
         ),
     ]

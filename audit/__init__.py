@@ -1,0 +1,1 @@
+"""What others handed in, judged: spreadsheets, and one report for all."""

@@ -1,0 +1,194 @@
+"""Why a cell is wrong: the mistake that reproduces it, and what would be right there."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from audit.spreadsheet.arithmetic import Columns, bounded, names_in
+from audit.spreadsheet.formulas import address
+from audit.spreadsheet.judgement import Judge
+from audit.spreadsheet.mistakes import alternatives
+from audit.spreadsheet.network import UPDATE
+from audit.spreadsheet.rate import Rate, references
+from audit.spreadsheet.tables import Table
+from backprop.equations import heading
+
+
+@dataclass(frozen=True)
+class WrongCell:
+    """A cell that does not follow from those it is computed from.
+
+    Attributes:
+      name: its column; row: its row in the table, from 0; address: where it stands, such as W5.
+      formula: as text, None for a constant.
+      value: what it shows; right: what it should (NaN for a start weight).
+      equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
+    """
+
+    name: str
+    row: int
+    address: str
+    formula: str | None
+    value: float | str
+    right: float
+    equation: str
+    right_formula: str
+
+    @property
+    def should_be(self) -> str:
+        """The right value and its equation; of a start weight nobody knows the value."""
+        return self.equation if np.isnan(self.right) else f"{self.right:.15g} = {self.equation}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Wrong cells of one column with one cause; mistake is None where no known one fits."""
+
+    name: str
+    mistake: str | None
+    cells: tuple[WrongCell, ...]
+
+
+def explain(
+    table: Table, rate: Rate, judge: Judge, around: Columns, right: Columns, name: str, wrong: np.ndarray
+) -> list[Finding]:
+    """The wrong cells of a column, grouped by their mistake: as the formula has it, else as the number fits."""
+    if not wrong.any():
+        return []
+    mistakes: dict[int, str | None] = {}
+    wrong_rows: list[int] = np.flatnonzero(wrong).tolist()
+    for row in wrong_rows:
+        if words := _seen_in_the_cell(table, rate, name, row):
+            mistakes[row] = words
+        elif judgement := judge.of(name, row):
+            cell = table.cells[name][row]
+            stale = (
+                f"the formula is right, but the cell shows {cell.numeral}: compute the file again and save it"
+                if cell
+                else ""
+            )
+            mistakes[row] = stale if judgement.right else judge.why(name, judgement.tree)
+    by_number = np.array([row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)])
+    if by_number.any():
+        mistakes |= _fitting(table, rate, around, name, by_number)
+    pasted = set(pasted_rows(table, name))
+    groups: dict[str | None, list[WrongCell]] = {}
+    for row in wrong_rows:
+        cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
+        likely = mistakes.get(row)
+        in_row = name in table.network.equations
+        if likely is None and cell.formula and rate.place in references(cell.formula) and in_row:
+            likely = "the cell was filled with an update formula"
+        if likely is None and row in pasted:
+            likely = "a constant was typed over the formula"
+        groups.setdefault(likely, []).append(cell)
+    return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
+
+
+def _fitting(table: Table, rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> dict[int, str]:
+    """The known mistake that reproduces each number; one that fits most cells goes first."""
+    mistakes: dict[int, str] = {}
+    fits = []
+    others = _other_rate(rate, around, name, wrong) if name in table.network.weights else ()
+    for cause, text in (*alternatives(name, table.network), *others):
+        value, bound = bounded(text, around)
+        near = np.abs(value - around.values[name]) <= bound + around.rounding[name]
+        fits.append((cause, set(np.flatnonzero(near & wrong).tolist())))
+    while fits:
+        cause, rows = max(fits, key=lambda fit: len(fit[1] - mistakes.keys()))
+        left = rows - mistakes.keys()
+        if not left:
+            break
+        mistakes |= dict.fromkeys(left, cause)
+    return mistakes
+
+
+def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | None:
+    """A mistake that the cell itself shows: a reference to eta that slid down, or an error value."""
+    cell = table.cells[name][row]
+    assert cell is not None
+    if name in table.network.weights and cell.formula and rate.place:
+        eta_row, eta_column = rate.place
+        found = set(references(cell.formula))
+        found -= {(table.first + row - 1, table.columns.get(other)) for other in (name, f"dE_d{name}")}
+        slid = any(column == eta_column and below > eta_row for below, column in found)
+        if slid and rate.place not in found:
+            return "the reference to eta slid down: write ${}${}".format(*_split(rate.place))
+    if isinstance(cell.value, str):
+        return f"the cell shows {cell.value[:20]}, not a number"
+    return "an input or a target changes from row to row" if name in table.network.given else None
+
+
+def _other_rate(rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> Iterable[tuple[str, str]]:
+    """For a weight's update: another learning rate than the sheet's."""
+    values = around.values
+    ratios = ((values[f"prev_{name}"] - values[name]) / values[f"prev_dE_d{name}"])[wrong]
+    ratios = ratios[np.isfinite(ratios)]
+    others = {float(np.median(ratios))} if ratios.size > 2 else set()
+    if rate.inferred is not None:
+        others.add(rate.inferred)
+    for other in others:
+        short = float(f"{other:.6g}")
+        if abs(short) > 1e-9 and all(abs(short - known) > 1e-6 for known in (1, -1, -rate.value)):
+            words = f"eta = {short:g} was used instead of {rate.value:g}"
+            yield words, f"prev_{name}-({short!r})*prev_dE_d{name}"
+
+
+def pasted_rows(table: Table, name: str) -> list[int]:
+    """The rows of a column with a constant, where the column otherwise holds formulas."""
+    column = table.cells[name]
+    formulas = sum(cell is not None and cell.formula is not None for cell in column[1:])
+    if 2 * formulas <= len(column) - 1:
+        return []
+    constant = (row for row, cell in enumerate(column) if cell is not None and cell.formula is None)
+    return [row for row in constant if row > 0 or name not in table.network.weights]
+
+
+def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> WrongCell:
+    cell = table.cells[name][row]
+    assert cell is not None
+    equations = table.network.equations
+    if name in table.network.given:
+        equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
+    elif name in table.network.weights and row == 0:
+        equation, formula = "a number to start from", ""
+    elif name in table.network.weights:
+        equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
+        formula = _as_formula(table, rate, UPDATE.format(w=name), row)
+    else:
+        equation, formula = equations[name], _as_formula(table, rate, equations[name], row)
+    return WrongCell(name, row, table.address(name, row), cell.formula, cell.value, right, equation, formula)
+
+
+_AS_FORMULA = {
+    r"sigmoid\((\w+)\)": r"1/(1+EXP(-\1))",
+    r"tanh\((\w+)\)": r"TANH(\1)",
+    r"relu\((\w+)\)": r"MAX(0,\1)",
+}
+
+
+def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
+    """An equation over the sheet's cells; "" where one of its columns is missing."""
+
+    def cell(word: re.Match[str]) -> str:
+        name = word.group().removeprefix("prev_")
+        if name in ("EXP", "TANH", "MAX"):
+            return name
+        if name == "eta" and name not in table.columns:
+            return "${}${}".format(*_split(rate.place)) if rate.place else f"{rate.value:g}"
+        if name not in table.columns:
+            return places[name]
+        return table.address(name, row - word.group().startswith("prev_"))
+
+    places = {name: "${}${}".format(*_split(place)) for place, name in reversed(table.labelled.items())}
+    if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta", *places}:
+        return ""
+    for function, written in _AS_FORMULA.items():
+        text = re.sub(function, written, text.replace(" ", ""))
+    return "=" + re.sub(r"\b[a-zA-Z_]\w*\b(?!\()", cell, text)
+
+
+def _split(place: tuple[int, int]) -> tuple[str, int]:
+    return address(*place).rstrip("0123456789"), place[0]

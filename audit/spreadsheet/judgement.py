@@ -1,0 +1,128 @@
+"""Formulas judged as functions: right or wrong whatever their digits, and why where they are wrong."""
+
+from collections.abc import Iterator
+from itertools import islice, product
+from typing import NamedTuple
+
+import numpy as np
+
+from audit.spreadsheet.formulas import Node, Place, Tree, nodes
+from audit.spreadsheet.mistakes import alternatives
+from audit.spreadsheet.network import Network
+from audit.spreadsheet.points import Points, Values, agree
+from audit.spreadsheet.quantities import Quantities
+from audit.spreadsheet.repairs import cause
+from audit.spreadsheet.tables import Table
+
+_MOST_READINGS = 300
+
+
+class Judgement(NamedTuple):
+    """What a formula is.
+
+    Attributes:
+      tree: its meaning.
+      right: whether it computes what its column should hold.
+      here: whether it does so with this table's inputs, targets and learning rate.
+    """
+
+    tree: Tree
+    right: bool
+    here: bool
+
+
+class Judge:
+    """Judges the formulas of one table; each meaning once."""
+
+    def __init__(self, table: Table, eta: float, places: list[Place], known: dict[str, float]):
+        """Prepare to judge.
+
+        Args:
+          eta: the learning rate; places: the cells that hold it.
+          known: the value of each input, target and constant bias.
+        """
+        network = table.network
+        self._network: Network = network
+        self._eta = eta
+        self._quantities = Quantities(table, places)
+        self._anywhere = Points(network, {name: known[name] for name in network.biases if name in known})
+        self._known = known | ({"eta": eta} if np.isfinite(eta) else {})
+        self._here = Points(network, self._known)
+        self._judged: dict[tuple[str, Tree], Judgement | None] = {}
+        self._causes: dict[tuple[str, Tree], str | None] = {}
+
+    def of(self, name: str, row: int) -> Judgement | None:
+        """The judgement of a cell; None for a constant or a formula not known here."""
+        if name in self._network.weights:
+            if row == 0:
+                return None
+        elif name not in self._network.equations:
+            return None
+        tree = self._quantities.meaning(name, row)
+        if tree is None:
+            return None
+        if (name, tree) not in self._judged:
+            self._judged[name, tree] = self._judge(name, tree)
+        return self._judged[name, tree]
+
+    def _judge(self, name: str, tree: Tree) -> Judgement | None:
+        values = self._anywhere.of_tree(tree)
+        if values is None:
+            return None
+        right = self._anywhere.right(self._network, name)
+        if agree(values, right) or any(agree(self._anywhere.of_tree(r), right) for r in self._readings(tree)):
+            return Judgement(tree, True, True)
+        here = agree(self._here.of_tree(tree), self._here.right(self._network, name))
+        return Judgement(tree, False, here)
+
+    def why(self, name: str, tree: Tree) -> str | None:
+        """The cause of a wrong formula, in words; None where none is known."""
+        if (name, tree) not in self._causes:
+            self._causes[name, tree] = self._why(name, tree)
+        return self._causes[name, tree]
+
+    def _why(self, name: str, tree: Tree) -> str | None:
+        known = [(words, self._anywhere.of_text(text)) for words, text in alternatives(name, self._network)]
+        readings = [tree, *islice(self._readings(tree), 20)]
+        for reading in readings:
+            values = self._anywhere.of_tree(reading)
+            for words, wrong in known:
+                if agree(values, wrong) and not _constant(wrong):
+                    return words
+        for reading in readings[:4]:
+            if words := cause(reading, name, self._network, self._anywhere, self._eta):
+                return words
+        return None
+
+    def _readings(self, tree: Tree) -> Iterator[Tree]:
+        """The formula with inputs, targets and eta in place of numbers that are theirs."""
+        numbers = list(dict.fromkeys(part for part in nodes(tree) if isinstance(part, float)))
+        meant = {number: self._names_of(number) for number in numbers}
+        places = [number for number in _numbers(tree) if len(meant[number]) > 1]
+        for names in islice(product(*(meant[number] for number in places)), 1, _MOST_READINGS):
+            yield _with_numbers(tree, meant, iter(names))
+
+    def _names_of(self, number: float) -> list[Tree]:
+        names = [
+            name
+            for name, known in self._known.items()
+            if known == number and name not in self._network.biases
+        ]
+        return [number, *sorted(names, key=lambda name: name != "eta")]
+
+
+def _numbers(tree: Tree) -> list[float]:
+    return [part for part in nodes(tree) if isinstance(part, float)]
+
+
+def _with_numbers(tree: Tree, meant: dict[float, list[Tree]], names: Iterator[Tree]) -> Tree:
+    """A tree with the next of the names in place of each number that may mean several things."""
+    if isinstance(tree, float):
+        return next(names) if len(meant[tree]) > 1 else tree
+    if isinstance(tree, Node):
+        return Node(tree.operation, tuple(_with_numbers(part, meant, names) for part in tree.parts))
+    return tree
+
+
+def _constant(values: Values) -> bool:
+    return bool(np.ptp(values) == 0)

@@ -1,0 +1,336 @@
+"""The ZIP archive of XML parts that an .xlsx file is, checked before any library believes it.
+
+The format: ECMA-376, part 2 (Open Packaging Conventions).
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from openpyxl.utils.cell import range_boundaries
+
+from errors import UserError, require
+
+MAX_ROWS, MAX_COLUMNS = 2**20, 2**14  # of a sheet in a spreadsheet program
+_MAX_UNPACKED = 50 * 2**20
+_MAX_PARTS = 2000
+_MAX_DEPTH = 100  # of elements in elements; spreadsheet programs stay below 30
+_MAX_FORMULA = 8192  # as in Excel
+_MAX_COST = 1_000_000
+_OF_CELLS = frozenset(("row", "c", "v", "f", "is", "si", "t"))
+_OTHER_COST = 10  # openpyxl makes an object, or several, of each other element
+_FORMULAS = frozenset(("f", "formula", "formula1", "formula2", "definedName"))
+_RANGES = frozenset(("mergeCell", "hyperlink", "comment", "table"))
+"""What openpyxl makes all cells of a range for, blank or not."""
+_REACHES_OUT = re.compile(
+    r"\b(WEBSERVICE|DDE|FILTERXML|IMPORT\w*|RTD|CALL|REGISTER|EXEC|IMAGE)\s*\(|://", re.IGNORECASE
+)
+_OTHER_FILE = re.compile(r"\||\[[^][]*\][^][()+*/^&=<>,;]*!")  # cmd|'...'!A0, [1]Sheet1!A1; not Table1[w1]
+_RELATIONS = {
+    "vbaProject": "macros",
+    "xlMacrosheet": "macros",
+    "xlIntlMacrosheet": "macros",
+    "oleObject": "embedded objects",
+    "package": "embedded objects",
+    "control": "embedded objects",
+    "connections": "connections to data elsewhere",
+    "queryTable": "connections to data elsewhere",
+}
+_PARTS = {
+    "vbaproject": "macros",
+    "xl/macrosheets/": "macros",
+    "xl/embeddings/": "embedded objects",
+    "xl/activex/": "embedded objects",
+    "xl/connections.": "connections to data elsewhere",
+    "xl/querytables/": "connections to data elsewhere",
+}
+_LINKS = "xl/externallinks/"
+_LINK_RELATION = re.compile(rb"<([\w.-]+:)?Relationship\s[^>]*/externalLink\"[^>]*>")
+_LINK_REFERENCES = re.compile(
+    rb"<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>", re.DOTALL
+)
+_IS_XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0 \t\r\n]*<")
+
+
+class Package(NamedTuple):
+    """What was checked of an .xlsx file: an archive of its parts, and what a teacher should know of it."""
+
+    content: bytes
+    notes: tuple[str, ...] = ()
+
+
+def checked(name: str, content: bytes) -> Package:
+    """The parts of an .xlsx file in an archive of our own, uncompressed.
+
+    So what is read later is what was checked, whatever the file's own archive says of its parts. Links to
+    other files are left out: a formula that needs one is refused.
+
+    Raises:
+      UserError: not an .xlsx file, or one that is damaged, encrypted, too large when unpacked, or too
+        much work to read; one with macros, embedded objects, or anything that reaches outside the file.
+    """
+    if content.startswith(b"\xd0\xcf\x11\xe0"):
+        encrypted = "EncryptedPackage".encode("utf-16-le") in content
+        raise UserError(
+            f"{name} is protected by a password: save it without one"
+            if encrypted
+            else f"{name} is in the old .xls format: open it in a spreadsheet program and save it as .xlsx"
+        )
+    require(
+        content.startswith(b"PK"),
+        f"{name} is not an .xlsx file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return _repacked(name, archive, len(content))
+    except UserError:
+        raise
+    except expat.ExpatError as error:
+        raise damaged(name, f"a part of it is not XML from line {error.lineno} on") from error
+    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
+        raise damaged(name, "its archive is broken or cut short") from error
+
+
+def checked_ods(name: str, content: bytes) -> bytes:
+    """The cells of an .ods file in an archive of our own: its content.xml and no other part.
+
+    Raises:
+      UserError: not an .ods file, or one that is damaged, encrypted, too large or reaches outside.
+    """
+    require(
+        content.startswith(b"PK"),
+        f"{name} is not an .ods file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            part = archive.getinfo("content.xml")
+            large = f"{name} is too large when unpacked ({part.file_size / 2**20:.0f} MB): give the table's sheet alone"
+            require(part.file_size <= _MAX_UNPACKED, large)
+            _refuse(
+                name,
+                "macros"
+                if any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist())
+                else "",
+            )
+            cells = archive.open(part).read(part.file_size)
+        _Scan(name).read(cells)
+    except UserError:
+        raise
+    except expat.ExpatError as error:
+        raise damaged(
+            name, f"its cells are not XML from line {error.lineno} on, or protected by a password"
+        ) from error
+    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
+        raise damaged(name, "its archive is broken or cut short") from error
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.writestr("mimetype", _ODS)
+        archive.writestr("content.xml", cells)
+        archive.writestr("META-INF/manifest.xml", _MANIFEST)
+    return copy.getvalue()
+
+
+_ODS = "application/vnd.oasis.opendocument.spreadsheet"
+_MANIFEST = (
+    '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" '
+    f'manifest:version="1.2"><manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/>'
+    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+)
+_OF_ODS = frozenset(
+    ("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script")
+)
+
+
+def require_plain_xls(name: str, content: bytes) -> None:
+    """Raise UserError unless a file is an .xls file without macros, password and embedded objects."""
+    require(
+        content.startswith(b"\xd0\xcf\x11\xe0"),
+        f"{name} is not an .xls file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    if "EncryptedPackage".encode("utf-16-le") in content:
+        raise UserError(f"{name} is protected by a password: save it without one")
+    _refuse(name, "macros" if "_VBA_PROJECT".encode("utf-16-le") in content else "")
+    _refuse(name, "embedded objects" if "MBD".encode("utf-16-le") in content else "")
+
+
+def damaged(name: str, reason: str) -> UserError:
+    """The error for a file that a spreadsheet program has to repair."""
+    return UserError(
+        f"{name} is damaged ({reason}): open it in a spreadsheet program, repair it and save it again"
+    )
+
+
+def bare(package: bytes) -> bytes:
+    """A checked file's cells alone, for one whose formats and the like are damaged.
+
+    Raises:
+      Exception: whatever ElementTree or zipfile raise where even these are not there.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(package)) as archive, zipfile.ZipFile(copy, "w") as cells:
+        for name in archive.namelist():
+            kept = name in _NEEDED or (name.startswith("xl/worksheets/") and "/_rels/" not in name)
+            if kept and name.startswith("xl/worksheets/"):
+                cells.writestr(name, _cells_alone(archive.read(name)))
+            elif kept:
+                cells.writestr(name, archive.read(name))
+    return copy.getvalue()
+
+
+_NEEDED = frozenset(
+    (
+        "[Content_Types].xml",
+        "_rels/.rels",
+        "xl/workbook.xml",
+        "xl/_rels/workbook.xml.rels",
+        "xl/sharedStrings.xml",
+    )
+)
+
+
+def _cells_alone(sheet: bytes) -> bytes:
+    root = ElementTree.fromstring(sheet)
+    for part in list(root):
+        if part.tag.rpartition("}")[2] not in ("sheetData", "mergeCells"):
+            root.remove(part)
+    for cell in root.iter():
+        if cell.tag.rpartition("}")[2] in ("c", "row"):
+            for attribute in set(cell.attrib) - {"r", "t"}:
+                del cell.attrib[attribute]
+    return ElementTree.tostring(root)
+
+
+def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> Package:
+    parts = archive.infolist()
+    names = [part.filename for part in parts]
+    unpacked = sum(part.file_size for part in parts)
+    require(
+        unpacked <= _MAX_UNPACKED and len(parts) <= _MAX_PARTS,
+        f"{name} is too large when unpacked ({unpacked / 2**20:.0f} MB in {len(parts)} parts): "
+        f"give at most {_MAX_UNPACKED // 2**20} MB, the table's sheet alone",
+    )
+    require(
+        "xl/workbook.xml" in names,
+        f"{name} is not an .xlsx file inside: open it in a spreadsheet program and save it as .xlsx",
+    )
+    if len(set(names)) < len(names):
+        raise damaged(name, "two parts have the same name")
+    if sum(part.compress_size for part in parts) > size:
+        raise damaged(name, "parts overlap")
+    copy = io.BytesIO()
+    scan = _Scan(name)
+    links = [part for part in parts if part.filename.lower().startswith(_LINKS)]
+    with zipfile.ZipFile(copy, "w") as repacked:
+        for part in parts:
+            if part in links:
+                continue
+            _refuse(
+                name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), "")
+            )
+            if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise damaged(name, f"{part.filename} is compressed in a way that .xlsx files are not")
+            with archive.open(part) as stream:
+                content = stream.read(part.file_size)  # without a number it inflates what is there
+            if links and part.filename in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
+                content = _LINK_REFERENCES.sub(b"", _LINK_RELATION.sub(b"", content))
+            if _IS_XML.match(content):
+                scan.read(content)
+            repacked.writestr(part.filename, content)
+    notes = ("a link to another file, which no cell, chart or name refers to, was left out",) if links else ()
+    return Package(copy.getvalue(), notes)
+
+
+def _refuse(name: str, what: str) -> None:
+    """Raise UserError if there is something to refuse."""
+    require(not what, f"{name} contains {what}: save it as an .xlsx file without, with values in their place")
+
+
+class _Scan:
+    """Reads all XML parts of a file once: what they cost openpyxl, and whether they reach outside."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.cost = 0
+        self.depth = 0
+        self.formula: list[str] | None = None
+        self.shared: dict[str | None, int] = {}
+
+    def read(self, content: bytes) -> None:
+        """Read a part.
+
+        Raises:
+          UserError: it costs too much, or reaches outside. ExpatError: it is not XML.
+        """
+        self.depth, self.shared = 0, {}
+        self.parser = parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.Parse(content, True)
+
+    def _doctype(self, *_: object) -> None:
+        raise damaged(self.name, "it defines XML entities")
+
+    def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        tag = tag.rpartition(":")[2]
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise damaged(self.name, f"more than {_MAX_DEPTH} elements within each other")
+        self._add(1 if tag in _OF_CELLS else _OTHER_COST)
+        if attributes:  # a pattern may take the square of an attribute's length
+            squares = sum([len(value) ** 2 for value in attributes.values()])
+            self._add(max(0, len(attributes) - 10) + squares // 1000)
+        if tag in _FORMULAS:
+            self.formula, self.attributes = [], attributes
+            self.parser.CharacterDataHandler = self.formula.append
+        elif tag in _RANGES and "ref" in attributes:
+            left, top, right, bottom = range_boundaries(attributes["ref"])
+            self._add(((right or MAX_COLUMNS) - (left or 1) + 1) * ((bottom or MAX_ROWS) - (top or 1) + 1))
+        elif tag == "Relationship":
+            kind = attributes.get("Type", "").rpartition("/")[2]
+            outside = attributes.get("TargetMode") == "External" and kind != "hyperlink"
+            _refuse(self.name, _RELATIONS.get(kind, "links to other files" if outside else ""))
+        elif tag in _OF_ODS:
+            _refuse(self.name, "links to other files, or macros")
+        elif "table:formula" in attributes:
+            self._formula(attributes["table:formula"])
+        elif tag in ("Override", "Default"):
+            _refuse(self.name, "macros" if "macroEnabled" in attributes.get("ContentType", "") else "")
+
+    def _end(self, tag: str) -> None:
+        self.depth -= 1
+        if self.formula is not None and tag.rpartition(":")[2] in _FORMULAS:
+            text = "".join(self.formula)
+            self.formula, self.parser.CharacterDataHandler = None, None
+            length = len(text)
+            if self.attributes.get("t") == "shared":  # openpyxl writes the first one out for each cell
+                length = self.shared.setdefault(self.attributes.get("si"), length)
+            require(
+                length <= _MAX_FORMULA,
+                f"{self.name} holds a formula of {length} letters: give at most {_MAX_FORMULA}, as in Excel",
+            )
+            self._add(length // 20)
+            self._formula(text)
+
+    def _formula(self, text: str) -> None:
+        plain = re.sub(r'"[^"]*"', "", text)
+        if (
+            _REACHES_OUT.search(text) or _OTHER_FILE.search(plain) or "#$" in plain
+        ):  # 'file:///a.ods'#$Sheet1.A1
+            raise UserError(
+                f"{self.name} holds a formula that refers to other files or addresses "
+                f"({' '.join(text.split())[:60]}): replace it with its value and save it again"
+            )
+
+    def _add(self, cost: int) -> None:
+        self.cost += cost
+        require(
+            self.cost <= _MAX_COST,
+            f"{self.name} is too large (more than about {_MAX_COST // 6} formulas, or as much else): "
+            "give the table's sheet alone",
+        )

@@ -1,0 +1,138 @@
+"""What the formulas of a table mean: each reference as the quantity that it refers to."""
+
+from collections.abc import Collection
+
+from audit.spreadsheet.formulas import (
+    Node,
+    Place,
+    Reference,
+    Tree,
+    UnknownFormula,
+    parse,
+    relative,
+    resolved,
+)
+from audit.spreadsheet.reading import Cell
+from audit.spreadsheet.tables import Table
+
+_DEEPEST = 25  # formulas that lead to formulas
+
+
+class Quantities:
+    """Reads formulas of a table as trees over its quantities.
+
+    A quantity of the same row has its name, such as h1, that of the row above is prev_h1, below is
+    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row 12. What is the same in every row, inputs,
+    targets and eta, has its name alone. A cell without a name stands for its number, or for what its own
+    formula means; a column that is not understood stands for itself, such as column:24, where that is
+    asked for.
+    """
+
+    def __init__(self, table: Table, eta: Collection[Place] = (), *, keep_unread: bool = False):
+        self._table = table
+        self._eta = set(eta)
+        self._keep_unread = keep_unread
+        self._names = {column: name for name, column in table.columns.items()}
+        self._constant = {*table.network.given, "eta"}
+        self._rows = range(table.first, table.first + table.rows)
+        self._parsed: dict[tuple[str, str], Tree | None] = {}
+        self._meant: dict[tuple, Tree] = {}
+        self._sheets = {"": table.source.cells, **table.source.book.sheets}
+
+    def meaning(self, name: str, row: int) -> Tree | None:
+        """What the formula of a column's cell computes; None for a constant or a formula not known here."""
+        cell = self._table.cells[name][row]
+        return self.of_cell(cell, (self._table.first + row, self._table.columns[name]))
+
+    def of_cell(self, cell: Cell | None, at: Place) -> Tree | None:
+        """The same for any cell of the table's sheet."""
+        if cell is None or not cell.formula:
+            return None
+        try:
+            return self._tree(cell.formula, "", at, at[0], 0)
+        except (UnknownFormula, RecursionError):
+            return None
+
+    def _tree(self, formula: str, sheet: str, at: Place, row: int, depth: int) -> Tree:
+        """The meaning of a formula at a place, for a cell of the table in a row of the sheet."""
+        if depth > _DEEPEST:
+            raise UnknownFormula("formulas that lead to formulas")
+        key = relative(formula, at), sheet
+        if key not in self._parsed:
+            try:
+                self._parsed[key] = parse(formula, at)
+            except UnknownFormula:
+                self._parsed[key] = None
+        tree = self._parsed[key]
+        if tree is None:
+            raise UnknownFormula(formula)
+        ends = (row == self._rows[0], row == self._rows[-1])
+        kept = (*key, at[1], *ends) if at == (row, at[1]) and not sheet and depth == 0 else None
+        if kept in self._meant:
+            return self._meant[kept]
+        same = True  # wherever in the column the formula stands
+
+        def quantity(reference: Reference, place: Place) -> Tree:
+            nonlocal same
+            where = reference.sheet or sheet
+            where = "" if where == self._table.sheet else where
+            found = self._quantity(where, place, row, depth, frozen=reference.fixed[0])
+            moves = isinstance(found, str) and "@" not in found and not any(reference.fixed)
+            stands = all(reference.fixed) and (isinstance(found, float) or found in self._constant)
+            same = same and reference.end is None and (moves or stands)
+            return found
+
+        meant = resolved(tree, quantity, at, self._defined)
+        if kept and same:
+            self._meant[kept] = meant
+        return meant
+
+    def _defined(self, name: str) -> Tree:
+        text = self._table.source.book.names.get(name.lower())
+        if text is None:
+            raise UnknownFormula(name)
+        tree = parse(text, (1, 1))
+        if isinstance(tree, Reference) and tree.fixed == (True, True):
+            return tree
+        if isinstance(tree, float):
+            return tree
+        raise UnknownFormula(name)
+
+    def _quantity(self, sheet: str, place: Place, row: int, depth: int, *, frozen: bool) -> Tree:
+        if sheet not in self._sheets:
+            raise UnknownFormula(sheet)
+        cell = self._sheets[sheet].get(place)
+        if not sheet:
+            if place in self._eta:
+                return "eta"
+            if place[0] in self._rows:
+                if name := self._names.get(place[1]):
+                    return self._named(name, place[0], row, frozen)
+                if self._keep_unread and place[1] in self._table.unread:
+                    return self._named(f"column:{place[1]}", place[0], row, frozen)
+            if name := self._table.labelled.get(place):
+                return name if name in self._constant else f"{name}@{place[0]}"
+        if cell is None:
+            return 0.0
+        if cell.formula:
+            return self._tree(cell.formula, sheet, place, row, depth + 1)
+        if isinstance(cell.value, float):
+            return cell.value
+        raise UnknownFormula("a text as a number")
+
+    def _named(self, name: str, at: int, row: int, frozen: bool) -> str:
+        if name in self._constant and name != "eta":
+            return name
+        shift = {0: "", -1: "prev_", 1: "next_"}.get(at - row)
+        if shift is None:
+            return f"{name}@{at}" if frozen else f"{name}@{at - row:+d}"
+        return shift + name
+
+
+def replaced(tree: Tree, old: Tree, new: Tree) -> Tree:
+    """A tree with another part in place of each equal one."""
+    if tree == old and isinstance(tree, float) == isinstance(old, float):
+        return new
+    if isinstance(tree, Node):
+        return Node(tree.operation, tuple(replaced(part, old, new) for part in tree.parts))
+    return tree

@@ -1,0 +1,157 @@
+"""Which learning rate a table was made with: as the sheet says, or as its weights change."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from openpyxl.formula import Tokenizer
+from openpyxl.formula.tokenizer import TokenizerError
+from openpyxl.utils import column_index_from_string
+from openpyxl.utils.cell import coordinate_from_string
+
+from audit.spreadsheet.arithmetic import Columns, shortest
+from audit.spreadsheet.formulas import address
+from audit.spreadsheet.tables import Table
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of a table.
+
+    Attributes:
+      value: NaN where nothing tells it.
+      source: where it was found, in words.
+      place: the cell that holds it.
+      inferred: what the change of the weights implies, None where it implies nothing.
+      rounding: how far an inferred rate may be off.
+    """
+
+    value: float
+    source: str
+    place: tuple[int, int] | None = None
+    inferred: float | None = None
+    rounding: float = 0.0
+
+
+def references(formula: str) -> list[tuple[int, int]]:
+    """The single cells of its own sheet that a formula refers to: "=G5-$B$2" is [(5, 7), (2, 2)]."""
+    places = []
+    try:
+        tokens = Tokenizer(formula).items
+    except TokenizerError:
+        return []
+    for token in tokens:
+        if token.type == "OPERAND" and re.fullmatch(r"\$?[A-Za-z]{1,3}\$?[0-9]{1,7}", token.value):
+            column, row = coordinate_from_string(token.value.upper())
+            places.append((row, column_index_from_string(column)))
+    return places
+
+
+def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
+    """The learning rate: a column's, a labelled cell's, a cell's that the updates refer to, or implied.
+
+    Args:
+      columns: the table's numbers; right: the derivatives as they should be.
+    """
+    inferred, rounding = _infer(columns, right, table.network.weights)
+    if "eta" in table.columns:
+        values = table.values["eta"]
+        known = values[np.isfinite(values)]
+        if known.size:
+            return Rate(float(known[0]), "column eta", inferred=inferred)
+    referenced = _referenced(table)
+    cells = [label for label in table.labels if label.place]
+    cells = [label for label in cells if label.place in referenced] or cells
+    if inferred is not None:
+        cells.sort(key=lambda label: abs(label.value - inferred))
+    if cells:
+        where = address(*cells[0].place)  # type: ignore[misc]
+        return Rate(cells[0].value, f"cell {where}, labelled", cells[0].place, inferred)
+    for place in referenced:
+        return Rate(
+            float(table.source.cells[place].value),
+            f"cell {address(*place)}, which the updates refer to",
+            place,
+            inferred,
+        )
+    for label in table.labels:
+        return Rate(label.value, "the sheet's name", None, inferred)
+    if inferred is None:
+        return Rate(np.nan, "not known: no cell names it and no weight changes")
+    return Rate(inferred, "inferred from how the weights change", None, inferred, rounding)
+
+
+def _referenced(table: Table) -> list[tuple[int, int]]:
+    """Cells with numbers outside the table that the first row of updates refers to, most used first."""
+    places: list[tuple[int, int]] = []
+    inside = range(table.first, table.first + table.rows)
+    for name in table.network.weights:
+        cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
+        for place in references(cell.formula) if cell and cell.formula else ():
+            outside = place[0] not in inside or place[1] not in table.columns.values()
+            if outside and isinstance(getattr(table.source.cells.get(place), "value", None), float):
+                places.append(place)
+    return sorted(set(places), key=lambda place: (-places.count(place), place))
+
+
+def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[float | None, float]:
+    """The rate that explains most updates, with as few digits as it can have, and its uncertainty.
+
+    Each weight proposes the median of its changes over its derivatives, as they stand and as they
+    should be, so that neither a wrong derivative nor a wrong update misleads.
+    """
+    proposals: list[tuple[float, float]] = []
+    updates = []
+    for w in weights:
+        weight, unit = columns.values[w], columns.rounding[w]
+        change = weight[:-1] - weight[1:]
+        blur = np.maximum(unit[:-1], _EPS * np.abs(weight[:-1])) + np.maximum(unit[1:], _EPS)
+        slopes = []
+        for source in (columns, right):
+            slope = source.values[f"dE_d{w}"][:-1]
+            slack = source.rounding[f"dE_d{w}"][:-1]
+            known = np.isfinite(change) & np.isfinite(slope) & (np.abs(slope) > slack)
+            if not known.any():
+                continue
+            slopes.append((slope, slack))
+            ratio = change[known] / slope[known]
+            spread = (blur[known] + np.abs(ratio) * slack[known]) / np.abs(slope[known])
+            middle = float(np.median(ratio))
+            proposals.append((middle, float(np.median(spread))))
+            total = float(slope[known].sum())
+            estimate = float(change[known].sum()) / total if total else np.nan
+            blurred = float(blur[known].max() * 2 + abs(middle) * slack[known].sum())
+            if abs(estimate - middle) <= 2 * spread.max():
+                proposals.append((estimate, blurred / abs(total)))
+        updates.append((change, blur, slopes))
+
+    def explained(rate: float) -> int:
+        """How many updates the rate explains, with either sign: + is a mistake of its own."""
+        return sum(
+            int(
+                np.logical_or.reduce(
+                    [
+                        np.abs(np.abs(change) - np.abs(rate * slope)) <= 2 * (blur + abs(rate) * slack)
+                        for slope, slack in slopes
+                    ]
+                ).sum()
+            )
+            for change, blur, slopes in updates
+            if slopes
+        )
+
+    ranked = [
+        (-explained(rate), abs(rate) == 1, spread, abs(rate))
+        for rate, spread in proposals
+        if np.isfinite(rate) and rate != 0
+    ]
+    if not ranked or min(ranked)[0] == 0:
+        return None, 0.0
+    _, _, spread, rate = min(ranked)
+    spread = max(spread, 1e-9 * rate)
+    short = shortest(rate, spread)
+    typed = short == float(f"{short:.6g}") and spread < 1e-3 * rate
+    return short, 0.0 if typed else spread

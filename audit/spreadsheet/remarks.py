@@ -1,0 +1,163 @@
+"""What a teacher should know about a table besides its wrong cells."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from audit.spreadsheet.arithmetic import Columns
+from audit.spreadsheet.diagnosis import pasted_rows
+from audit.spreadsheet.judgement import Judge
+from audit.spreadsheet.rate import Rate
+from audit.spreadsheet.tables import Table
+from backprop.config import BackpropConfig
+from backprop.equations import heading
+
+_OTHER_TARGETS = (0.5, 0.5)  # one of the assignment's documents has them
+
+
+def warnings_on(table: Table, rate: Rate, wrong: Mapping[str, np.ndarray]) -> list[str]:
+    """What keeps a table from being right without reserve."""
+    return [*_pasted(table, wrong), *_rates_that_differ(table, rate)]
+
+
+def notes_on(
+    table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
+) -> list[str]:
+    """What does not: drift, other start values, formulas that are wrong without effect."""
+    return [*_drift(table, columns), *_starts(table, columns), *_without_effect(table, judge, columns, idle)]
+
+
+def without_typed_targets(table: Table) -> Table:
+    """The table without columns E1, E2 that hold the targets, where no other column is computed from them."""
+    errors = [name for name in table.columns if re.fullmatch(r"E\d", name) and _is_target(table, name)]
+    if not errors or not _total_is_without(table, errors):
+        return table
+    kept = {name: column for name, column in table.columns.items() if name not in errors}
+    words = [
+        f"the column {name} ({table.address(name, 0)}) holds the target, not the error: not checked"
+        for name in errors
+    ]
+    return replace(
+        table,
+        columns=kept,
+        **{
+            part: {name: column for name, column in getattr(table, part).items() if name in kept}
+            for part in ("values", "rounding", "cells")
+        },
+        warnings=(*table.warnings, *words),
+    )
+
+
+def _is_target(table: Table, name: str) -> bool:
+    target = table.values.get(f"t{name[1:]}")
+    shown = table.values[name][np.isfinite(table.values[name])]
+    typed = all(cell is None or cell.formula is None for cell in table.cells[name])
+    return typed and shown.size > 0 and target is not None and bool((shown == target[0]).all())
+
+
+def _total_is_without(table: Table, errors: list[str]) -> bool:
+    """Whether E_total does not come from these columns: it is not the sum that they have."""
+    if "E_total" not in table.columns:
+        return True
+    names = [f"E{number}" for number in range(1, table.network.shape.outputs + 1)]
+    if not set(names) <= set(table.columns):
+        return False
+    sums = np.sum([table.values[name] for name in names], axis=0)
+    return bool((np.abs(sums - table.values["E_total"]) > 1e-6).any())
+
+
+def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
+    """Constants among formulas whose value is right: nothing is wrong until something changes."""
+    warnings = []
+    for name in (*table.network.weights, *table.network.equations):
+        if name not in table.columns:
+            continue
+        rows = [row for row in pasted_rows(table, name) if not wrong[name][row]]
+        if rows:
+            warnings.append(
+                f"{_cells(table, name, rows)} ({heading(name)}): a constant stands where the column has "
+                "formulas; its value is right, but it will not follow a change"
+            )
+    return warnings
+
+
+def _cells(table: Table, name: str, rows: list[int]) -> str:
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return table.address(name, rows[0]) + more
+
+
+def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
+    warnings = []
+    for label in table.labels:
+        if label.place is None and label.value != rate.value and not np.isnan(rate.value):
+            warnings.append(
+                f"the sheet's name says eta = {label.value:g}, the table has {rate.value:g} ({rate.source})"
+            )
+    if np.isnan(rate.value) and table.rows > 1:
+        warnings.append("the learning rate is not known, so the updates are not checked: label it, eta = 0.5")
+    eta = table.values.get("eta", np.array([]))
+    if len(set(eta[np.isfinite(eta)].tolist())) > 1:
+        warnings.append("the column eta changes from row to row")
+    return warnings
+
+
+def _drift(table: Table, columns: Columns) -> list[str]:
+    notes = []
+    for name in table.network.given:
+        values = columns.values[name]
+        rows = np.flatnonzero(values != values[0]).tolist()
+        if rows and name in table.columns and np.allclose(values, values[0], rtol=1e-10, atol=0):
+            shown = f"{values[rows[-1]]:.15g}"
+            notes.append(f"{name} drifts to {shown} from {table.address(name, rows[0])} on, by filling down")
+    return notes
+
+
+def _starts(table: Table, columns: Columns) -> list[str]:
+    """Start values unlike the assignment's."""
+    if not table.network.is_classroom:
+        return []
+    config = BackpropConfig()
+    wanted = dict(zip(table.network.given, (*config.inputs, *config.targets), strict=True))
+    wanted |= dict(zip(table.network.weights, config.weights, strict=True))
+    found = {name: float(columns.values[name][0]) for name in wanted}
+    other = {name: value for name, value in found.items() if np.isfinite(value) and value != wanted[name]}
+    if (found["t1"], found["t2"]) == _OTHER_TARGETS:
+        other = {name: value for name, value in other.items() if name not in ("t1", "t2")}
+    if 2 * len(other) > len(wanted):
+        return ["the start values are not the assignment's"]
+    verbs = {name: "starts at" if name in table.network.weights else "is" for name in other}
+    return [
+        f"{name} {verbs[name]} {value:g}, the assignment says {wanted[name]:g}"
+        for name, value in other.items()
+    ]
+
+
+def _without_effect(
+    table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
+) -> list[str]:
+    notes = []
+    for name, rows in idle.items():
+        for row in rows:
+            judgement = judge.of(name, row)
+            words = judge.why(name, judgement.tree) if judgement else None
+            notes.append(
+                f"the formula of {heading(name)} ({table.address(name, row)}) "
+                + _idle_words(words or "it is not the right one, but makes no difference here", columns)
+            )
+    return notes
+
+
+def _idle_words(words: str, columns: Columns) -> str:
+    mixed = re.match(r"(\w+) was used instead of (\w+)", words)
+    if mixed and all(name in columns.values for name in mixed.groups()):
+        used, wanted = mixed.groups()
+        value = columns.values[used][0]
+        same = (
+            f"; here both are {value:g}"
+            if value == columns.values[wanted][0]
+            else "; here it makes no difference"
+        )
+        return f"refers to {used} where it should to {wanted}{same}"
+    return f"is wrong without effect: {words}"

@@ -1,0 +1,250 @@
+"""An audit in words: what the terminal shows, and the rows of audit.csv."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from audit.spreadsheet.diagnosis import Finding, WrongCell
+from audit.spreadsheet.formulas import address, relative
+from audit.spreadsheet.verdict import FileAudit, TableAudit
+from backprop.equations import heading
+
+_WIDTH = 100
+CSV_HEADER = (
+    *("file", "sheet", "verdict", "learning_rate", "rows", "first_wrong_cell", "column", "formula", "value"),
+    *("right_value", "right_equation", "right_formula", "mistake", "other_wrong_columns"),
+    *("wrong_only_because_of_it", "notes"),
+)
+
+
+def file_text(audit: FileAudit) -> str:
+    """Everything about one file, sheet by sheet."""
+    if audit.refused:
+        return printable(audit.refused)
+    parts = [f"{printable(audit.file.name)}: {audit.verdict.upper()}"]
+    parts += [_table_text(table) for table in audit.tables]
+    parts += [_line("note", note) for note in audit.notes]
+    if audit.skipped:
+        parts.append(f"Without a table, skipped: {printable(', '.join(audit.skipped))}")
+    return "\n\n".join(parts)
+
+
+def _table_text(audit: TableAudit) -> str:
+    table, rate = audit.table, audit.rate
+    title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
+    absent = [
+        heading(name)
+        for name in table.network.columns
+        if name not in table.columns and name not in table.constants
+    ]
+    lines = [
+        f"{title}: {audit.verdict.upper()}",
+        _line(
+            "table",
+            f"headings in row {table.headings}, {table.rows} rows ({table.first} to "
+            f"{table.first + table.rows - 1}), {len(table.columns)} columns: {_columns(audit)}",
+        ),
+    ]
+    if absent:
+        lines.append(_line("not there", f"{', '.join(absent)}"))
+    if not table.network.is_classroom:
+        lines.append(_line("network", f"{table.network}; not the assignment's 2-2-2"))
+    if np.isfinite(rate.value):
+        lines.append(_line("eta", f"{_number(rate.value)} ({rate.source})"))
+    if audit.findings:
+        lines += _first_wrong(audit)
+    lines += [_line("warning", warning) for warning in audit.warnings]
+    lines += [_line("note", note) for note in audit.notes]
+    return "\n".join(lines)
+
+
+def _columns(audit: TableAudit) -> str:
+    columns = audit.table.columns
+    names = sorted(columns, key=lambda name: columns[name])
+    ends = (names[0], names[-1])
+    return " to ".join(f"{heading(name)} in {address(1, columns[name]).removesuffix('1')}" for name in ends)
+
+
+def _first_wrong(audit: TableAudit) -> Iterator[str]:
+    first = audit.findings[0]
+    cell = first.cells[0]
+    yield _line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
+    yield _line("  formula", cell.formula or "none: a constant")
+    yield _line("  value", _number(cell.value))
+    yield _line("  right", cell.should_be)
+    if cell.right_formula:
+        yield _line("", cell.right_formula)
+    if first.mistake:
+        yield _line("  looks like", first.mistake)
+    for mistake, findings in _by_mistake(audit.findings[1:]).items():
+        where = ", ".join(
+            f"{heading(finding.name)} ({finding.cells[0].address}{_extent(audit, finding)})"
+            for finding in findings
+        )
+        same = "the same mistake" if mistake and mistake == first.mistake else mistake
+        yield _line("also wrong", where + (f": {same}" if same else ""))
+    if audit.consequences:
+        columns = ", ".join(f"{heading(found.name)} ({found.address})" for found in audit.consequences)
+        cause = "that" if len(audit.findings) == 1 else "those"
+        yield _line("follows", f"wrong only because of {cause}, each from the cell named on: {columns}")
+
+
+def _extent(audit: TableAudit, finding: Finding) -> str:
+    count = len(finding.cells)
+    return f", {count} of {audit.table.rows} rows" if count > 1 else ""
+
+
+def _by_mistake(findings: Sequence[Finding]) -> dict[str | None, list[Finding]]:
+    groups: dict[str | None, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.mistake, []).append(finding)
+    return groups
+
+
+def _line(label: str, text: str) -> str:
+    return textwrap.fill(
+        printable(text),
+        _WIDTH,
+        initial_indent=f"  {label:<15}",
+        subsequent_indent=" " * 17,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
+
+
+FOLDER_HEADER = ("file", "sheet", "verdict", "first wrong cell")
+
+
+def folder_rows(audit: FileAudit, folder: Path) -> list[tuple[str, ...]]:
+    """FOLDER_HEADER for each table of a file, or once for one that has none."""
+    name = str(audit.file.relative_to(folder))
+    if audit.refused:
+        return [(name, "", audit.verdict, audit.refused)]
+    return [(name, table.table.sheet, table.verdict, _in_short(table)) for table in audit.tables]
+
+
+def folder_line(row: tuple[str, ...], files: Sequence[Path], folder: Path) -> str:
+    """A row of the folder's table, as wide as its longest file name."""
+    name, sheet, verdict, first = map(printable, row)
+    longest = max(len(printable(str(file.relative_to(folder)))) for file in files)
+    return f"{name:<{max(longest, 4)}}  {sheet:<12}  {verdict:<20}  {first}".rstrip()
+
+
+def _in_short(audit: TableAudit) -> str:
+    if not audit.findings:
+        return ""
+    first = audit.findings[0]
+    return f"{first.cells[0].address}, {heading(first.name)}: {first.mistake or 'no known mistake'}"
+
+
+class Mistake(NamedTuple):
+    """A mistake in a file, with its formula as it stands and counted from its own cell."""
+
+    column: str
+    words: str
+    file: str
+    formula: str
+    relative: str
+
+
+MISTAKES_HEADER = ("column", "mistake", "files", "same_formula_in", "formula", "names")
+
+
+def mistakes_of(audit: FileAudit, folder: Path) -> list[Mistake]:
+    """The mistakes that have a name, of all tables of a file."""
+    name = str(audit.file.relative_to(folder))
+    found = []
+    for table in () if audit.refused else audit.tables:
+        for finding in table.findings:
+            cell = finding.cells[0]
+            place = (table.table.first + cell.row, table.table.columns[cell.name])
+            formula = cell.formula or ""
+            if finding.mistake:
+                found.append(
+                    Mistake(heading(cell.name), finding.mistake, name, formula, relative(formula, place))
+                )
+    return found
+
+
+def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[object, ...]]:
+    """MISTAKES_HEADER for each mistake that more than one file has, the commonest first.
+
+    Formulas are identical where they are so counted from their own cells: a template that went round.
+    """
+    groups: dict[tuple[str, str], list[Mistake]] = {}
+    for mistake in (mistake for mistakes in of_files for mistake in mistakes):
+        groups.setdefault((mistake.column, mistake.words), []).append(mistake)
+    rows = []
+    for (column, words), mistakes in groups.items():
+        files = list(dict.fromkeys(mistake.file for mistake in mistakes))
+        same: dict[str, dict[str, str]] = {}
+        for mistake in mistakes:
+            same.setdefault(mistake.relative, {}).setdefault(mistake.file, mistake.formula)
+        most = max(same.values(), key=len)
+        if len(files) > 1:
+            shown = (column, words, len(files), len(most), next(iter(most.values())), " ".join(files))
+            rows.append(tuple(_quoted(cell) for cell in shown))
+    return sorted(rows, key=lambda row: (-int(str(row[2])), -int(str(row[3])), str(row[0])))
+
+
+def recurring_text(rows: Sequence[Sequence[object]]) -> str:
+    """The same for the terminal."""
+    lines = []
+    for column, words, files, same, formula, _ in rows:
+        shared = (
+            f"; {same} with the identical formula {str(formula).lstrip(chr(39))}"
+            if formula and int(str(same)) > 1
+            else ""
+        )
+        lines.append(_line(f"{files} files", f"{column}: {words}{shared}"))
+    return "\n".join(lines)
+
+
+def csv_rows(audit: FileAudit, folder: Path) -> Iterator[list[object]]:
+    """CSV_HEADER for each table; text that a spreadsheet program would compute is quoted."""
+    name = str(audit.file.relative_to(folder))
+    if audit.refused:
+        yield [_quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
+    for table in () if audit.refused else audit.tables:
+        yield [_quoted(cell) for cell in (name, *_csv_row(table))]
+
+
+def _csv_row(audit: TableAudit) -> tuple[object, ...]:
+    start = (audit.table.sheet, audit.verdict, audit.rate.value, audit.table.rows)
+    notes = "; ".join((*audit.warnings, *audit.notes))
+    if not audit.findings:
+        return (*start, *[""] * 10, notes)
+    first = audit.findings[0]
+    cell: WrongCell = first.cells[0]
+    others = dict.fromkeys(heading(found.name) for found in audit.findings[1:] if found.name != first.name)
+    return (
+        *start,
+        *(cell.address, heading(cell.name), cell.formula or "", cell.value, cell.right, cell.equation),
+        *(cell.right_formula, first.mistake or "", " ".join(others)),
+        " ".join(heading(found.name) for found in audit.consequences),
+        notes,
+    )
+
+
+_COMPUTED = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet program would see a formula: some part a .csv file at semicolons or tabs."""
+
+
+def _quoted(cell: object) -> object:
+    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text."""
+    if isinstance(cell, float):
+        return "" if np.isnan(cell) else cell
+    return _COMPUTED.sub(r"\1'", printable(cell)) if isinstance(cell, str) else cell
+
+
+def printable(text: str) -> str:
+    """Text from a file as one line, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.splitlines()))

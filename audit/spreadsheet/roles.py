@@ -1,0 +1,243 @@
+"""What headings leave open, settled by formulas and numbers: unread columns, activation, biases."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from audit.spreadsheet.arithmetic import Columns, bounded, names_in
+from audit.spreadsheet.formulas import Place, Tree, address, symbols
+from audit.spreadsheet.network import UPDATE, Network
+from audit.spreadsheet.points import Points, agree
+from audit.spreadsheet.quantities import Quantities, replaced
+from audit.spreadsheet.tables import Table
+from backprop.equations import heading
+from backprop.shape import ACTIVATIONS
+
+_LOOKED_AT = 3  # rows of a column: the first, the second and the last
+_FEWEST_VALUES = 3
+
+
+def settled(table: Table) -> Table:
+    """The table with its activation, its biases, and its unread columns as formulas and numbers imply them."""
+    table = _with_activation(table)
+    table = _with_biases(table)
+    for find in (_by_formula, _by_use, _by_value):
+        if table.unread:
+            found = find(table)
+            table = table.with_columns({column: name for name, column in found.items()}) if found else table
+    read = _counters(table) | _referred_to(table)
+    unread = {column: text for column, text in table.unread.items() if column not in read}
+    return replace(table, unread=unread, warnings=(*table.warnings, *_unread_words(table, unread)))
+
+
+def _rows(table: Table) -> list[int]:
+    return sorted({0, min(1, table.rows - 1), table.rows - 1})[:_LOOKED_AT]
+
+
+def _eta(table: Table) -> list[Place]:
+    return [label.place for label in table.labels if label.place]
+
+
+def _with_activation(table: Table) -> Table:
+    """The network whose activation most columns show; the sigmoid where none says."""
+    quantities = Quantities(table, _eta(table))
+    votes = dict.fromkeys(ACTIVATIONS, 0)
+    names = [name for name in table.columns if name.startswith("a_")]
+    networks = {kind: _with_shape(table.network, activation=kind) for kind in ACTIVATIONS}
+    for name in names:
+        trees = [tree for row in _rows(table) if (tree := quantities.meaning(name, row)) is not None]
+        for kind, network in networks.items():
+            points = Points(network, {})
+            votes[kind] += any(agree(points.of_tree(tree), points.right(network, name)) for tree in trees)
+            votes[kind] += not trees and _fits(table, network.equations[name], name)
+    best = max(votes, key=lambda kind: (votes[kind], kind == "sigmoid"))
+    if 2 * votes[best] <= len(names) or best == table.network.shape.activation:
+        return table
+    return replace(table, network=networks[best], notes=(*table.notes, f"the activation is {best}"))
+
+
+def _with_shape(network: Network, **changes: object) -> Network:
+    return replace(network, shape=replace(network.shape, **changes))  # type: ignore[arg-type]
+
+
+def _with_biases(table: Table) -> Table:
+    """The network with biases that stand in the formulas alone, or without those that no formula has."""
+    neurons = [neuron.name for layer in table.network.shape.layers for neuron in layer]
+    plain = Network(_with_shape(table.network, biases=False).shape)
+    points = Points(plain, {})
+    quantities = Quantities(replace(table, labelled={}), _eta(table))
+    biases = []
+    for name in neurons:
+        tree = quantities.meaning(name, 0) if name in table.columns else None
+        values = points.of_tree(tree) if tree is not None else None
+        if values is None:
+            return table
+        extra = values - points.right(plain, name)
+        if not np.ptp(extra) < 1e-9:
+            return table
+        biases.append(float(f"{extra[0]:.12g}"))
+    if table.network.shape.biases:
+        return table if any(biases) else replace(table, network=plain)
+    hidden = table.network.shape.hidden
+    if 2 * sum(map(bool, biases)) <= len(
+        biases
+    ):  # one that left it out is a mistake, two that have it are none
+        return table
+    layers = [[bias for bias in layer if bias] or [0.0] for layer in (biases[:hidden], biases[hidden:])]
+    shared = all(len(set(layer)) == 1 for layer in layers)
+    network = Network(_with_shape(plain, biases=True).shape, shared_biases=shared, fixed_biases=True)
+    values = [layer[0] for layer in layers] if shared else biases
+    constants = dict(zip(network.biases, values, strict=True))
+    words = ", ".join(f"{name} = {value:g}" for name, value in constants.items())
+    return replace(
+        table,
+        network=network,
+        constants={**table.constants, **constants},
+        notes=(*table.notes, f"biases that the formulas add: {words}"),
+    )
+
+
+def _missing(table: Table) -> list[str]:
+    return [name for name in table.network.columns if name not in table.columns]
+
+
+def _by_formula(table: Table) -> dict[str, int]:
+    """Unread columns whose formula is the right one of a name that has no column."""
+    quantities = Quantities(table, _eta(table))
+    points = Points(table.network, _known(table))
+    found: dict[str, int] = {}
+    for column in table.unread:
+        values = [
+            points.of_tree(tree)
+            for row in _rows(table)
+            if (tree := quantities.of_cell(*_cell(table, row, column))) is not None
+        ]
+        for name in _missing(table):
+            if name in table.network.equations and name not in found:
+                right = points.right(table.network, name)
+                if any(agree(value, right) for value in values):
+                    found[name] = column
+                    break
+    return found
+
+
+def _by_use(table: Table) -> dict[str, int]:
+    """The column that w1's update uses is dE/dw1."""
+    quantities = Quantities(table, _eta(table), keep_unread=True)
+    points = Points(table.network, _known(table))
+    found: dict[str, int] = {}
+    for w in table.network.weights:
+        slope = f"dE_d{w}"
+        if slope in table.columns or w not in table.columns or table.rows < 2:
+            continue
+        for tree in (quantities.meaning(w, row) for row in sorted({1, table.rows - 1})):
+            for symbol in _unread_symbols(tree):
+                column = int(symbol.rpartition(":")[2])
+                meant = replaced(tree, symbol, f"prev_{slope}") if tree is not None else None
+                if slope not in found and column not in found.values() and _updates(points, w, meant):
+                    found[slope] = column
+    return found
+
+
+def _unread_symbols(tree: Tree | None) -> Iterator[str]:
+    if tree is not None:
+        yield from (symbol for symbol in symbols(tree) if symbol.startswith("prev_column:"))
+
+
+def _updates(points: Points, w: str, tree: Tree | None) -> bool:
+    """Whether a tree is the update of a weight with some learning rate."""
+    values = points.of_tree(tree) if tree is not None else None
+    if values is None:
+        return False
+    with np.errstate(all="ignore"):
+        rates = (points[f"prev_{w}"] - values) / points[f"prev_dE_d{w}"]
+    return agree(values, points.of_text(UPDATE.format(w=w))) or bool(
+        np.ptp(rates) < 1e-6 * np.abs(rates).max()
+    )
+
+
+def _by_value(table: Table) -> dict[str, int]:
+    """Unread columns of numbers that are what a name without a column should be in every row."""
+    found: dict[str, int] = {}
+    for column in table.unread:
+        for name in _missing(table):
+            if name in table.network.equations and name not in found:
+                trial = table.with_columns({column: name})
+                if _fits(trial, table.network.equations[name], name):
+                    found[name] = column
+                    break
+    return found
+
+
+def _fits(table: Table, text: str, name: str) -> bool:
+    """Whether a column's numbers are those of an equation."""
+    if not all(other in table.values or other in table.constants for other in names_in(text)):
+        return False
+    values = {other: table.values[other] for other in table.values}
+    values |= {
+        other: np.full(table.rows, number) for other, number in table.constants.items() if other not in values
+    }
+    for other in table.network.given:  # once above blank cells
+        if other in values and np.isfinite(values[other][:1]).all():
+            values[other] = np.where(np.isfinite(values[other]), values[other], values[other][0])
+    rounding = {other: table.rounding.get(other, np.zeros(table.rows)) for other in values}
+    right, bound = bounded(text, Columns(values, rounding))
+    known = np.isfinite(values[name]) & np.isfinite(right)
+    near = np.abs(values[name] - right) <= bound + table.rounding[name]
+    different = len(set(values[name][known].tolist()))
+    return bool(
+        different >= min(_FEWEST_VALUES, table.rows) and near[known].all() and 2 * known.sum() > table.rows
+    )
+
+
+def _known(table: Table) -> dict[str, float]:
+    """Biases that no update changes, by their values."""
+    columns = {name: float(table.values[name][0]) for name in table.network.biases if name in table.values}
+    fixed = {**table.constants, **columns} if table.network.fixed_biases else {}
+    return {name: fixed[name] for name in table.network.biases if name in fixed}
+
+
+def _cell(table: Table, row: int, column: int) -> tuple:
+    place = (table.first + row, column)
+    return table.source.cells.get(place), place
+
+
+def _counters(table: Table) -> set[int]:
+    """Columns that count the rows, and those of texts alone: nothing to understand there."""
+    counters = set()
+    for column in table.unread:
+        cells = [_cell(table, row, column)[0] for row in range(table.rows)]
+        numbers = [cell.value for cell in cells if cell and isinstance(cell.value, float)]
+        steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+        whole = all(number.is_integer() for number in numbers)
+        if whole and ((len(steps) == 1 and steps != {0.0}) or len(numbers) < 2):
+            counters.add(column)
+    return counters
+
+
+def _referred_to(table: Table) -> set[int]:
+    """Columns that the table's formulas go through: they are judged with them."""
+    quantities = Quantities(table, _eta(table), keep_unread=True)
+    found = set()
+    for name in table.columns:
+        for row in sorted({0, min(1, table.rows - 1)}):
+            tree = quantities.meaning(name, row)
+            for symbol in symbols(tree) if tree is not None else ():
+                if "column:" in symbol:
+                    found.add(int(symbol.rpartition(":")[2].partition("@")[0]))
+    return found
+
+
+def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
+    columns = [
+        f"{address(table.headings, column)} ({' '.join(text.split())[:40]})"
+        if text
+        else address(table.headings, column)
+        for column, text in unread.items()
+    ]
+    if not columns:
+        return []
+    absent = [heading(name) for name in _missing(table) if name in table.network.equations]
+    sought = f"; no column is read as {', '.join(absent)}" if absent else ""
+    return [f"not understood, and so not checked: {', '.join(columns)}{sought}"]

@@ -1,0 +1,341 @@
+"""Whether every number of a table follows, and if not, which cell is wrong first and why.
+
+A cell is wrong when the cells that it is computed from, as they stand in the sheet, imply another
+value. One that differs from the true descent only because those cells do is a consequence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from audit.spreadsheet.arithmetic import (
+    Column,
+    Columns,
+    bounded,
+    compute,
+    names_in,
+    shortest,
+    with_neighbours,
+)
+from audit.spreadsheet.diagnosis import Finding, explain
+from audit.spreadsheet.judgement import Judge
+from audit.spreadsheet.network import UPDATE, Network
+from audit.spreadsheet.rate import Rate, find_rate
+from audit.spreadsheet.reading import read_sheets
+from audit.spreadsheet.remarks import notes_on, warnings_on, without_typed_targets
+from audit.spreadsheet.roles import settled
+from audit.spreadsheet.tables import MAX_TABLES, Table, find_tables, other_networks
+from backprop.config import BackpropConfig
+from errors import UserError, require
+
+_DRIFT = 1e-10  # relative; what filling down as a series does to a constant
+_STALE = 1e-9  # relative; a right formula's value may be off by more than its digits, not by this
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """The cells of a column that are wrong only because of the findings; address is the first one's."""
+
+    name: str
+    address: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableAudit:
+    """What became of one table.
+
+    Attributes:
+      findings: in the order of computation, the first wrong cell first.
+      consequences: what is wrong only because of them.
+      warnings: what keeps the table from being right without reserve; notes: what does not.
+      checked: how many cells were compared with what they should be.
+    """
+
+    table: Table
+    rate: Rate
+    findings: tuple[Finding, ...]
+    consequences: tuple[Consequence, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    checked: int
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if self.findings:
+            return "wrong"
+        if not self.checked:
+            return "nothing to check"
+        return "right, with warnings" if self.warnings else "right"
+
+
+VERDICTS = ("wrong", "right, with warnings", "right", "nothing to check", "no table", "unreadable")
+"""Of a file, that of its first table that has the first of these."""
+
+
+@dataclass(frozen=True)
+class FileAudit:
+    """What became of one file.
+
+    Attributes:
+      skipped: the sheets without a table.
+      notes: what a teacher should know about how the file was read.
+      refused: why there is nothing to judge, in a line; None where there is.
+      kind: which of the last three VERDICTS that is.
+    """
+
+    file: Path
+    tables: tuple[TableAudit, ...] = ()
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refused: str | None = None
+    kind: str = "unreadable"
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if self.refused:
+            return self.kind
+        return min((table.verdict for table in self.tables), key=VERDICTS.index)
+
+
+def audit_file(file: Path) -> FileAudit:
+    """Audit every table of a file; one that cannot be read says why in its result."""
+    try:
+        sheets = read_sheets(file)
+        tables: dict[str, tuple[Table, ...]] = {}
+        for sheet in sheets:
+            tables[sheet.name] = find_tables(sheet)
+            require(
+                sum(map(len, tables.values())) <= MAX_TABLES,
+                f"{file.name} holds more than {MAX_TABLES} tables: give fewer in a file",
+            )
+    except UserError as error:
+        return FileAudit(file, refused=str(error))
+    found = tuple(audit_table(table) for of_sheet in tables.values() for table in of_sheet)
+    skipped = tuple(name for name, of_sheet in tables.items() if not of_sheet)
+    if not found:
+        others = [words for sheet in sheets for words in other_networks(sheet)]
+        why = others[0] if others else "no row has the headings w1 .. w8, h1, a_h1 ... with numbers below"
+        return FileAudit(
+            file,
+            skipped=skipped,
+            kind="no table",
+            refused=f"{file.name} holds no back-propagation table: {why}",
+        )
+    audit = FileAudit(file, found, skipped, sheets[0].book.notes)
+    if audit.verdict == "nothing to check":
+        rows = f"headings in row {found[0].table.headings}"
+        return replace(
+            audit,
+            kind="nothing to check",
+            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values only: "
+            "fill in the rows and save it again",
+        )
+    return audit
+
+
+@np.errstate(all="ignore")  # the numbers are anybody's
+def audit_table(table: Table) -> TableAudit:
+    """Compare each cell with what the cells before it imply, and explain those that differ."""
+    table = without_typed_targets(settled(table))
+    network = table.network
+    warnings: list[str] = list(table.warnings)
+    columns = _given_filled(table, warnings)
+    right = _row_by_row(table, columns)
+    rate = find_rate(table, columns, right)
+    eta = table.values.get("eta", np.full(table.rows, np.nan))
+    columns.values["eta"] = np.where(np.isfinite(eta), eta, rate.value)
+    columns.rounding["eta"] = np.full(table.rows, rate.rounding)
+
+    around = with_neighbours(columns, (*network.order, "eta"))
+    for w in network.weights:
+        right.values[w], right.rounding[w] = bounded(UPDATE.format(w=w), around)
+    known = {name: float(columns.values[name][0]) for name in network.given}
+    places = [label.place for label in table.labels if label.place and label.value == rate.value]
+    judge = Judge(table, rate.value, [*places, *([rate.place] if rate.place else [])], known)
+    in_table = [name for name in network.order if name in table.columns]
+    wrong, idle = {}, {}
+    for name in in_table:
+        wrong[name], idle[name] = _wrong(table, columns, right, judge, name)
+
+    findings = [
+        finding
+        for name, rows in wrong.items()
+        for finding in explain(table, rate, judge, around, right, name, rows)
+    ]
+    findings.sort(key=lambda finding: (finding.cells[0].row, network.order.index(finding.name)))
+    return TableAudit(
+        table,
+        rate,
+        tuple(findings),
+        _consequences(table, columns, findings),
+        (*warnings, *warnings_on(table, rate, wrong)),
+        (*table.notes, *notes_on(table, judge, columns, idle)),
+        sum(_checked(table, right, name) for name in in_table),
+    )
+
+
+def _given_filled(table: Table, warnings: list[str]) -> Columns:
+    """The table's columns; what is given carried down over blanks, or found beside it or in other columns."""
+    network = table.network
+    values, rounding = dict(table.values), dict(table.rounding)
+    for name in (*network.weights, *network.equations):
+        if name not in values:
+            values[name], rounding[name] = np.full(table.rows, np.nan), np.zeros(table.rows)
+    assignment = _assignment(network)
+    for name in network.given:
+        column = values.get(name, np.full(table.rows, np.nan))
+        known = column[np.isfinite(column)]
+        if known.size:
+            start = known[0]
+        elif name in table.constants:
+            start = table.constants[name]
+        elif (implied := _implied(name, network, values)) is not None:
+            start = implied
+            warnings.append(f"no column {name}: taken as {start:g}, as the other columns imply")
+        else:
+            start = assignment.get(name, np.nan)
+            warnings.append(f"no column {name}: taken as {start:g}, as in the assignment")
+        values[name] = np.where(np.isfinite(column), column, start)
+        rounding[name] = np.zeros(table.rows)
+    return Columns(values, rounding)
+
+
+def _assignment(network: Network) -> dict[str, float]:
+    """The assignment's inputs and targets, for a network of its size."""
+    config = BackpropConfig()
+    names = (*Network().given,)
+    return dict(zip(names, (*config.inputs, *config.targets), strict=True)) if network.is_classroom else {}
+
+
+_IMPLIED = {
+    "i1": ("(h1*w4-h2*w2)/(w1*w4-w2*w3)",),
+    "i2": ("(h2*w1-h1*w3)/(w1*w4-w2*w3)",),
+    "t1": ("a_o1-dE_dw5/(a_o1*(1-a_o1)*a_h1)", "a_o1-dE_dw6/(a_o1*(1-a_o1)*a_h2)"),
+    "t2": ("a_o2-dE_dw7/(a_o2*(1-a_o2)*a_h1)", "a_o2-dE_dw8/(a_o2*(1-a_o2)*a_h2)"),
+}
+"""An input or a target without a column of its own, solved for from the columns that use it (2-2-2)."""
+
+
+def _implied(name: str, network: Network, values: Mapping[str, Column]) -> float | None:
+    """What most rows imply, with as few digits as it can have."""
+    if not network.is_classroom:
+        return None
+    found = np.concatenate([compute(text, values) for text in _IMPLIED[name]])
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return None
+    middle = float(np.median(found))
+    return shortest(middle, spread=max(1e-9, 2 * float(np.median(np.abs(found - middle)))))
+
+
+def _row_by_row(table: Table, columns: Columns) -> Columns:
+    """What each row's own cells imply; fills in the columns and blank cells that a row lacks."""
+    right = Columns({}, {})
+    for name in table.network.given:
+        right.values[name] = np.full(table.rows, columns.values[name][0])
+        right.rounding[name] = np.abs(right.values[name]) * _DRIFT
+    for name in table.network.order:
+        if name not in table.network.equations:
+            continue
+        value, bound = bounded(table.network.equations[name], columns)
+        right.values[name], right.rounding[name] = value, bound
+        if name not in table.columns:
+            columns.values[name], columns.rounding[name] = value, bound
+            continue
+        blank = np.array([cell is None for cell in table.cells[name]])
+        columns.values[name] = np.where(blank, value, columns.values[name])
+        columns.rounding[name] = np.where(blank, bound, columns.rounding[name])
+    return right
+
+
+def _wrong(
+    table: Table, columns: Columns, right: Columns, judge: Judge, name: str
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Which cells of a column are wrong, and the first row of each wrong formula that makes no difference.
+
+    A constant is wrong where it differs from what it should be by more than rounding explains. A formula
+    is wrong where it is another function, if that shows in any of the cells that it was filled into; a
+    right one is where its cell shows another value, which was not computed again. Where nothing says what
+    a cell should be, a text is the fault of a cell before it; but a start weight has none before it.
+    """
+    value, expected = columns.values[name], right.values[name]
+    slack = columns.rounding[name] + right.rounding[name]
+    shown = np.array([cell is not None for cell in table.cells[name]])
+    no_number = shown & ~np.isfinite(table.values[name])
+    off = np.abs(value - expected) > slack
+    stale = np.abs(value - expected) > 10 * slack + _STALE * np.abs(expected)
+    filled: dict[object, list[int]] = {}
+    for row in np.flatnonzero(shown).tolist():
+        judgement = judge.of(name, row)
+        if judgement is not None and judgement.right:
+            off[row] = stale[row]
+        elif judgement is not None:
+            filled.setdefault(judgement.tree, []).append(row)
+    idle = {}
+    for rows in filled.values():
+        if off[rows].any():
+            off[rows] = True
+        else:
+            idle[rows[0]] = name
+    start = (np.arange(table.rows) == 0) & (name in table.network.weights)
+    return np.where(np.isfinite(expected), off | no_number, no_number & start), idle
+
+
+def _checked(table: Table, right: Columns, name: str) -> int:
+    """How many cells of a column were compared with something."""
+    if name in table.network.given:
+        return 0
+    shown = np.array([cell is not None for cell in table.cells[name]])
+    return int((shown & np.isfinite(right.values[name])).sum())
+
+
+def _consequences(table: Table, columns: Columns, findings: list[Finding]) -> tuple[Consequence, ...]:
+    """Cells that follow from those before them, yet leave the true descent, downstream of a finding."""
+    mistaken = {(found.name, cell.row) for found in findings for cell in found.cells}
+    sources = {name for name, _ in mistaken}
+    downstream: set[str] = set()
+    network = table.network
+    while grown := {
+        name
+        for name in network.order
+        if name not in downstream and _inputs(name, network) & (sources | downstream)
+    }:
+        downstream |= grown
+    if not findings:
+        return ()
+    true = _true_descent(columns, table.rows, network)
+    consequences = []
+    for name in (name for name in network.order if name in downstream and name in table.columns):
+        value, exact = columns.values[name], true[name]
+        shown = np.array([cell is not None for cell in table.cells[name]])
+        near = np.abs(value - exact) <= 3 * columns.rounding[name] + 1e-11 * np.maximum(1e-3, np.abs(exact))
+        off = np.flatnonzero(shown & ~near & np.isfinite(exact)).tolist()
+        rows = tuple(row for row in off if (name, row) not in mistaken)
+        if rows:
+            consequences.append(Consequence(name, table.address(name, rows[0]), rows))
+    return tuple(consequences)
+
+
+def _inputs(name: str, network: Network) -> set[str]:
+    if name in network.given:
+        return set()
+    return {name, f"dE_d{name}"} if name in network.weights else set(names_in(network.equations[name]))
+
+
+def _true_descent(columns: Columns, rows: int, network: Network) -> dict[str, Column]:
+    """The descent from the first row's weights, inputs and targets, with the table's rate."""
+    row = {name: columns.values[name][:1] for name in (*network.given, *network.weights)}
+    descent: dict[str, list[float]] = {name: [] for name in network.order}
+    for number in range(rows):
+        for name, text in network.equations.items():
+            row[name] = compute(text, row)
+        for name in network.order:
+            descent[name].append(float(row[name][0]))
+        eta = columns.values["eta"][number]
+        row |= {w: row[w] - eta * row[f"dE_d{w}"] for w in network.weights}
+    return {name: np.array(values) for name, values in descent.items()}

@@ -1,0 +1,216 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from audit.spreadsheet.annotate import annotated, copy_name
+from audit.spreadsheet.verdict import audit_file
+from backprop.config import BackpropConfig
+from backprop.descent import COLUMNS
+from tests.audit.spreadsheet.make_workbooks import clean, other_output_in_E2, skipped_row
+from tests.backprop.test_descent import spreadsheet
+from tests.backprop.test_network import CASE, START
+from tests.backprop.test_workbook import recalculate
+from workdir import write_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(*flags):
+    return subprocess.run(
+        [sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def audit(workbook, workdir):
+    return launch("--task=audit", f"--workbook={workbook}", f"--workdir={workdir}")
+
+
+def rows(file):
+    with open(file, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def csv_text(table, heads=COLUMNS):
+    text = io.StringIO()
+    csv.writer(text).writerows([heads, *table.tolist()])
+    return text.getvalue()
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("books")
+    recalculate(
+        folder,
+        {"clean": clean("letters").book, "skipped": skipped_row().book, "e2": other_output_in_E2().book},
+    )
+    return folder / "out"
+
+
+def test_our_own_spreadsheet_is_right(tmp_path):
+    small = ("--epochs=50", "--frontier_rates=8", "--frontier_epochs=2")
+    done = launch("--task=backprop", f"--workdir={tmp_path / 'run'}", "--lrs=0.1,2,300", *small)
+    assert done.returncode == 0, done.stderr
+    done = audit(tmp_path / "run" / "backprop.xlsx", tmp_path / "audit")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("backprop.xlsx: RIGHT\n")
+    assert done.stdout.count(": RIGHT") == 4
+    for line in ("eta            300 (cell B4, labelled)", "51 rows (4 to 54)", "skipped: overview"):
+        assert line in done.stdout
+    names = ["audit.csv", "config.json", "flags.txt"]
+    assert sorted(file.name for file in (tmp_path / "audit").iterdir()) == names
+
+
+def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(books, tmp_path):
+    before = (books / "e2.xlsx").read_bytes()
+    done = audit(books / "e2.xlsx", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    for line in (
+        'Sheet "Sheet1": WRONG',
+        "eta            0.5 (cell E2, labelled)",
+        "FIRST WRONG    V7, E2, 100 of 100 rows",
+        "formula      =(B7 - R7)^2 / 2",
+        "= (t2 - a_o2)^2 / 2",
+        "=(B7-T7)^2/2",
+        "looks like   a_o1 was used instead of a_o2",
+        "wrong only because of that, each from the cell named on: E_total (W7)",
+    ):
+        assert line in done.stdout
+    assert (books / "e2.xlsx").read_bytes() == before
+
+    original = openpyxl.load_workbook(books / "e2.xlsx")["Sheet1"]
+    copy = openpyxl.load_workbook(tmp_path / "audited.xlsx")["Sheet1"]
+    assert [[cell.value for cell in row] for row in copy] == [
+        [cell.value for cell in row] for row in original
+    ]
+    red, yellow = copy["V7"].fill.fgColor.rgb, copy["W7"].fill.fgColor.rgb
+    colours = {cell.coordinate: cell.fill.fgColor.rgb for row in copy for cell in row if cell.fill.fill_type}
+    assert red != yellow
+    assert colours == {
+        f"{column}{row}": colour
+        for row in range(7, 107)
+        for column, colour in zip("VW", (red, yellow), strict=True)
+    }
+    assert copy["V7"].comment.text.startswith("The first wrong cell. Right: E2 = (t2 - a_o2)^2 / 2\n= 0.0646")
+    assert "=(B8-T8)^2/2" in copy["V8"].comment.text
+    assert "because of the red cells" in copy["W7"].comment.text
+
+    (row,) = rows(tmp_path / "audit.csv")
+    assert (row["file"], row["verdict"], row["first_wrong_cell"], row["column"]) == (
+        "e2.xlsx",
+        "wrong",
+        "V7",
+        "E2",
+    )
+    assert (row["formula"], row["right_formula"]) == ("'=(B7 - R7)^2 / 2", "'=(B7-T7)^2/2")
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["workbook"] == str(books / "e2.xlsx")
+
+
+def test_a_later_audit_leaves_no_stale_copy(books, tmp_path):
+    assert audit(books / "skipped.xlsx", tmp_path).returncode == 1
+    assert (tmp_path / "audited.xlsx").exists()
+    assert audit(books / "clean.xlsx", tmp_path).returncode == 0
+    assert not (tmp_path / "audited.xlsx").exists()
+
+
+def test_a_folder_is_one_table(books, tmp_path):
+    folder, out = tmp_path / "class", tmp_path / "class" / "out"
+    for name in ("anna", "ben"):
+        (folder / name).mkdir(parents=True)
+    (folder / "anna" / "table.xlsx").write_bytes((books / "clean.xlsx").read_bytes())
+    (folder / "ben" / "table.xlsx").write_bytes((books / "skipped.xlsx").read_bytes())
+    wrong = spreadsheet(0.5, START, CASE, 9)
+    wrong[4, COLUMNS.index("h1")] += 1e-6
+    (folder / "ben" / "table.csv").write_text(csv_text(wrong))
+    (folder / "=evil.csv").write_text("nothing,here\n")
+    (folder / "~$table.xlsx").write_text("a lock")
+    (folder / "essay.txt").write_text("no table")
+    done = audit(folder, out)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {row["file"]: row for row in rows(out / "audit.csv")}
+    assert {file: row["verdict"] for file, row in found.items()} == {
+        "'=evil.csv": "no table",
+        "anna/table.xlsx": "right",
+        "ben/table.csv": "wrong",
+        "ben/table.xlsx": "wrong",
+    }
+    assert found["ben/table.xlsx"]["first_wrong_cell"] == "E19"
+    assert found["ben/table.csv"]["first_wrong_cell"] == "I6"
+    assert found["ben/table.xlsx"]["other_wrong_columns"] == "w2 w3 w4 w5 w6 w7 w8"
+    copies = {str(file.relative_to(out / "audited")) for file in (out / "audited").rglob("*.xlsx")}
+    assert copies == {"ben/table.audited.xlsx", "ben/table.csv.audited.xlsx"}
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["file", "sheet", "verdict", "first", "wrong", "cell"]
+    assert len([line for line in lines if "table." in line]) == 3
+    assert "4 files: 1 no table; 1 right; 2 wrong." in lines[-1]
+    assert audit(folder, out).stdout == done.stdout  # what the first audit wrote is not audited
+
+
+def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "clean.xlsx").write_bytes((books / "clean.xlsx").read_bytes())
+    assert audit(tmp_path / "class", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, None, "is not there: give an .xlsx or .csv file, or a folder"),
+        ("table.csv", b"epoch,loss\n1,2\n", "holds no back-propagation table"),
+        ("table.xlsx", b"PK\x03\x04", "is damaged"),
+        ("table.xls", b"\xd0\xcf\x11\xe0", "is not an .xlsx or .csv file"),
+        ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv: it holds '\\x1b'"),
+    ],
+)
+def test_what_cannot_be_read_ends_with_2_and_one_line(tmp_path, name, content, message):
+    file = tmp_path / (name or "missing.xlsx")
+    if name:
+        file.write_bytes(content)
+    done = audit(file, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("launch.py: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_spreadsheets_and_wrong_flags_end_with_2(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = audit(tmp_path / "empty", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds no .xlsx or .csv file" in done.stderr
+    done = launch("--task=audit")
+    assert done.returncode == 2
+    assert "--workbook is missing" in done.stderr
+    done = launch("--task=audit", "--workbook=x.csv", "--epochs=3")
+    assert "--epochs is not a flag of --task=audit" in done.stderr
+
+
+def test_a_workdir_of_another_task_is_refused(books, tmp_path):
+    write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
+    done = audit(books / "clean.xlsx", tmp_path)
+    assert done.returncode == 2
+    assert "holds a run of --task=backprop" in done.stderr
+
+
+def test_text_in_a_csv_file_stays_text_in_the_copy(tmp_path):
+    wrong = spreadsheet(0.5, START, CASE, 5)
+    wrong[3, COLUMNS.index("o1")] += 1
+    (tmp_path / "table.csv").write_text('=cmd|calc,"\x07bell"\n' + csv_text(wrong))
+    content = annotated(audit_file(tmp_path / "table.csv"))
+    sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+    assert (sheet["A1"].value, sheet["A1"].data_type) == ("=cmd|calc", "s")
+    assert sheet["B1"].value == " bell"
+    assert sheet["Q6"].value == pytest.approx(wrong[3, COLUMNS.index("o1")], rel=1e-15)
+    assert "sigmoid" not in sheet["Q6"].comment.text
+    assert "Right: o1 = w5*a_h1 + w6*a_h2" in sheet["Q6"].comment.text
+
+
+def test_names_of_copies_do_not_collide():
+    assert copy_name(Path("a/t.xlsx")) == "t.audited.xlsx"
+    assert copy_name(Path("a/t.csv")) == "t.csv.audited.xlsx"
