@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cnn.architecture import format_shape, format_table, summarize
+from cnn.text import on_one_line
 from cnn.zoo import DEFAULT, ZOO, Entry, Recipe
 from errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
@@ -26,8 +27,8 @@ _LONGEST_FILE = 100_000  # bytes
 class CnnConfig:
     """The flags of --task=mnist, checked; None stands for the recipe's own value.
 
-    Either model is a network of the zoo, or it is None and layers has the network's text, which a file that
-    was given as model has been read into.
+    Either model is a network of the zoo, or it is None and layers has the network's text on one line, which a
+    file that was given as model has been read into.
 
     Raises:
       UserError: a value that is not allowed.
@@ -144,7 +145,8 @@ class CnnConfig:
         if self.model is not None and self.model not in ZOO:
             layers = _read(self.model)
             require(
-                self.layers is None or self.layers == layers,  # equal where a run goes on by the same flags
+                self.layers is None
+                or self.layers == on_one_line(layers),  # equal where a run goes on by the same flags
                 f"{flag} is not the text of --layers, which a run that goes on has kept: leave one out",
             )
             object.__setattr__(self, "layers", layers)
@@ -159,6 +161,7 @@ class CnnConfig:
             rows = summarize(self.entry.architecture)
         except UserError as error:
             raise UserError(f"{flag}: {error}") from error
+        object.__setattr__(self, "layers", on_one_line(self.layers))
         shape = rows[-1].output_shape
         require(
             math.prod(shape) == CLASSES,

@@ -74,6 +74,13 @@ def format_layers(layers: Iterable[Layer]) -> str:
     return ", ".join(map(describe, layers))
 
 
+def on_one_line(text: str) -> str:
+    """The same text without comments and line ends, as a flag or a line of a file of flags can hold it."""
+    lines = (" ".join(line.partition("#")[0].split()).strip(" ,") for line in text.split("\n"))
+    joined = ", ".join(line for line in lines if line)
+    return re.sub(r"\(,\s*", "(", re.sub(r",\s*\)", ")", joined))
+
+
 class _Word(NamedTuple):
     """A word, a bracket, a comma or a line's end; written is empty at the text's end."""
 

@@ -35,7 +35,7 @@ from cnn.architecture import (
     summarize,
 )
 from cnn.config import CnnConfig
-from cnn.text import MOST_LAYERS, LayersError, format_layers, parse
+from cnn.text import MOST_LAYERS, LayersError, format_layers, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
 from demo.trained import load
 from errors import UserError
@@ -94,6 +94,7 @@ def test_case_spaces_line_ends_and_comments_change_nothing(layers, drawn):
         changed = drawn.draw(st.sampled_from([str.upper, str.lower, str.title]))(word)
         text += drawn.draw(between) if word == "," else drawn.draw(space) + changed
     assert parse(text) == layers
+    assert parse(on_one_line(text)) == layers
 
 
 def test_the_tables_words_are_the_languages():
@@ -238,6 +239,8 @@ def test_any_text_is_layers_or_one_line(text):
         error = raised
     if error is None:
         assert parse(format_layers(layers)) == layers
+        assert parse(on_one_line(text)) == layers
+        assert on_one_line(text).isprintable()
     else:
         assert str(error).isprintable()
         assert 1 <= error.line <= text.count("\n") + 1
@@ -351,10 +354,16 @@ def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
 
 MINE = """# two blocks, then the classes
 conv 8 5x5 stride 2, batch norm, leaky ReLU
-2 x (residual (conv 8 3x3 pad 1, batch norm, GELU, dropout 0.05))
+2 x (
+  residual (conv 8 3x3 pad 1, batch norm, GELU, dropout 0.05)  # the same twice
+)
 max pool 2x2
 global average and max pool, dense 10 bias
 """
+ONE_LINE = (
+    "conv 8 5x5 stride 2, batch norm, leaky ReLU, 2 x (residual (conv 8 3x3 pad 1, batch norm, GELU, "
+    "dropout 0.05)), max pool 2x2, global average and max pool, dense 10 bias"
+)
 
 
 def parsed(*flags):
@@ -396,10 +405,10 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     file.write_text(MINE)
     again = [f"--workdir={workdir}", "--resume"]
     write_config(workdir, "mnist", parsed(f"--model={file}"), device="CPU")
-    assert json.loads((workdir / "config.json").read_text())["flags"]["layers"] == MINE
-    for flags in (again, [f"--model={file}", *again]):
+    assert json.loads((workdir / "config.json").read_text())["flags"]["layers"] == ONE_LINE
+    for flags in (again, [f"--model={file}", *again], [f"--layers={ONE_LINE}", *again]):
         config = parsed(*flags)
-        assert config.layers == MINE
+        assert config.layers == ONE_LINE
         run.require_new_or_same(config, workdir)
     file.write_text("dense 10 bias")
     with pytest.raises(UserError, match="is not the text of --layers, which a run that goes on has kept"):
@@ -411,7 +420,8 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     with pytest.raises(UserError, match=r"--layers=dense 10 bias is not what the run in .* has"):
         run.require_new_or_same(parsed("--layers=dense 10 bias", *again), workdir)
     file.unlink()
-    assert parsed(*again).layers == MINE
+    assert parsed(*again).layers == ONE_LINE
+    assert parsed(f"--flagfile={workdir / 'flags.txt'}").layers == ONE_LINE
 
 
 def test_a_written_network_is_trained_resumed_evaluated_exported_compared_and_shown(tmp_path, capsys):
