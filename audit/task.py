@@ -62,7 +62,9 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
                 write_bytes(copy, result.copy)
             results.append(result._replace(copy=None))
             bar.update()
-    write_csv(workdir / "audit.csv", report.CSV_HEADER, (row for result in results for row in result.csv_rows))
+    write_csv(
+        workdir / "audit.csv", report.CSV_HEADER, (row for result in results for row in result.csv_rows)
+    )
     recurring = report.recurring_mistakes([result.mistakes for result in results])
     write_csv(workdir / "mistakes.csv", report.MISTAKES_HEADER, recurring)
     if lines := report.recurring_text(recurring):

@@ -18,7 +18,13 @@ import pytest
 from jaxtyping import install_import_hook
 
 SHAPES = ("arithmetic", "tables", "verdict")  # of the audit, the modules with shapes: the hook costs time
-CHECKED = ["backprop", "cnn", "demo.trained", "demo.run_tab", *(f"audit.spreadsheet.{name}" for name in SHAPES)]
+CHECKED = [
+    "backprop",
+    "cnn",
+    "demo.trained",
+    "demo.run_tab",
+    *(f"audit.spreadsheet.{name}" for name in SHAPES),
+]
 install_import_hook(CHECKED, "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402

@@ -7,7 +7,7 @@ Excel's order of operations: a percent sign first, then unary minus (so -2^2 is 
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from openpyxl.utils import column_index_from_string, get_column_letter
@@ -128,7 +128,10 @@ def _tokens(text: str, at: Place) -> Iterator[_Token]:
             raise UnknownFormula(text[place : place + 20])
         place = found.end()
         if found["column"]:
-            fixed = (found["row"].startswith("$"), found[0][: found.start("column") - found.start()].endswith("$"))
+            fixed = (
+                found["row"].startswith("$"),
+                found[0][: found.start("column") - found.start()].endswith("$"),
+            )
             row, column = int(found["row"].lstrip("$")), _column(found["column"])
             sheet = (found["sheet"] or "").strip("'").replace("''", "'")
             start = (row if fixed[0] else row - at[0], column if fixed[1] else column - at[1])
@@ -271,7 +274,7 @@ def _paired(name: str) -> Callable[..., Array]:
     return of_pairs
 
 
-FUNCTIONS: Mapping[str, Callable[..., Array]] = {
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
@@ -299,7 +302,9 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "OR": lambda *values: np.logical_or.reduce(np.broadcast_arrays(*values)),
     "NOT": np.logical_not,
     "SUM": lambda *values: sum(values[1:], np.asarray(values[0], float)),
-    "SUMSQ": lambda *values: sum((np.asarray(value, float) ** 2 for value in values[1:]), np.asarray(values[0], float) ** 2),
+    "SUMSQ": lambda *values: sum(
+        (np.asarray(value, float) ** 2 for value in values[1:]), np.asarray(values[0], float) ** 2
+    ),
     "AVERAGE": lambda *values: sum(values[1:], np.asarray(values[0], float)) / len(values),
     "PRODUCT": lambda *values: functools.reduce(np.multiply, values),
     "MIN": lambda *values: functools.reduce(np.minimum, values),
@@ -312,7 +317,9 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
 """What is computed, by its name; a range gives one argument for each of its cells."""
 
 
-def resolved(tree: Tree, quantity: Callable[[Reference, Place], Tree], at: Place, name: Callable[[str], Tree]) -> Tree:
+def resolved(
+    tree: Tree, quantity: Callable[[Reference, Place], Tree], at: Place, name: Callable[[str], Tree]
+) -> Tree:
     """A tree whose references are the quantities, numbers or trees that they stand for.
 
     Args:
@@ -346,7 +353,9 @@ def resolved(tree: Tree, quantity: Callable[[Reference, Place], Tree], at: Place
             columns = [cells(part) for part in node.parts]
             if len({len(column) for column in columns}) != 1:
                 raise UnknownFormula("ranges of different lengths")
-            products = (functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in zip(*columns, strict=True))
+            products = (
+                functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in zip(*columns, strict=True)
+            )
             return Node("SUM", tuple(products))
         return Node(node.operation, tuple(cell for part in node.parts for cell in cells(part)))
 
@@ -387,7 +396,7 @@ def value(tree: Tree, quantities: Mapping[str, Array]) -> Array:
         except (TypeError, ValueError, IndexError) as error:
             raise UnknownFormula(tree.operation) from error
     if isinstance(tree, float):
-        return np.float64(tree)
+        return np.asarray(tree)
     raise UnknownFormula(str(tree))
 
 
@@ -406,7 +415,10 @@ def _written(tree: Tree, outside: int) -> str:
         return f"-{_written(tree.parts[0], 4)}"
     if isinstance(tree, Node) and tree.operation in _LEVELS:
         level = _LEVELS[tree.operation]
-        left, right = _written(tree.parts[0], level), _written(tree.parts[1], level + (tree.operation in "-/^"))
+        left, right = (
+            _written(tree.parts[0], level),
+            _written(tree.parts[1], level + (tree.operation in "-/^")),
+        )
         text = f"{left}{tree.operation}{right}"
         return f"({text})" if level < outside else text
     if isinstance(tree, Node):

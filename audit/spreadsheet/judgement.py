@@ -89,10 +89,8 @@ class Judge:
             for words, wrong in known:
                 if agree(values, wrong) and not _constant(wrong):
                     return words
-        for reading in readings[:4]:
-            if words := cause(reading, name, self._network, self._anywhere, self._eta):
-                return words
-        return None
+        found = (cause(reading, name, self._network, self._anywhere, self._eta) for reading in readings[:4])
+        return next((words for words in found if words), None)
 
     def _readings(self, tree: Tree) -> Iterator[Tree]:
         """The formula with inputs, targets and eta in place of numbers that are theirs."""
@@ -103,7 +101,11 @@ class Judge:
             yield _with_numbers(tree, meant, iter(names))
 
     def _names_of(self, number: float) -> list[Tree]:
-        names = [name for name, known in self._known.items() if known == number and name not in self._network.biases]
+        names = [
+            name
+            for name, known in self._known.items()
+            if known == number and name not in self._network.biases
+        ]
         return [number, *sorted(names, key=lambda name: name != "eta")]
 
 
@@ -122,5 +124,3 @@ def _with_numbers(tree: Tree, meant: dict[float, list[Tree]], names: Iterator[Tr
 
 def _constant(values: Values) -> bool:
     return bool(np.ptp(values) == 0)
-
-

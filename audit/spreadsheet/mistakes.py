@@ -102,7 +102,7 @@ _ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "e
 
 
 def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
-    """A derivative whose bracket is missing, whose a - t became a*t, or which has another input in a route."""
+    """A derivative whose bracket is missing, whose a-t became a*t, or with another input in a route."""
     yield "a_o*t was used instead of a_o-t", re.sub(r"(a_o\d)-(t\d)", r"(\1*\2)", text)
     if not (closed := re.fullmatch(r"\((.*)\)(\*a_h\d\*\(1-a_h\d\)|\*\(1-a_h\d\^2\))(\*i\d)?", text)):
         return
@@ -114,7 +114,10 @@ def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
     for other in network.shape.input_names if source else ():
         for place, route in enumerate(_ROUTES[: len(routes)] if f"*{other}" != source else ()):
             terms = [f"{term}*{other}" if n == place else f"{term}{source}" for n, term in enumerate(routes)]
-            yield f"{other} was used instead of {source[1:]} in the {route} route", f"({'+'.join(terms)}){slope}"
+            yield (
+                f"{other} was used instead of {source[1:]} in the {route} route",
+                f"({'+'.join(terms)}){slope}",
+            )
 
 
 def _misplaced(name: str, text: str, network: Network) -> Iterator[tuple[str, str]]:

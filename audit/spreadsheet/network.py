@@ -44,7 +44,11 @@ class Network:
     @cached_property
     def given(self) -> tuple[str, ...]:
         """What stays the same in every row: inputs, targets, biases that no update changes."""
-        return (*self.shape.input_names, *self.shape.target_names, *(self.biases if self.fixed_biases else ()))
+        return (
+            *self.shape.input_names,
+            *self.shape.target_names,
+            *(self.biases if self.fixed_biases else ()),
+        )
 
     @cached_property
     def equations(self) -> Mapping[str, str]:
@@ -99,7 +103,9 @@ class Network:
 
     def __str__(self) -> str:
         shape = self.shape
-        biases = (" with biases" if not self.shared_biases else " with one bias a layer") if shape.biases else ""
+        biases = (
+            (" with biases" if not self.shared_biases else " with one bias a layer") if shape.biases else ""
+        )
         return f"{shape.inputs}-{shape.hidden}-{shape.outputs}{biases}, {shape.activation}"
 
 

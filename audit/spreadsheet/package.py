@@ -50,7 +50,9 @@ _PARTS = {
 }
 _LINKS = "xl/externallinks/"
 _LINK_RELATION = re.compile(rb"<([\w.-]+:)?Relationship\s[^>]*/externalLink\"[^>]*>")
-_LINK_REFERENCES = re.compile(rb"<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>", re.DOTALL)
+_LINK_REFERENCES = re.compile(
+    rb"<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>", re.DOTALL
+)
 _IS_XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0 \t\r\n]*<")
 
 
@@ -106,15 +108,25 @@ def checked_ods(name: str, content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             part = archive.getinfo("content.xml")
-            large = f"{name} is too large when unpacked ({part.file_size / 2**20:.0f} MB): give the table's sheet alone"
-            require(part.file_size <= _MAX_UNPACKED, large)
-            _refuse(name, "macros" if any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist()) else "")
+            megabytes = f"{part.file_size / 2**20:.0f} MB"
+            require(
+                part.file_size <= _MAX_UNPACKED,
+                f"{name} is too large when unpacked ({megabytes}): give the table's sheet alone",
+            )
+            _refuse(
+                name,
+                "macros"
+                if any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist())
+                else "",
+            )
             cells = archive.open(part).read(part.file_size)
         _Scan(name).read(cells)
     except UserError:
         raise
     except expat.ExpatError as error:
-        raise damaged(name, f"its cells are not XML from line {error.lineno} on, or protected by a password") from error
+        raise damaged(
+            name, f"its cells are not XML from line {error.lineno} on, or protected by a password"
+        ) from error
     except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
         raise damaged(name, "its archive is broken or cut short") from error
     copy = io.BytesIO()
@@ -129,9 +141,12 @@ _ODS = "application/vnd.oasis.opendocument.spreadsheet"
 _MANIFEST = (
     '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" '
     f'manifest:version="1.2"><manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/>'
-    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/>'
+    "</manifest:manifest>"
 )
-_OF_ODS = frozenset(("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script"))
+_OF_ODS = frozenset(
+    ("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script")
+)
 
 
 def require_plain_xls(name: str, content: bytes) -> None:
@@ -148,7 +163,9 @@ def require_plain_xls(name: str, content: bytes) -> None:
 
 def damaged(name: str, reason: str) -> UserError:
     """The error for a file that a spreadsheet program has to repair."""
-    return UserError(f"{name} is damaged ({reason}): open it in a spreadsheet program, repair it and save it again")
+    return UserError(
+        f"{name} is damaged ({reason}): open it in a spreadsheet program, repair it and save it again"
+    )
 
 
 def bare(package: bytes) -> bytes:
@@ -169,7 +186,13 @@ def bare(package: bytes) -> bytes:
 
 
 _NEEDED = frozenset(
-    ("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml")
+    (
+        "[Content_Types].xml",
+        "_rels/.rels",
+        "xl/workbook.xml",
+        "xl/_rels/workbook.xml.rels",
+        "xl/sharedStrings.xml",
+    )
 )
 
 
@@ -300,7 +323,9 @@ class _Scan:
 
     def _formula(self, text: str) -> None:
         plain = re.sub(r'"[^"]*"', "", text)
-        if _REACHES_OUT.search(text) or _OTHER_FILE.search(plain) or "#$" in plain:  # 'file:///a.ods'#$Sheet1.A1
+        if (
+            _REACHES_OUT.search(text) or _OTHER_FILE.search(plain) or "#$" in plain
+        ):  # 'file:///a.ods'#$Sheet1.A1
             raise UserError(
                 f"{self.name} holds a formula that refers to other files or addresses "
                 f"({' '.join(text.split())[:60]}): replace it with its value and save it again"

@@ -1,4 +1,4 @@
-"""Random points at which formulas are compared as functions, so that digits and coincidences do not matter."""
+"""Random points at which formulas are compared as functions, whatever their digits."""
 
 import zlib
 from collections.abc import Mapping
@@ -73,7 +73,9 @@ def agree(one: Values | None, other: Values | None) -> bool:
     with np.errstate(all="ignore"):
         known = np.isfinite(one) & np.isfinite(other)
         near = np.abs(one - other) <= _NEAR * (np.abs(one) + np.abs(other)) + 1e-14
-    return bool(2 * known.sum() > _POINTS and near[known].all() and np.array_equal(np.isnan(one), np.isnan(other)))
+    return bool(
+        2 * known.sum() > _POINTS and near[known].all() and np.array_equal(np.isnan(one), np.isnan(other))
+    )
 
 
 def _drawn(name: str) -> Values:

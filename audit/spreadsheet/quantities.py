@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from audit.spreadsheet.formulas import (
-    Name,
     Node,
     Place,
     Reference,
@@ -23,8 +22,8 @@ class Quantities:
     """Reads formulas of a table as trees over its quantities.
 
     A quantity of the same row has its name, such as h1, that of the row above is prev_h1, below is
-    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row 12. What is the same in every row, inputs,
-    targets and eta, has its name alone. A cell without a name stands for its number, or for what its own
+    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row
+    12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name stands for its number, or for what its own
     formula means; a column that is not understood stands for itself, such as column:24, where that is
     asked for.
     """

@@ -71,7 +71,12 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
         where = address(*cells[0].place)  # type: ignore[misc]
         return Rate(cells[0].value, f"cell {where}, labelled", cells[0].place, inferred)
     for place in referenced:
-        return Rate(float(table.source.cells[place].value), f"cell {address(*place)}, which the updates refer to", place, inferred)
+        return Rate(
+            float(table.source.cells[place].value),
+            f"cell {address(*place)}, which the updates refer to",
+            place,
+            inferred,
+        )
     for label in table.labels:
         return Rate(label.value, "the sheet's name", None, inferred)
     if inferred is None:

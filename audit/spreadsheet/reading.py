@@ -126,7 +126,10 @@ def as_xlsx(name: str, content: bytes) -> bytes:
     else:
         require_plain_xls(name, content)
     advice = "open it in a spreadsheet program and save it as .xlsx"
-    require(is_installed(), f"{name} is an {kind} file, which LibreOffice would read, but it is not there: {advice}")
+    require(
+        is_installed(),
+        f"{name} is an {kind} file, which LibreOffice would read, but it is not there: {advice}",
+    )
     try:
         return converted(content, kind)
     except (OSError, subprocess.SubprocessError) as error:

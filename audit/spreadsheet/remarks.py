@@ -22,7 +22,9 @@ def warnings_on(table: Table, rate: Rate, wrong: Mapping[str, np.ndarray]) -> li
     return [*_pasted(table, wrong), *_rates_that_differ(table, rate)]
 
 
-def notes_on(table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]) -> list[str]:
+def notes_on(
+    table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
+) -> list[str]:
     """What does not: drift, other start values, formulas that are wrong without effect."""
     return [*_drift(table, columns), *_starts(table, columns), *_without_effect(table, judge, columns, idle)]
 
@@ -33,14 +35,16 @@ def without_typed_targets(table: Table) -> Table:
     if not errors or not _total_is_without(table, errors):
         return table
     kept = {name: column for name, column in table.columns.items() if name not in errors}
-    words = [f"the column {name} ({table.address(name, 0)}) holds the target, not the error: not checked" for name in errors]
+    words = [
+        f"the column {name} ({table.address(name, 0)}) holds the target, not the error: not checked"
+        for name in errors
+    ]
     return replace(
         table,
         columns=kept,
-        **{
-            part: {name: column for name, column in getattr(table, part).items() if name in kept}
-            for part in ("values", "rounding", "cells")
-        },
+        values={name: table.values[name] for name in kept},
+        rounding={name: table.rounding[name] for name in kept},
+        cells={name: table.cells[name] for name in kept},
         warnings=(*table.warnings, *words),
     )
 
@@ -124,7 +128,8 @@ def _starts(table: Table, columns: Columns) -> list[str]:
         return ["the start values are not the assignment's"]
     verbs = {name: "starts at" if name in table.network.weights else "is" for name in other}
     return [
-        f"{name} {verbs[name]} {value:g}, the assignment says {wanted[name]:g}" for name, value in other.items()
+        f"{name} {verbs[name]} {value:g}, the assignment says {wanted[name]:g}"
+        for name, value in other.items()
     ]
 
 
@@ -148,6 +153,10 @@ def _idle_words(words: str, columns: Columns) -> str:
     if mixed and all(name in columns.values for name in mixed.groups()):
         used, wanted = mixed.groups()
         value = columns.values[used][0]
-        same = f"; here both are {value:g}" if value == columns.values[wanted][0] else "; here it makes no difference"
+        same = (
+            f"; here both are {value:g}"
+            if value == columns.values[wanted][0]
+            else "; here it makes no difference"
+        )
         return f"refers to {used} where it should to {wanted}{same}"
     return f"is wrong without effect: {words}"

@@ -87,7 +87,9 @@ def _quantities(tree: Tree, network: Network, which: list[str], *, few: bool = F
             yield Change(f"{words}{_route(tree, at)}", changed)
             if len(at) > 1:
                 for path in at:
-                    yield Change(f"{words}{_route(tree, [path]) or ' in one place'}", _put(tree, path, wanted))
+                    yield Change(
+                        f"{words}{_route(tree, [path]) or ' in one place'}", _put(tree, path, wanted)
+                    )
 
 
 def _route(tree: Tree, at: list[tuple[int, ...]]) -> str:
@@ -130,7 +132,9 @@ def _near(found: str, network: Network, *, few: bool) -> Iterator[str]:
     pair = base[2:] if base.startswith("a_") else f"a_{base}"
     if pair in everything:
         yield shift + pair
-        yield from (shift + other for other in everything if re.sub(r"\d+$", "", other) == re.sub(r"\d+$", "", pair))
+        yield from (
+            shift + other for other in everything if re.sub(r"\d+$", "", other) == re.sub(r"\d+$", "", pair)
+        )
     if few:
         return
     if base.startswith("dE_d"):
@@ -151,15 +155,18 @@ def _operators(tree: Tree) -> Iterator[Change]:
         for kind, same in kinds.items():
             changed = tree
             for path in same:
-                changed = _put(changed, path, _get(changed, path)._replace(operation=new))  # type: ignore[union-attr]
+                changed = _put(changed, path, Node(new, _parts(changed, path)))
             yield Change(f"{kind} was used instead of {kind.replace(old, new)}", changed)
-            if len(same) > 1:
-                for path in same:
-                    node = _get(tree, path)
-                    changed = _put(tree, path, node._replace(operation=new))  # type: ignore[union-attr]
-                    yield Change(
-                        f"{written(node)} was used instead of {written(_get(changed, path))} in one place", changed
-                    )
+            for path in same if len(same) > 1 else ():
+                mended = Node(new, _parts(tree, path))
+                words = f"{written(_get(tree, path))} was used instead of {written(mended)} in one place"
+                yield Change(shown(words), _put(tree, path, mended))
+
+
+def _parts(tree: Tree, path: tuple[int, ...]) -> tuple[Tree, ...]:
+    node = _get(tree, path)
+    assert isinstance(node, Node)
+    return node.parts
 
 
 def _is_simple(node: Node) -> bool:
@@ -186,7 +193,8 @@ def _brackets(tree: Tree) -> Iterator[Change]:
                     inside, outside = outside, inside
                 pair = (inner, _product(inside)) if route == "second" else (_product(inside), inner)
                 mended = Node("*", (Node(part.operation, pair), _product(outside)))
-                words = f"a bracket is missing: only the {route} route is multiplied by {shown(written(_product(outside)))}"
+                factor = shown(written(_product(outside)))
+                words = f"a bracket is missing: only the {route} route is multiplied by {factor}"
                 yield Change(words, _put(tree, path, mended))
 
 
@@ -208,7 +216,12 @@ def _numbers(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
     places = [(path, part) for path, part in _places(tree) if isinstance(part, float)]
     for number in dict.fromkeys(part for _, part in places):
         at = [path for path, part in places if part == number]
-        names = ("eta", *network.given, *(f"prev_dE_d{w}" for w in network.weights), *(f"prev_{w}" for w in network.weights))
+        names = (
+            "eta",
+            *network.given,
+            *(f"prev_dE_d{w}" for w in network.weights),
+            *(f"prev_{w}" for w in network.weights),
+        )
         for wanted in (*names, *network.weights, *network.equations):
             words = f"the number {number:.15g} was used instead of {shown(wanted)}"
             if wanted == "eta":
@@ -234,7 +247,9 @@ def _factor_or_term(tree: Tree, points: Points, right: Values) -> str | None:
     if values is None:
         return None
     names = [name for name in points if "@" not in name]
-    factors = {name: points[name] for name in names} | {f"(1-{a})": 1 - points[a] for a in names if "a_" in a and "d" not in a}
+    factors = {name: points[name] for name in names} | {
+        f"(1-{a})": 1 - points[a] for a in names if "a_" in a and "d" not in a
+    }
     factors |= {f"{a}*(1-{a})": points[a] * (1 - points[a]) for a in names if "a_" in a and "d" not in a}
     with np.errstate(all="ignore"):
         if np.ptp(ratio := values / right) < 1e-9 * np.abs(ratio[0]):
@@ -253,7 +268,11 @@ def _factor_or_term(tree: Tree, points: Points, right: Values) -> str | None:
 def shown(name: str) -> str:
     """Quantities as people write them: prev_dE_dw1 is dE/dw1, h1@12 is h1 of row 12, frozen by $."""
     name = re.sub(r"(\w+)@(\d+)", r"\1 of row \2 (frozen by $)", name)
-    name = re.sub(r"(\w+)@([+-])(\d+)", lambda at: f"{at[1]} of {at[3]} rows {'above' if at[2] == '-' else 'below'}", name)
+    name = re.sub(
+        r"(\w+)@([+-])(\d+)",
+        lambda at: f"{at[1]} of {at[3]} rows {'above' if at[2] == '-' else 'below'}",
+        name,
+    )
     return heading(re.sub(r"\b(prev_|next_)", "", name))
 
 

@@ -36,7 +36,11 @@ def file_text(audit: FileAudit) -> str:
 def _table_text(audit: TableAudit) -> str:
     table, rate = audit.table, audit.rate
     title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
-    absent = [heading(name) for name in table.network.columns if name not in table.columns and name not in table.constants]
+    absent = [
+        heading(name)
+        for name in table.network.columns
+        if name not in table.columns and name not in table.constants
+    ]
     lines = [
         f"{title}: {audit.verdict.upper()}",
         _line(
@@ -164,7 +168,9 @@ def mistakes_of(audit: FileAudit, folder: Path) -> list[Mistake]:
             place = (table.table.first + cell.row, table.table.columns[cell.name])
             formula = cell.formula or ""
             if finding.mistake:
-                found.append(Mistake(heading(cell.name), finding.mistake, name, formula, relative(formula, place)))
+                found.append(
+                    Mistake(heading(cell.name), finding.mistake, name, formula, relative(formula, place))
+                )
     return found
 
 
@@ -193,7 +199,11 @@ def recurring_text(rows: Sequence[Sequence[object]]) -> str:
     """The same for the terminal."""
     lines = []
     for column, words, files, same, formula, _ in rows:
-        shared = f"; {same} with the identical formula {str(formula).lstrip(chr(39))}" if formula and int(str(same)) > 1 else ""
+        shared = (
+            f"; {same} with the identical formula {str(formula).lstrip(chr(39))}"
+            if formula and int(str(same)) > 1
+            else ""
+        )
         lines.append(_line(f"{files} files", f"{column}: {words}{shared}"))
     return "\n".join(lines)
 

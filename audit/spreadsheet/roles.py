@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _FEWEST_VALUES = 3
 
 
 def settled(table: Table) -> Table:
-    """The table with its activation, its biases, and its unread columns as formulas and numbers imply them."""
+    """The table with its activation, biases and unread columns as formulas and numbers imply them."""
     table = _with_activation(table)
     table = _with_biases(table)
     for find in (_by_formula, _by_use, _by_value):
@@ -80,13 +81,15 @@ def _with_biases(table: Table) -> Table:
     if table.network.shape.biases:
         return table if any(biases) else replace(table, network=plain)
     hidden = table.network.shape.hidden
-    if 2 * sum(map(bool, biases)) <= len(biases):  # one that left it out is a mistake, two that have it are none
+    if 2 * sum(map(bool, biases)) <= len(
+        biases
+    ):  # one that left it out is a mistake, two that have it are none
         return table
     layers = [[bias for bias in layer if bias] or [0.0] for layer in (biases[:hidden], biases[hidden:])]
     shared = all(len(set(layer)) == 1 for layer in layers)
     network = Network(_with_shape(plain, biases=True).shape, shared_biases=shared, fixed_biases=True)
-    values = [layer[0] for layer in layers] if shared else biases
-    constants = dict(zip(network.biases, values, strict=True))
+    shown = [layer[0] for layer in layers] if shared else biases
+    constants = dict(zip(network.biases, shown, strict=True))
     words = ", ".join(f"{name} = {value:g}" for name, value in constants.items())
     return replace(
         table,
@@ -150,7 +153,9 @@ def _updates(points: Points, w: str, tree: Tree | None) -> bool:
         return False
     with np.errstate(all="ignore"):
         rates = (points[f"prev_{w}"] - values) / points[f"prev_dE_d{w}"]
-    return agree(values, points.of_text(UPDATE.format(w=w))) or bool(np.ptp(rates) < 1e-6 * np.abs(rates).max())
+    return agree(values, points.of_text(UPDATE.format(w=w))) or bool(
+        np.ptp(rates) < 1e-6 * np.abs(rates).max()
+    )
 
 
 def _by_value(table: Table) -> dict[str, int]:
@@ -171,7 +176,9 @@ def _fits(table: Table, text: str, name: str) -> bool:
     if not all(other in table.values or other in table.constants for other in names_in(text)):
         return False
     values = {other: table.values[other] for other in table.values}
-    values |= {other: np.full(table.rows, number) for other, number in table.constants.items() if other not in values}
+    values |= {
+        other: np.full(table.rows, number) for other, number in table.constants.items() if other not in values
+    }
     for other in table.network.given:  # once above blank cells
         if other in values and np.isfinite(values[other][:1]).all():
             values[other] = np.where(np.isfinite(values[other]), values[other], values[other][0])
@@ -180,7 +187,9 @@ def _fits(table: Table, text: str, name: str) -> bool:
     known = np.isfinite(values[name]) & np.isfinite(right)
     near = np.abs(values[name] - right) <= bound + table.rounding[name]
     different = len(set(values[name][known].tolist()))
-    return bool(different >= min(_FEWEST_VALUES, table.rows) and near[known].all() and 2 * known.sum() > table.rows)
+    return bool(
+        different >= min(_FEWEST_VALUES, table.rows) and near[known].all() and 2 * known.sum() > table.rows
+    )
 
 
 def _known(table: Table) -> dict[str, float]:
@@ -201,9 +210,9 @@ def _counters(table: Table) -> set[int]:
     for column in table.unread:
         cells = [_cell(table, row, column)[0] for row in range(table.rows)]
         numbers = [cell.value for cell in cells if cell and isinstance(cell.value, float)]
-        steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+        steps = {after - before for before, after in pairwise(numbers)}
         whole = all(number.is_integer() for number in numbers)
-        if whole and (len(steps) == 1 and steps != {0.0} or len(numbers) < 2):
+        if whole and ((len(steps) == 1 and steps != {0.0}) or len(numbers) < 2):
             counters.add(column)
     return counters
 
@@ -223,7 +232,9 @@ def _referred_to(table: Table) -> set[int]:
 
 def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
     columns = [
-        f"{address(table.headings, column)} ({' '.join(text.split())[:40]})" if text else address(table.headings, column)
+        f"{address(table.headings, column)} ({' '.join(text.split())[:40]})"
+        if text
+        else address(table.headings, column)
         for column, text in unread.items()
     ]
     if not columns:
@@ -231,5 +242,3 @@ def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
     absent = [heading(name) for name in _missing(table) if name in table.network.equations]
     sought = f"; no column is read as {', '.join(absent)}" if absent else ""
     return [f"not understood, and so not checked: {', '.join(columns)}{sought}"]
-
-

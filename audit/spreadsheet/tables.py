@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -166,7 +167,9 @@ def _table(
         return None
     end = _end(sheet, found.names, first)
     rows = range(first, end)
-    filled = {column: name for column, name in found.names.items() if any(number(row, column) for row in rows)}
+    filled = {
+        column: name for column, name in found.names.items() if any(number(row, column) for row in rows)
+    }
     parameters = _parameters(sheet, by_row, range(head, end), set(filled))
     labels = _labels(sheet, rates, range(head, end), set(filled))
     network = network_of({*found.names.values(), *(name for name in parameters.values() if name[0] == "b")})
@@ -249,10 +252,14 @@ def _missing(
     needed = (*network.given, *network.weights, *outputs)
     if all(name in known for name in needed):
         return None
-    absent = [heading(name) for name in network.columns if name not in known and name in {*needed, *network.equations}]
+    absent = [
+        heading(name)
+        for name in network.columns
+        if name not in known and name in {*needed, *network.equations}
+    ]
     return (
-        f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it lacks "
-        f"{', '.join(absent)}"
+        f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it "
+        f"lacks {', '.join(absent)}"
     )
 
 
@@ -275,7 +282,9 @@ def _settle_duplicates(names: Mapping[int, str], found: _Found, network: Network
     columns: dict[str, int] = {}
     for column, name in named.items():
         if name in columns:
-            found.warnings.append(f"a second column {heading(name)} ({address(found.row, column)}) is not read")
+            found.warnings.append(
+                f"a second column {heading(name)} ({address(found.row, column)}) is not read"
+            )
         else:
             columns[name] = column
     return columns
@@ -311,7 +320,7 @@ def _filled(sheet: Sheet, head: int, rows: range, column: int) -> bool:
     return (head, column) in sheet.cells or any((row, column) in sheet.cells for row in rows[:3])
 
 
-def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, dict]:
+def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, Any]:
     """The numbers of a table's columns: values, rounding and cells."""
     cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
     return {
@@ -414,7 +423,7 @@ def _parameters(
 def _labels(
     sheet: Sheet, rates: Mapping[Place, re.Match[str]], rows: range, columns: set[int]
 ) -> tuple[Label, ...]:
-    """Learning rates outside the table: in a labelled cell, in its label, such as "η = 0.5", in the sheet's name."""
+    """Learning rates outside the table: in a labelled cell, in a label as "η = 0.5", in the sheet's name."""
     labels = []
     for (row, column), found in rates.items():
         if row in rows and column in columns:
@@ -434,7 +443,9 @@ def _labels(
 def _is_free(sheet: Sheet, place: Place, rows: range, columns: set[int]) -> bool:
     """Whether a place holds a number, outside the table."""
     cell = sheet.cells.get(place)
-    return cell is not None and isinstance(cell.value, float) and not (place[0] in rows and place[1] in columns)
+    return (
+        cell is not None and isinstance(cell.value, float) and not (place[0] in rows and place[1] in columns)
+    )
 
 
 def _decimal(text: str) -> float:

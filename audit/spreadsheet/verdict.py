@@ -10,13 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from audit.spreadsheet.arithmetic import Column, Columns, bounded, compute, names_in, shortest, with_neighbours
+from audit.spreadsheet.arithmetic import (
+    Column,
+    Columns,
+    bounded,
+    compute,
+    names_in,
+    shortest,
+    with_neighbours,
+)
 from audit.spreadsheet.diagnosis import Finding, explain
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.rate import Rate, find_rate
 from audit.spreadsheet.reading import read_sheets
-from audit.spreadsheet.remarks import notes_on, without_typed_targets, warnings_on
+from audit.spreadsheet.remarks import notes_on, warnings_on, without_typed_targets
 from audit.spreadsheet.roles import settled
 from audit.spreadsheet.tables import MAX_TABLES, Table, find_tables, other_networks
 from backprop.config import BackpropConfig
@@ -113,7 +121,10 @@ def audit_file(file: Path) -> FileAudit:
         others = [words for sheet in sheets for words in other_networks(sheet)]
         why = others[0] if others else "no row has the headings w1 .. w8, h1, a_h1 ... with numbers below"
         return FileAudit(
-            file, skipped=skipped, kind="no table", refused=f"{file.name} holds no back-propagation table: {why}"
+            file,
+            skipped=skipped,
+            kind="no table",
+            refused=f"{file.name} holds no back-propagation table: {why}",
         )
     audit = FileAudit(file, found, skipped, sheets[0].book.notes)
     if audit.verdict == "nothing to check":
@@ -121,8 +132,8 @@ def audit_file(file: Path) -> FileAudit:
         return replace(
             audit,
             kind="nothing to check",
-            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values only: "
-            "fill in the rows and save it again",
+            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values "
+            "only: fill in the rows and save it again",
         )
     return audit
 

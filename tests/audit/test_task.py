@@ -159,10 +159,10 @@ def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (None, None, "is not there: give an .xlsx or .csv file, or a folder"),
+        (None, None, "is not there: give an .xlsx, .ods, .xls or .csv file, or a folder"),
         ("table.csv", b"epoch,loss\n1,2\n", "holds no back-propagation table"),
         ("table.xlsx", b"PK\x03\x04", "is damaged"),
-        ("table.xls", b"\xd0\xcf\x11\xe0", "is not an .xlsx or .csv file"),
+        ("table.doc", b"\xd0\xcf\x11\xe0", "is not an .xlsx, .ods, .xls or .csv file"),
         ("\x1b[2Jtable.csv", b"", "\\x1b[2Jtable.csv holds '\\x1b'"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_folder_without_spreadsheets_and_wrong_flags_end_with_2(tmp_path):
     (tmp_path / "empty").mkdir()
     done = audit(tmp_path / "empty", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "holds no .xlsx or .csv file" in done.stderr
+    assert "holds no .xlsx, .ods, .xls or .csv file" in done.stderr
     done = launch("--task=audit")
     assert done.returncode == 2
     assert "--workbook is missing" in done.stderr

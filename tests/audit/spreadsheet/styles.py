@@ -4,7 +4,7 @@ import csv
 import io
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xlsxwriter
@@ -55,7 +55,11 @@ MISTAKES = (
     ("dE_dw5", ("a_o1*(1-a_o1)", "a_o1"), "the factor a_o1*(1-a_o1): only a_o1 was used"),
     ("dE_dw7", ("a_o2", "a_o1"), "a_o1 was used instead of a_o2"),
     ("dE_dw1", ("(a_o2-t2)*a_o2*(1-a_o2)*w7", "0"), "the route through w7 is missing"),
-    ("dE_dw1", (" + ", ")+("), "a bracket is missing: only the second route is multiplied by a_h1*(1-a_h1)*i1"),
+    (
+        "dE_dw1",
+        (" + ", ")+("),
+        "a bracket is missing: only the second route is multiplied by a_h1*(1-a_h1)*i1",
+    ),
     ("dE_dw2", ("-t", "*t"), "a_o*t was used instead of a_o-t"),
     ("dE_dw2", ("i2", "i1"), "i1 was used instead of i2"),
     ("dE_dw4", ("a_h2", "h2"), "h2 was used instead of a_h2"),
@@ -74,7 +78,7 @@ class Sample:
     """A table: equations by column, numbers, and how it is laid out."""
 
     random: random.Random
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
     epochs: int = 12
 
     def __post_init__(self):
@@ -98,6 +102,9 @@ class Sample:
         self.spaces = draw.choice(("", " "))
         self.exp = draw.choice(("EXP", "exp"))
         self.literal = draw.random() < 0.3  # eta typed into each formula
+        self.eta = "$B$1"
+        self.instead = {}  # formulas of single cells: (column, row) -> text
+        self.more = lambda book, sheet: None  # what else stands in the file
 
     def with_mistake(self, name, change):
         """The same sample with a mistake in a column."""
@@ -122,16 +129,20 @@ class Sample:
     def formula(self, name, row):
         """A cell's formula."""
         text = self.equations[name].replace(" ", self.spaces)
-        text = re.sub(r"sigmoid\((-?)(\w+)\)", lambda s: f"1/(1+{self.exp}({'' if s[1] else '-'}{s[2]}))", text)
+        text = re.sub(
+            r"sigmoid\((-?)(\w+)\)", lambda s: f"1/(1+{self.exp}({'' if s[1] else '-'}{s[2]}))", text
+        )
 
         def cell(word):
             word = word.group()
             if word == "prev_eta":
-                return f"{self.lr!r}" if self.literal else "$B$1"
+                return f"{self.lr!r}" if self.literal else self.eta
             shift, word = int(word.startswith("prev_")), word.removeprefix("prev_")
             fixed = self.fixed and word in self.given
             at = 0 if fixed else row - shift
-            return xl_rowcol_to_cell(self.top + 1 + at, self.left + self.columns.index(word), row_abs=fixed, col_abs=fixed)
+            return xl_rowcol_to_cell(
+                self.top + 1 + at, self.left + self.columns.index(word), row_abs=fixed, col_abs=fixed
+            )
 
         return "=" + re.sub(r"\b(prev_)?(eta|[a-z]\w*\d|E\d|E_total|dE_dw\d)\b", cell, text)
 
@@ -144,17 +155,20 @@ class Sample:
         content = io.BytesIO()
         with xlsxwriter.Workbook(content) as book:
             sheet = book.add_worksheet("Sheet1")
-            sheet.write(0, 0, "eta")
-            sheet.write(0, 1, self.lr)
+            if self.eta == "$B$1":
+                sheet.write(0, 0, "eta")
+                sheet.write(0, 1, self.lr)
             for place, name in enumerate(self.columns):
                 sheet.write(self.top, self.left + place, self.heads(name))
                 for number, row in enumerate(rows):
                     at = (self.top + 1 + number, self.left + place)
                     typed = name in self.given or (name in self.start and number == 0)
                     if formulas and not typed:
-                        sheet.write_formula(*at, self.formula(name, number), None, show(row[name]))
+                        text = self.instead.get((name, number)) or self.formula(name, number)
+                        sheet.write_formula(*at, text, None, show(row[name]))
                     else:
                         sheet.write_number(*at, row[name] if typed else float(show(row[name])))
+            self.more(book, sheet)
         return content.getvalue(), ".xlsx"
 
     def _csv(self, rows, show):
@@ -165,7 +179,9 @@ class Sample:
         writer.writerow([self.heads(name) for name in self.columns])
         for number, row in enumerate(rows):
             typed = [name in self.given or (name in self.start and number == 0) for name in self.columns]
-            cells = [repr(row[n]) if given else show(row[n]) for n, given in zip(self.columns, typed, strict=True)]
+            cells = [
+                repr(row[n]) if given else show(row[n]) for n, given in zip(self.columns, typed, strict=True)
+            ]
             writer.writerow([cell.replace(".", ",") for cell in cells])
         return text.getvalue().encode()
 
@@ -178,5 +194,3 @@ class Sample:
 def first_row(name, network):
     """The first row in which a column is computed."""
     return int(name in network.weights)
-
-

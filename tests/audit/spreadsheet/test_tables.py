@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from audit.spreadsheet.reading import Cell, Sheet
 from audit.spreadsheet.headings import canonical
+from audit.spreadsheet.reading import Cell, Sheet
 from audit.spreadsheet.tables import find_tables
 from backprop.descent import COLUMNS
 from backprop.equations import heading

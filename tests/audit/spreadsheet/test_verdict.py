@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.spreadsheet.reading import Cell, Sheet
 from audit.spreadsheet.network import Network
+from audit.spreadsheet.reading import Cell, Sheet
 from audit.spreadsheet.tables import find_tables
 from audit.spreadsheet.verdict import audit_file, audit_table
 from backprop.descent import COLUMNS
