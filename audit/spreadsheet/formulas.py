@@ -387,9 +387,10 @@ def value(tree: Tree, quantities: Mapping[str, Array]) -> Array:
       UnknownFormula: a quantity without values, or a function with arguments that it does not take.
     """
     if isinstance(tree, str):
-        if tree not in quantities:
-            raise UnknownFormula(tree)
-        return quantities[tree]
+        try:
+            return quantities[tree]
+        except KeyError as error:
+            raise UnknownFormula(tree) from error
     if isinstance(tree, Node):
         try:
             return FUNCTIONS[tree.operation](*(value(part, quantities) for part in tree.parts))

@@ -23,9 +23,9 @@ class Quantities:
 
     A quantity of the same row has its name, such as h1, that of the row above is prev_h1, below is
     next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row
-    12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name stands for its number, or for what its own
-    formula means; a column that is not understood stands for itself, such as column:24, where that is
-    asked for.
+    12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name
+    stands for its number, or for what its own formula means; a column that is not understood stands for
+    itself, such as column:24, where that is asked for.
     """
 
     def __init__(self, table: Table, eta: Collection[Place] = (), *, keep_unread: bool = False):
