@@ -106,7 +106,7 @@ class Quantities:
             if place in self._eta:
                 return "eta"
             if place[0] in self._rows:
-                if name := self._names.get(place[1]):
+                if cell is not None and (name := self._names.get(place[1])):
                     return self._named(name, place[0], row, frozen)
                 if self._keep_unread and place[1] in self._table.unread:
                     return self._named(f"column:{place[1]}", place[0], row, frozen)

@@ -223,7 +223,8 @@ def _numbers(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
             *(f"prev_{w}" for w in network.weights),
         )
         for wanted in (*names, *network.weights, *network.equations):
-            words = f"the number {number:.15g} was used instead of {shown(wanted)}"
+            used = f"the number {number:.15g}" if number else "a blank cell, or 0,"
+            words = f"{used} was used instead of {shown(wanted)}"
             if wanted == "eta":
                 words = f"eta = {number:g} was used instead of {eta:g}"
             elif wanted not in network.given:
