@@ -14,12 +14,12 @@ class AuditConfig:
       UserError: no workbook named.
     """
 
-    workbook: Annotated[str | None, "the .xlsx or .csv file to check, or a folder of them"] = None
+    workbook: Annotated[str | None, "the .xlsx, .ods, .xls or .csv file to check, or a folder of them"] = None
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
 
     def __post_init__(self) -> None:
         require(
             self.workbook is not None and self.workbook.strip() != "",
-            "--workbook is missing: give an .xlsx or .csv file, or a folder of them",
+            "--workbook is missing: give an .xlsx, .ods, .xls or .csv file, or a folder of them",
         )
         require_folder_name("workdir", self.workdir)

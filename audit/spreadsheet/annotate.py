@@ -35,8 +35,8 @@ def annotated(audit: FileAudit) -> bytes:
     if kind in (".csv", ".tsv"):
         book = _as_workbook(read_sheets(audit.file)[0])
     else:
-        content = audit.file.read_bytes()
-        book = open_workbook(name, content if kind == ".xlsx" else as_xlsx(name, content))
+        given = audit.file.read_bytes()
+        book = open_workbook(name, given if kind == ".xlsx" else as_xlsx(name, given))
     for worksheet in book.worksheets:
         images = worksheet._images  # type: ignore[attr-defined]
         images[:] = [image for image in images if image.format in _SAVED_AS_THEY_ARE]

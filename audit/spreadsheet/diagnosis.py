@@ -54,7 +54,7 @@ class Finding:
 def explain(
     table: Table, rate: Rate, judge: Judge, around: Columns, right: Columns, name: str, wrong: np.ndarray
 ) -> list[Finding]:
-    """The wrong cells of a column, grouped by their mistake: as the formula has it, else as the number fits."""
+    """The wrong cells of a column, grouped by their mistake: as the formula has it, or as the number fits."""
     if not wrong.any():
         return []
     mistakes: dict[int, str | None] = {}
@@ -63,13 +63,7 @@ def explain(
         if words := _seen_in_the_cell(table, rate, name, row):
             mistakes[row] = words
         elif judgement := judge.of(name, row):
-            cell = table.cells[name][row]
-            stale = (
-                f"the formula is right, but the cell shows {cell.numeral}: compute the file again and save it"
-                if cell
-                else ""
-            )
-            mistakes[row] = stale if judgement.right else judge.why(name, judgement.tree)
+            mistakes[row] = _stale(table, name, row) if judgement.right else judge.why(name, judgement.tree)
     by_number = np.array([row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)])
     if by_number.any():
         mistakes |= _fitting(table, rate, around, name, by_number)
@@ -85,6 +79,12 @@ def explain(
             likely = "a constant was typed over the formula"
         groups.setdefault(likely, []).append(cell)
     return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
+
+
+def _stale(table: Table, name: str, row: int) -> str:
+    cell = table.cells[name][row]
+    shown = cell.numeral if cell else ""
+    return f"the formula is right, but the cell shows {shown}: compute the file again and save it"
 
 
 def _fitting(table: Table, rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> dict[int, str]:
@@ -182,7 +182,7 @@ def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
             return places[name]
         return table.address(name, row - word.group().startswith("prev_"))
 
-    places = {name: "${}${}".format(*_split(place)) for place, name in reversed(table.labelled.items())}
+    places = {name: "${}${}".format(*_split(place)) for place, name in reversed(list(table.labelled.items()))}
     if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta", *places}:
         return ""
     for function, written in _AS_FORMULA.items():

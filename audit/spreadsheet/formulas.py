@@ -7,7 +7,7 @@ Excel's order of operations: a percent sign first, then unary minus (so -2^2 is 
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from openpyxl.utils import column_index_from_string, get_column_letter
@@ -274,7 +274,7 @@ def _paired(name: str) -> Callable[..., Array]:
     return of_pairs
 
 
-FUNCTIONS: Mapping[str, Callable[..., Array]] = {
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
@@ -387,16 +387,17 @@ def value(tree: Tree, quantities: Mapping[str, Array]) -> Array:
       UnknownFormula: a quantity without values, or a function with arguments that it does not take.
     """
     if isinstance(tree, str):
-        if tree not in quantities:
-            raise UnknownFormula(tree)
-        return quantities[tree]
+        try:
+            return quantities[tree]
+        except KeyError as error:
+            raise UnknownFormula(tree) from error
     if isinstance(tree, Node):
         try:
             return FUNCTIONS[tree.operation](*(value(part, quantities) for part in tree.parts))
         except (TypeError, ValueError, IndexError) as error:
             raise UnknownFormula(tree.operation) from error
     if isinstance(tree, float):
-        return np.float64(tree)
+        return np.asarray(tree)
     raise UnknownFormula(str(tree))
 
 

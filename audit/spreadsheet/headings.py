@@ -7,6 +7,7 @@ import unicodedata
 ETA = r"(?:eta|lr|alpha|learningrate|learnrate|stepsize)"
 _D = r"(?:d|del|delta|partial|par|grad|gradient|derivative|derivativeof|slope|nabla)"
 _E = r"(?:e|eo|error|err|loss|l|cost|c|j|mse)(?:total|tot|t)?|totalerror|totalloss|et"
+_A = r"(?:(?:a|out|output|sigma|sigmoid|sig|act|activation|tanh|relu){}|{}out)"
 _N = r"([1-9]\d?)"
 _SPELLINGS = {
     rf"(?:t|target|desired|y|out?putt?arget)o?{_N}": "t{}",
@@ -14,11 +15,11 @@ _SPELLINGS = {
     r"(?:w|wt|weight)([1-9]\d{0,2})": "w{}",
     rf"(?:b|bias){_N}": "b{}",
     rf"(?:h|neth|hin|inh|zh|sumh|hnet|nethidden){_N}|h{_N}(?:net|in)": "h{}",
-    rf"(?:ah|outh|outputh|hout|sigmah|sigmoidh|sigh|acth|activationh|tanhh|reluh){_N}|h{_N}(?:out|act)": "a_h{}",
+    rf"{_A.format('h', 'h')}{_N}|h{_N}(?:out|act)": "a_h{}",
     rf"(?:o|neto|net0|oin|ino|zo|sumo|onet|netoutput){_N}|o{_N}(?:net|in)": "o{}",
-    rf"(?:ao|a0|outo|out0|outputo|oout|sigmao|sigmoido|sigo|acto|activationo|tanho|reluo){_N}|o{_N}(?:out|act)": "a_o{}",
+    rf"{_A.format('[o0]', 'o')}{_N}|o{_N}(?:out|act)": "a_o{}",
     rf"(?:e|error|err|eo|e0|erroro|loss|eout){_N}": "E{}",
-    r"e|et|etot|etotal|error|errortotal|toterror|totalerror|loss|totalloss|losstotal|cost|sume|esum|mse|c": "E_total",
+    r"e|et|etot|etotal|(?:tot|total|sum)?(?:e|error|loss|cost)(?:total|tot|t|sum)?|c": "E_total",
     rf"{_D}?(?:{_E})?{_D}?(?:by|wrt|over)?(?:w|wt|weight)([1-9]\d{{0,2}})": "dE_dw{}",
     r"(?:w|weight)([1-9]\d{0,2})(?:grad|gradient|slope|derivative)": "dE_dw{}",
     rf"{_D}?(?:{_E})?{_D}?(?:by|wrt|over)?(?:b|bias){_N}": "dE_db{}",

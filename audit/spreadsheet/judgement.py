@@ -89,10 +89,8 @@ class Judge:
             for words, wrong in known:
                 if agree(values, wrong) and not _constant(wrong):
                     return words
-        for reading in readings[:4]:
-            if words := cause(reading, name, self._network, self._anywhere, self._eta):
-                return words
-        return None
+        found = (cause(reading, name, self._network, self._anywhere, self._eta) for reading in readings[:4])
+        return next((words for words in found if words), None)
 
     def _readings(self, tree: Tree) -> Iterator[Tree]:
         """The formula with inputs, targets and eta in place of numbers that are theirs."""

@@ -102,7 +102,7 @@ _ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "e
 
 
 def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
-    """A derivative whose bracket is missing, whose a - t became a*t, or which has another input in a route."""
+    """A derivative whose bracket is missing, whose a-t became a*t, or with another input in a route."""
     yield "a_o*t was used instead of a_o-t", re.sub(r"(a_o\d)-(t\d)", r"(\1*\2)", text)
     if not (closed := re.fullmatch(r"\((.*)\)(\*a_h\d\*\(1-a_h\d\)|\*\(1-a_h\d\^2\))(\*i\d)?", text)):
         return

@@ -108,8 +108,11 @@ def checked_ods(name: str, content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             part = archive.getinfo("content.xml")
-            large = f"{name} is too large when unpacked ({part.file_size / 2**20:.0f} MB): give the table's sheet alone"
-            require(part.file_size <= _MAX_UNPACKED, large)
+            megabytes = f"{part.file_size / 2**20:.0f} MB"
+            require(
+                part.file_size <= _MAX_UNPACKED,
+                f"{name} is too large when unpacked ({megabytes}): give the table's sheet alone",
+            )
             _refuse(
                 name,
                 "macros"
@@ -138,7 +141,8 @@ _ODS = "application/vnd.oasis.opendocument.spreadsheet"
 _MANIFEST = (
     '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" '
     f'manifest:version="1.2"><manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/>'
-    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/>'
+    "</manifest:manifest>"
 )
 _OF_ODS = frozenset(
     ("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script")

@@ -65,7 +65,7 @@ def _audited(file: Path, folder: Path) -> Result:
     try:
         return _result(audit_file(file), folder)
     except Exception:  # a fault of this program: the other files are audited all the same
-        words = f"{file.name} could not be audited, by a fault of this program: audit it alone, and report what it says"
+        words = f"{file.name} could not be audited, by a fault of this program: audit it alone, and report it"
         return _result(FileAudit(file, refused=words), folder)
 
 

@@ -1,4 +1,4 @@
-"""Random points at which formulas are compared as functions, so that digits and coincidences do not matter."""
+"""Random points at which formulas are compared as functions, whatever their digits."""
 
 import zlib
 from collections.abc import Mapping

@@ -22,10 +22,10 @@ class Quantities:
     """Reads formulas of a table as trees over its quantities.
 
     A quantity of the same row has its name, such as h1, that of the row above is prev_h1, below is
-    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row 12. What is the same in every row, inputs,
-    targets and eta, has its name alone. A cell without a name stands for its number, or for what its own
-    formula means; a column that is not understood stands for itself, such as column:24, where that is
-    asked for.
+    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row
+    12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name
+    stands for its number, or for what its own formula means; a column that is not understood stands for
+    itself, such as column:24, where that is asked for.
     """
 
     def __init__(self, table: Table, eta: Collection[Place] = (), *, keep_unread: bool = False):
@@ -106,7 +106,7 @@ class Quantities:
             if place in self._eta:
                 return "eta"
             if place[0] in self._rows:
-                if name := self._names.get(place[1]):
+                if cell is not None and (name := self._names.get(place[1])):
                     return self._named(name, place[0], row, frozen)
                 if self._keep_unread and place[1] in self._table.unread:
                     return self._named(f"column:{place[1]}", place[0], row, frozen)

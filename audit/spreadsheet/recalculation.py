@@ -1,4 +1,4 @@
-"""What LibreOffice does: formulas' values, and .ods or .xls as .xlsx; it can neither run nor fetch anything."""
+"""What LibreOffice does: formulas' values, and .ods or .xls as .xlsx; it can run and fetch nothing."""
 
 import contextlib
 import io

@@ -42,10 +42,9 @@ def without_typed_targets(table: Table) -> Table:
     return replace(
         table,
         columns=kept,
-        **{
-            part: {name: column for name, column in getattr(table, part).items() if name in kept}
-            for part in ("values", "rounding", "cells")
-        },
+        values={name: table.values[name] for name in kept},
+        rounding={name: table.rounding[name] for name in kept},
+        cells={name: table.cells[name] for name in kept},
         warnings=(*table.warnings, *words),
     )
 

@@ -155,16 +155,18 @@ def _operators(tree: Tree) -> Iterator[Change]:
         for kind, same in kinds.items():
             changed = tree
             for path in same:
-                changed = _put(changed, path, _get(changed, path)._replace(operation=new))  # type: ignore[union-attr]
+                changed = _put(changed, path, Node(new, _parts(changed, path)))
             yield Change(f"{kind} was used instead of {kind.replace(old, new)}", changed)
-            if len(same) > 1:
-                for path in same:
-                    node = _get(tree, path)
-                    changed = _put(tree, path, node._replace(operation=new))  # type: ignore[union-attr]
-                    yield Change(
-                        f"{written(node)} was used instead of {written(_get(changed, path))} in one place",
-                        changed,
-                    )
+            for path in same if len(same) > 1 else ():
+                mended = Node(new, _parts(tree, path))
+                words = f"{written(_get(tree, path))} was used instead of {written(mended)} in one place"
+                yield Change(shown(words), _put(tree, path, mended))
+
+
+def _parts(tree: Tree, path: tuple[int, ...]) -> tuple[Tree, ...]:
+    node = _get(tree, path)
+    assert isinstance(node, Node)
+    return node.parts
 
 
 def _is_simple(node: Node) -> bool:
@@ -191,7 +193,8 @@ def _brackets(tree: Tree) -> Iterator[Change]:
                     inside, outside = outside, inside
                 pair = (inner, _product(inside)) if route == "second" else (_product(inside), inner)
                 mended = Node("*", (Node(part.operation, pair), _product(outside)))
-                words = f"a bracket is missing: only the {route} route is multiplied by {shown(written(_product(outside)))}"
+                factor = shown(written(_product(outside)))
+                words = f"a bracket is missing: only the {route} route is multiplied by {factor}"
                 yield Change(words, _put(tree, path, mended))
 
 
@@ -220,7 +223,8 @@ def _numbers(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
             *(f"prev_{w}" for w in network.weights),
         )
         for wanted in (*names, *network.weights, *network.equations):
-            words = f"the number {number:.15g} was used instead of {shown(wanted)}"
+            used = f"the number {number:.15g}" if number else "a blank cell, or 0,"
+            words = f"{used} was used instead of {shown(wanted)}"
             if wanted == "eta":
                 words = f"eta = {number:g} was used instead of {eta:g}"
             elif wanted not in network.given:

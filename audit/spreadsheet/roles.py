@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _FEWEST_VALUES = 3
 
 
 def settled(table: Table) -> Table:
-    """The table with its activation, its biases, and its unread columns as formulas and numbers imply them."""
+    """The table with its activation, biases and unread columns as formulas and numbers imply them."""
     table = _with_activation(table)
     table = _with_biases(table)
     for find in (_by_formula, _by_use, _by_value):
@@ -87,8 +88,8 @@ def _with_biases(table: Table) -> Table:
     layers = [[bias for bias in layer if bias] or [0.0] for layer in (biases[:hidden], biases[hidden:])]
     shared = all(len(set(layer)) == 1 for layer in layers)
     network = Network(_with_shape(plain, biases=True).shape, shared_biases=shared, fixed_biases=True)
-    values = [layer[0] for layer in layers] if shared else biases
-    constants = dict(zip(network.biases, values, strict=True))
+    shown = [layer[0] for layer in layers] if shared else biases
+    constants = dict(zip(network.biases, shown, strict=True))
     words = ", ".join(f"{name} = {value:g}" for name, value in constants.items())
     return replace(
         table,
@@ -209,7 +210,7 @@ def _counters(table: Table) -> set[int]:
     for column in table.unread:
         cells = [_cell(table, row, column)[0] for row in range(table.rows)]
         numbers = [cell.value for cell in cells if cell and isinstance(cell.value, float)]
-        steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+        steps = {after - before for before, after in pairwise(numbers)}
         whole = all(number.is_integer() for number in numbers)
         if whole and ((len(steps) == 1 and steps != {0.0}) or len(numbers) < 2):
             counters.add(column)

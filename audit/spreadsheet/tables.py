@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -257,8 +258,8 @@ def _missing(
         if name not in known and name in {*needed, *network.equations}
     ]
     return (
-        f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it lacks "
-        f"{', '.join(absent)}"
+        f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it "
+        f"lacks {', '.join(absent)}"
     )
 
 
@@ -319,7 +320,7 @@ def _filled(sheet: Sheet, head: int, rows: range, column: int) -> bool:
     return (head, column) in sheet.cells or any((row, column) in sheet.cells for row in rows[:3])
 
 
-def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, dict]:
+def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, Any]:
     """The numbers of a table's columns: values, rounding and cells."""
     cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
     return {
@@ -422,7 +423,7 @@ def _parameters(
 def _labels(
     sheet: Sheet, rates: Mapping[Place, re.Match[str]], rows: range, columns: set[int]
 ) -> tuple[Label, ...]:
-    """Learning rates outside the table: in a labelled cell, in its label, such as "η = 0.5", in the sheet's name."""
+    """Learning rates outside the table: in a labelled cell, in a label as "η = 0.5", in the sheet's name."""
     labels = []
     for (row, column), found in rates.items():
         if row in rows and column in columns:

@@ -132,8 +132,8 @@ def audit_file(file: Path) -> FileAudit:
         return replace(
             audit,
             kind="nothing to check",
-            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values only: "
-            "fill in the rows and save it again",
+            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values "
+            "only: fill in the rows and save it again",
         )
     return audit
 

@@ -98,7 +98,7 @@ def audit_damaged(content):
         with mock.patch.object(reading, "is_installed", return_value=False):  # LibreOffice takes seconds
             audit = audit_file(file)
         assert file_text(audit).replace("\n", "").isprintable()
-        list(csv_rows([audit], Path(folder)))
+        list(csv_rows(audit, Path(folder)))
         if audit.verdict == "wrong":
             openpyxl.load_workbook(io.BytesIO(annotated(audit)))
     if audit.refused:

@@ -4,7 +4,7 @@ import csv
 import io
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xlsxwriter
@@ -78,7 +78,7 @@ class Sample:
     """A table: equations by column, numbers, and how it is laid out."""
 
     random: random.Random
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
     epochs: int = 12
 
     def __post_init__(self):
@@ -102,6 +102,9 @@ class Sample:
         self.spaces = draw.choice(("", " "))
         self.exp = draw.choice(("EXP", "exp"))
         self.literal = draw.random() < 0.3  # eta typed into each formula
+        self.eta = "$B$1"
+        self.instead = {}  # formulas of single cells: (column, row) -> text
+        self.more = lambda book, sheet: None  # what else stands in the file
 
     def with_mistake(self, name, change):
         """The same sample with a mistake in a column."""
@@ -133,7 +136,7 @@ class Sample:
         def cell(word):
             word = word.group()
             if word == "prev_eta":
-                return f"{self.lr!r}" if self.literal else "$B$1"
+                return f"{self.lr!r}" if self.literal else self.eta
             shift, word = int(word.startswith("prev_")), word.removeprefix("prev_")
             fixed = self.fixed and word in self.given
             at = 0 if fixed else row - shift
@@ -152,17 +155,20 @@ class Sample:
         content = io.BytesIO()
         with xlsxwriter.Workbook(content) as book:
             sheet = book.add_worksheet("Sheet1")
-            sheet.write(0, 0, "eta")
-            sheet.write(0, 1, self.lr)
+            if self.eta == "$B$1":
+                sheet.write(0, 0, "eta")
+                sheet.write(0, 1, self.lr)
             for place, name in enumerate(self.columns):
                 sheet.write(self.top, self.left + place, self.heads(name))
                 for number, row in enumerate(rows):
                     at = (self.top + 1 + number, self.left + place)
                     typed = name in self.given or (name in self.start and number == 0)
                     if formulas and not typed:
-                        sheet.write_formula(*at, self.formula(name, number), None, show(row[name]))
+                        text = self.instead.get((name, number)) or self.formula(name, number)
+                        sheet.write_formula(*at, text, None, show(row[name]))
                     else:
                         sheet.write_number(*at, row[name] if typed else float(show(row[name])))
+            self.more(book, sheet)
         return content.getvalue(), ".xlsx"
 
     def _csv(self, rows, show):

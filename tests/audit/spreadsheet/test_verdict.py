@@ -146,7 +146,7 @@ def audited(*sheet, **more):
 numbers = st.floats(-2, 2).map(lambda number: round(number, 3))
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     weights=st.tuples(*[numbers] * 8),
     case=st.tuples(*[numbers] * 4),
@@ -171,7 +171,7 @@ def test_the_learning_rate_is_inferred(lr, shown, off):
     assert found.rate.source == "inferred from how the weights change"
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     column=st.sampled_from(Network().order[4:]),
     row=st.integers(1, 29),

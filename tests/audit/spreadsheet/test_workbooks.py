@@ -22,10 +22,10 @@ SAID = {
     "06_eta2_dE3_for_dE4.xlsx": "w4 (H5, 19 of 20 rows): dE/dw3 was used instead of dE/dw4",
     "06b_eta2_dE1_for_dE2.xlsx": "dE/dw1 was used instead of dE/dw2",
     "06c_eta05_dE4_for_dE3.xlsx": "dE/dw4 was used instead of dE/dw3",
-    "07_xor_2_2_1_biases.xlsx": "another network's table (2-2-1 with biases, sigmoid), not the assignment's 2-2-2, "
-    "and it lacks t1, a_h1, a_h2, o1, a_o1, E1",
+    "07_xor_2_2_1_biases.xlsx": "another network's table (2-2-1 with biases, sigmoid), not the "
+    "assignment's 2-2-2, and it lacks t1, a_h1, a_h2, o1, a_o1, E1",
     "08_style_index_outside.xlsx": "its cells alone were read",
-    "10_bracket_missing.xlsx": "a bracket is missing: only the second route is multiplied by a_h1*(1-a_h1)*i1",
+    "10_bracket_missing.xlsx": "only the second route is multiplied by a_h1*(1-a_h1)*i1",
     "10b_times_t.xlsx": "a_o*t was used instead of a_o-t",
     "10c_h_for_ah.xlsx": "h1 was used instead of a_h1",
     "10d_i_mixed_second_route.xlsx": "i2 was used instead of i1 in the second route",
