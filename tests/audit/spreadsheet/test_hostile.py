@@ -87,7 +87,8 @@ def test_one_hostile_file_does_not_stop_the_others_of_a_folder(tmp_path):
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert all(letter.isprintable() or letter == "\n" for letter in done.stdout)
-    assert len(lines) == 1 + len(names) + 5 + 2 + 3 + 2  # heading, files, blank, where it is
+    assert "5 files        E1: the cell shows =1+1, not a number" in done.stdout
+    assert len(lines) == 1 + len(names) + 5 + 2 + 3 + 3 + 2  # heading, files, what recurs, where it is
     assert f"{len(names) + 10} files: 1 no table; 2 right; {len(names) + 2} unreadable; 5 wrong" in lines[-1]
     assert sum(line.startswith("anna") for line in lines) == 2
     copies = sorted((tmp_path / "out" / "audited").iterdir())
