@@ -15,19 +15,31 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import jax
+import jaxtyping
 import pytest
 from filelock import FileLock
-from jaxtyping import install_import_hook
 
-install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
+jaxtyping.install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
+
+jax.devices()  # one of them, whichever test comes first
+del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # JAX's import set it; the command line has a level of its own
 
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
 
 # A shell's background job ignores Ctrl-C, and so would all processes of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No types are checked, as outside the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +67,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture(scope="session")
 def small(once: Callable) -> list[str]:
-    """Flags that train on 650 and test on 250 images of MNIST: eleven steps an epoch, the last one smaller."""
+    """Flags that train on 650 and test on 250 images of MNIST: an epoch is ten steps and a smaller one."""
     from tests import crash
 
     return crash.flags_of_data(once("small", crash.prepare_data))
@@ -85,10 +97,9 @@ def _train_the_default(folder: Path) -> None:
 
     mnist = data.load("mnist", None)
     prepare(folder / "data", train=mnist.train, test=mnist.test, counts=(4000, 500))
-    flags = [
-        *("--task=mnist", "--dataset=tiny_mnist", f"--data_dir={folder / 'data'}", "--epochs=2"),
-        *("--batch_size=64", "--tensorboard", f"--workdir={folder / 'run'}", f"--export={folder / 'exported'}"),
-    ]
+    folders = {"data_dir": "data", "workdir": "run", "export": "exported"}
+    flags = ["--task=mnist", "--dataset=tiny_mnist", "--epochs=2", "--batch_size=64", "--tensorboard"]
+    flags += [f"--{flag}={folder / name}" for flag, name in folders.items()]
     command = [sys.executable, "launch.py", *flags]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
