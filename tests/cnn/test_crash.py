@@ -1,4 +1,4 @@
-"""A short version of python -m tests.crash: two kills where it hurts most, and one anywhere."""
+"""A short version of python -m tests.crash: two kills where it hurts most."""
 
 import sys
 
@@ -14,8 +14,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(small, two_seeds, tmp_p
     moments = [
         crash.Moment("checkpoint", 1, 0.01),
         crash.Moment("file", 2, 0),
-        crash.Moment("checkpoint", 1, 0.05),
     ]
     kills = [*crash.disturbed(flags, tmp_path / "run", iter(moments))]
-    assert len(kills) == 3
+    assert len(kills) == 2
     assert crash.differences(tmp_path / "run", two_seeds) == []

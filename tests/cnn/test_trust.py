@@ -97,7 +97,11 @@ def test_a_signal_saves_and_says_so(flags, finished, tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)]
+    ("first", "second"),
+    [
+        (signal.SIGINT, signal.SIGINT),
+        pytest.param(signal.SIGTERM, signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_a_second_signal_ends_at_once(flags, tmp_path, monkeypatch, first, second):
     """Both come while the step is compiled, which takes seconds for a larger network."""
@@ -199,7 +203,7 @@ def test_a_checkpoint_damaged_in_1000_ways_is_named_or_the_same(tmp_path):
     assert [result for result in results.values() if result[-1] not in damage.GOOD] == []
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path):
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     last = workdir / "checkpoints" / str(steps(workdir)[-1])
@@ -207,7 +211,8 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_pa
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-1])
     for task in ("--resume", "--eval_only"):
-        said = started({task: True}, workdir, 2)
+        assert launch.main(["launch.py", "--task=mnist", task, f"--workdir={workdir}"]) == 2
+        said = capsys.readouterr().err
         assert said.startswith(f"launch.py: {last} cannot be restored (")
         assert said.endswith("): delete that folder to go on from the checkpoint before it\n")
     shutil.rmtree(last)
