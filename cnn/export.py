@@ -141,7 +141,6 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = setup.network.architecture
     constants = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
-    constants |= {"one": 1, "two": 2, "root of two": 2**0.5}
     arrays: dict[str, Any] = {label: np.float32(value) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
@@ -185,6 +184,8 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
                     add("Mul", add("Sigmoid"), of=x)
                 case GELU():  # x (1 + erf(x / sqrt(2))) / 2
                     x = nodes[-1].output[0]
+                    halves = {"one": 1, "two": 2, "root of two": 2**0.5}
+                    arrays |= {label: np.float32(value) for label, value in halves.items()}
                     add("Div", "root of two")
                     add("Erf")
                     add("Add", "one")

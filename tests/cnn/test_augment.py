@@ -28,12 +28,12 @@ def test_bends_are_smooth_and_as_strong_as_said(images):
     The mean square of a cubic B-spline's weights, over all places, is 151 / 315 along each axis.
     """
     bent = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=0.0, elastic=1.5)
-    ramp = jnp.broadcast_to(100.0 + jnp.arange(56.0)[:, None, None], (500, 56, 56, 1))
-    moved = (augment(ramp, jax.random.key(3), bent) - ramp)[:, 14:42, 14:42, 0]
+    ramp = jnp.broadcast_to(100.0 + jnp.arange(28.0)[:, None, None], (500, 28, 28, 1))
+    moved = (augment(ramp, jax.random.key(3), bent) - ramp)[:, 7:21, 7:21, 0]
     assert abs(float(moved.mean())) < 0.05
     assert float(moved.std()) == pytest.approx(1.5 * 151 / 315, rel=0.05)
     steps = jnp.abs(jnp.diff(moved, axis=1))
-    assert float(steps.max()) < 5 * 1.5 * 3 / 55  # the slope of a B-spline's weights adds up to 1 a point
+    assert float(steps.max()) < 5 * 1.5 * 3 / 27  # the slope of a B-spline's weights adds up to 1 a point
     assert not jnp.array_equal(moved[0], moved[1])
 
 

@@ -309,9 +309,10 @@ def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
 @given(st.floats(0.01, 0.9), st.sampled_from([1, 33, 400]), st.integers(0, 2**32 - 1))
 def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
     x = np.arange(1.0, 3 * size + 1, dtype=np.float32).reshape(3, size)
-    dropped = np.asarray(dropout(jnp.asarray(x), rate, _three_keys(seed)))
+    dropped = np.asarray(dropout(jnp.asarray(x), rate, _three_keys(np.uint32(seed))))
     kept = dropped != 0
-    np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=2 * EPS)
+    # Either side rounds 1 - rate and the quotient, or its inverse and the product.
+    np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=4 * EPS)
 
 
 @jax.jit

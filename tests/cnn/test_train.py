@@ -99,7 +99,8 @@ def test_one_dispatch_trains_like_the_loop_over_steps(mnist, monkeypatch, unchec
     setup = dataclasses.replace(SETUP, network=SETUP.network.clone(dtype=jnp.float64))
     with jax.enable_x64(True):
         steps, run = 12, OneDevice(setup, mnist[0], dtype=np.float64)
-        one_dispatch = jax.jit(epoch.epoch_function(setup, run.mesh))
+        unoptimized = {"xla_backend_optimization_level": 0}  # by LLVM, which takes most of the time
+        one_dispatch = jax.jit(epoch.epoch_function(setup, run.mesh), compiler_options=unoptimized)
         arguments = run.state, run.totals, run.images, run.seeds
         whole, totals = one_dispatch(*arguments, jnp.int32(0), jnp.int32(steps))
         looped, loop_totals, reached = run.run_steps(

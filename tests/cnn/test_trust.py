@@ -214,7 +214,8 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_pa
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-1])
     for task in ("--resume", "--eval_only"):
-        assert launch.main(["launch.py", "--task=mnist", task, f"--workdir={workdir}"]) == 2
+        flags = [task, "--num_devices=1", f"--workdir={workdir}"]
+        assert launch.main(["launch.py", "--task=mnist", *flags]) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"launch.py: {last} cannot be restored (")
         assert said.endswith("): delete that folder to go on from the checkpoint before it\n")
