@@ -13,7 +13,7 @@ run: $(VENV)/run
 	$(BIN)/python launch.py --task=mnist
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -m slow

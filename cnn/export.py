@@ -69,9 +69,7 @@ def export(
       our logits.
 
     Raises:
-      UserError: a file gives logits that differ by more than TOLERANCE; or, where logits exceed 10,
-        by more than ROUNDING of the largest: eight roundings of a float32, about as much as ours
-        themselves differ from the same network in float64.
+      UserError: a file gives logits that differ by more than is allowed.
     """
     variables = jax.tree.map(np.asarray, variables)
     with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
@@ -86,7 +84,7 @@ def export(
         }
     largest = float(np.abs(logits).max())
     for file, difference in differences.items():
-        if not difference <= max(TOLERANCE, ROUNDING * largest):
+        if not difference <= allowed(largest):
             raise UserError(
                 f"{folder / file} gives logits that differ from ours by {difference:.1e}, the largest being "
                 f"{largest:.1f}: do not use it; try the versions in constraints.txt"
@@ -108,6 +106,15 @@ def export(
     }
     write_json(folder / "export.json", description)
     return description
+
+
+def allowed(largest: float) -> float:
+    """How much logits may differ where the largest of them is this: by TOLERANCE, or ROUNDING of the largest.
+
+    ROUNDING is eight roundings of a float32, about as much as ours themselves differ from the same
+    network in float64.
+    """
+    return max(TOLERANCE, ROUNDING * largest)
 
 
 def to_safetensors(variables: dict[str, Any], *, name: str, setup: train.Setup) -> bytes:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
+from filelock import FileLock
 
-from cnn import cores
-
-install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
+jaxtyping.install_import_hook(["backprop", "cnn", "demo.trained", "demo.run_tab"], "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
+
+jax.devices()  # one of them, whichever test comes first
+del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # JAX's import set it; the command line has a level of its own
 
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
@@ -30,10 +34,76 @@ settings.load_profile("project")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist asks it
-def pytest_xdist_auto_num_workers() -> int:
-    """A worker a core that these processes may use; xdist itself knows no quotas."""
-    return cores.usable()
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No types are checked, as outside the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A function of a name and of what fills a folder: the folder, filled once for all of xdist's workers.
+
+    Tests only read it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def filled(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def small(once: Callable) -> list[str]:
+    """Flags that train on 650 and test on 250 images of MNIST: an epoch is ten steps and a smaller one."""
+    from tests import crash
+
+    return crash.flags_of_data(once("small", crash.prepare_data))
+
+
+@pytest.fixture(scope="session")
+def two_seeds(once: Callable, small: list[str]) -> Path:
+    """The run of tests.crash with two seeds and all that a recipe may have, to which nothing happened."""
+    from tests import crash
+
+    flags = [*small, *crash.FLAGS["tiny_5k, 2 seeds"]]
+    return once("two_seeds", lambda folder: crash.undisturbed(flags, folder / "run")) / "run"
+
+
+@pytest.fixture(scope="session")
+def default_run(once: Callable) -> Path:
+    """Two epochs of the default network on 4,000 images of MNIST, tested on 500.
+
+    A folder with the folders data, run and exported, and the file output: what the terminal showed.
+    """
+    return once("default_run", _train_the_default)
+
+
+def _train_the_default(folder: Path) -> None:
+    from cnn import data
+    from tests.cnn.prepare import prepare
+
+    mnist = data.load("mnist", None)
+    prepare(folder / "data", train=mnist.train, test=mnist.test, counts=(4000, 500))
+    folders = {"data_dir": "data", "workdir": "run", "export": "exported"}
+    flags = ["--task=mnist", "--dataset=tiny_mnist", "--epochs=2", "--batch_size=64", "--tensorboard"]
+    flags += [f"--{flag}={folder / name}" for flag, name in folders.items()]
+    command = [sys.executable, "launch.py", *flags]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "output").write_text(done.stdout)
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 from math import comb
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +15,6 @@ from cnn.config import CnnConfig
 from launch import main
 from tests.cnn.prepare import prepare
 from workdir import read_flags, write_config
-
-ROOT = Path(__file__).parents[2]
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20))
@@ -57,11 +52,6 @@ def test_one_seed_has_no_test_over_seeds_and_equal_differences_are_no_division_b
     assert significance.over_seeds([0.5, 0.75], [0.25, 0.5]).p == 0
 
 
-def launch(*flags):
-    command = [sys.executable, "launch.py", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
 @pytest.fixture
 def compare(capsys):
     """A function of two folders: the exit code, the output and the errors of --task=compare."""
@@ -75,28 +65,23 @@ def compare(capsys):
     return in_this_process
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+@pytest.fixture(scope="session")
+def runs(once, two_seeds, small):
     """Folders of three runs on a little of MNIST: a good one, one hardly trained, one of another seed."""
-    folder = tmp_path_factory.mktemp("compare")
-    mnist = data.load("mnist", None)
-    prepare(folder / "tfds", train=mnist.train, test=mnist.test, counts=(1300, 530))
-    small = ["--dataset=tiny_mnist", f"--data_dir={folder / 'tfds'}", "--batch_size=64", "--model=bn_4k"]
-    flags = {
-        "good": ["--epochs=3", "--num_seeds=2"],
-        "poor": ["--epochs=1", "--num_seeds=3", "--learning_rate=0.001"],
-        "other": ["--epochs=1", "--seed=7"],
-    }
-    for name, of_run in flags.items():
-        done = launch("--task=mnist", f"--workdir={folder / name}", *small, *of_run)
-        assert done.returncode == 0, done.stderr
-    return folder
+
+    def fill(folder):
+        (folder / "good").symlink_to(two_seeds)
+        flags = {"poor": ["--num_seeds=3", "--learning_rate=0.001"], "other": ["--seed=7"]}
+        for name, of_run in flags.items():
+            of_run = [*of_run, *small, "--model=plain_4k", "--epochs=1", f"--workdir={folder / name}"]
+            assert main(["launch.py", "--task=mnist", *of_run]) == 0
+
+    return once("compared", fill)
 
 
 def test_two_runs_are_compared_over_the_seeds_they_share(runs, compare):
-    done = launch("--task=compare", f"--workdir={runs / 'good'}", f"--against={runs / 'poor'}")
-    assert done.returncode == 0, done.stderr
-    report = done.stdout
+    code, report, errors = compare(runs / "good", runs / "poor")
+    assert (code, errors) == (0, "")
     assert "paired t-test over 2 seeds" in report
     assert "significant" in report
     rows = [line.split() for line in report.splitlines()]
@@ -123,28 +108,28 @@ def copy_of(run, folder, **flags):
 
 def test_a_run_of_many_devices_and_processes_is_evaluated_by_this_one(runs, compare, tmp_path):
     elsewhere = {"num_devices": 64, "coordinator_address": "10.0.0.2:1", "num_processes": 2, "process_id": 0}
-    copy_of(runs / "good", tmp_path / "copy", **elsewhere)
-    code, report, errors = compare(runs / "good", tmp_path / "copy")
+    copy_of(runs / "other", tmp_path / "copy", **elsewhere)
+    code, report, errors = compare(runs / "other", tmp_path / "copy")
     assert (code, errors) == (0, "")
     assert "no significant difference" in report
 
 
 def test_runs_tested_on_other_images_are_not_compared(runs, compare, tmp_path):
     mnist = data.load("mnist", None)
-    prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(1300, 500))
-    copy_of(runs / "good", tmp_path / "copy", data_dir=str(tmp_path / "tfds"))
-    code, _, said = compare(runs / "good", tmp_path / "copy")
+    prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(650, 200))
+    copy_of(runs / "other", tmp_path / "copy", data_dir=str(tmp_path / "tfds"))
+    code, _, said = compare(runs / "other", tmp_path / "copy")
     assert code == 2
     assert said.startswith("launch.py: --workdir=")
     assert "were tested on different images: compare runs of one data set" in said
 
 
 def test_a_run_of_another_version_is_named(runs, compare, tmp_path):
-    shutil.copytree(runs / "good", tmp_path / "copy")
-    with_more = dataclasses.make_dataclass("Config", [*read_flags(str(runs / "good"), "mnist"), "colour"])
-    flags = read_flags(str(runs / "good"), "mnist") | {"colour": "red"}
+    shutil.copytree(runs / "other", tmp_path / "copy")
+    with_more = dataclasses.make_dataclass("Config", [*read_flags(str(runs / "other"), "mnist"), "colour"])
+    flags = read_flags(str(runs / "other"), "mnist") | {"colour": "red"}
     write_config(tmp_path / "copy", "mnist", with_more(**flags), device="a device")
-    code, _, said = compare(runs / "good", tmp_path / "copy")
+    code, _, said = compare(runs / "other", tmp_path / "copy")
     assert code == 2
     assert "does not fit this version" in said
     assert said.count("\n") == 1

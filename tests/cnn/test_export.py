@@ -1,9 +1,9 @@
 """What is exported is read back with the formats' own libraries, and computes what the network computes."""
 
 import json
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
     Crop,
@@ -31,10 +32,9 @@ from cnn.architecture import (
 from cnn.model import Network
 from cnn.zoo import ZOO, Recipe
 from errors import UserError
-from tests.cnn.prepare import prepare
 from tests.cnn.test_events import events
 
-ROOT = Path(__file__).parents[2]
+EPS = float(np.finfo(np.float32).eps)
 EVERY_LAYER = Architecture(
     (
         Crop(1),
@@ -42,6 +42,7 @@ EVERY_LAYER = Architecture(
         BatchNorm(),
         Crop(2),
         Dropout(0.5),
+        ChannelDropout(0.5),
         ReLU(),
         AveragePool(2),
         SiLU(),
@@ -60,29 +61,15 @@ def test_images():
     return data.load("mnist", None).test
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The folders of a short run and of what it exported, through the command line."""
-    workdir, folder = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("exported") / "new"
-    prepared, mnist = tmp_path_factory.mktemp("tfds"), data.load("mnist", None)
-    prepare(prepared, train=mnist.train, test=mnist.test, counts=(3000, 10_000))
-    flags = [
-        "--dataset=tiny_mnist",
-        f"--data_dir={prepared}",
-        "--epochs=1",
-        "--batch_size=32",
-        "--tensorboard",
-        f"--export={folder}",
-    ]
-    done = subprocess.run(
-        [sys.executable, "launch.py", "--task=mnist", f"--workdir={workdir}", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return workdir, folder, done.stdout
+@pytest.fixture
+def exported(default_run):
+    """The folders of a run and of what it exported, and what the terminal showed."""
+    return default_run / "run", default_run / "exported", (default_run / "output").read_text()
+
+
+@pytest.fixture
+def tested_images(default_run):
+    return data.load("tiny_mnist", str(default_run / "data")).test
 
 
 def make_setup(architecture):
@@ -100,11 +87,17 @@ def random_variables(setup):
     return jax.tree.map_with_path(draw, {"params": state.params, "batch_stats": state.batch_stats})
 
 
+def assert_same_logits(found, expected):
+    """A logit is rounded as the largest is: it may be the difference of terms as large."""
+    assert np.abs(found - expected).max() <= export.allowed(float(np.abs(expected).max()))
+
+
 def run_onnx(content, images):
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images.astype(np.float32)})[0]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("architecture", [*ZOO, EVERY_LAYER], ids=lambda each: str(each)[:14])
 def test_onnx_computes_what_the_network_computes(architecture, test_images):
     setup = make_setup(architecture if architecture is EVERY_LAYER else ZOO[architecture].architecture)
@@ -113,44 +106,40 @@ def test_onnx_computes_what_the_network_computes(architecture, test_images):
     ours = np.asarray(jax.jit(lambda images: train.predict(variables, images, setup=setup))(images))
     theirs = run_onnx(content, images)
     assert np.ptp(ours, axis=0).min() > 1e-3
-    assert np.abs(theirs - ours).max() <= max(1e-5, 1e-6 * np.abs(ours).max())
-    np.testing.assert_allclose(run_onnx(content, images[:1]), theirs[:1], rtol=1e-5, atol=1e-5)
+    assert_same_logits(theirs, ours)
+    assert_same_logits(run_onnx(content, images[:1]), theirs[:1])
 
 
-def our_logits(workdir, test_images):
+def our_logits(workdir, images):
     """The variables and the logits of the run's last checkpoint, without cnn.export."""
     _, config = launch.parse(["", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
     run, progress = task.load(config)
     state, setup = results.state_of(progress, 0), run.setup
-    evaluation = train.evaluate(state, train.Images(*jax.device_put(test_images)), setup=setup)
+    evaluation = train.evaluate(state, train.Images(*jax.device_put(images)), setup=setup)
     return train.evaluated_variables(state, setup), np.asarray(evaluation.logits)
 
 
-def test_a_trained_network_computes_the_same_everywhere(exported, test_images, tmp_path):
+def test_a_trained_network_computes_the_same_everywhere(exported, tested_images, tmp_path):
     workdir, folder, _ = exported
-    variables, ours = our_logits(workdir, test_images)
+    variables, ours = our_logits(workdir, tested_images)
     accuracy = json.loads((workdir / "summary.json").read_text())["final_test_accuracy"]
-    assert accuracy > 0.2
-    assert (ours.argmax(-1) == test_images.labels).mean() == pytest.approx(accuracy, abs=1e-9)
-
-    theirs = np.concatenate(
-        [run_onnx(str(folder / "model.onnx"), part) for part in np.split(test_images.images, 10)]
-    )
-    assert np.abs(theirs - ours).max() <= 1e-5
+    assert accuracy > 0.8
+    assert (ours.argmax(-1) == tested_images.labels).sum() == round(500 * accuracy)
+    assert_same_logits(run_onnx(str(folder / "model.onnx"), tested_images.images), ours)
 
     program = (  # in a process that knows nothing of this project
         "import sys, jax, jax.export, numpy\n"
         "content = bytearray(open(sys.argv[1], 'rb').read())\n"
         "call = jax.jit(jax.export.deserialize(content).call)\n"
         "images = numpy.load('images.npy').astype(numpy.float32)\n"
-        "numpy.save('logits.npy', numpy.concatenate([call(part) for part in numpy.split(images, 10)]))\n"
+        "numpy.save('logits.npy', call(images))\n"
         "assert call(images[:3]).shape == (3, 10)\n"
         "assert not {'cnn', 'launch', 'flax'} & set(sys.modules)\n"
     )
-    np.save(tmp_path / "images.npy", test_images.images)
+    np.save(tmp_path / "images.npy", tested_images.images)
     command = [sys.executable, "-c", program, str(folder / "model.stablehlo")]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
-    assert np.abs(np.load(tmp_path / "logits.npy") - ours).max() <= 1e-5
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert_same_logits(np.load(tmp_path / "logits.npy"), ours)
 
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     right = flatten_dict(jax.tree.map(np.asarray, variables), sep="/")
@@ -160,8 +149,8 @@ def test_a_trained_network_computes_the_same_everywhere(exported, test_images, t
         "params/Dense_0/bias",
         "batch_stats/Normalization_3/var",
     } <= tensors.keys()
-    for name, tensor in tensors.items():
-        np.testing.assert_allclose(tensor, right[name], rtol=1e-6, atol=0, err_msg=name)
+    for name, tensor in tensors.items():  # the average's correction, compiled and not, rounds once or twice
+        np.testing.assert_allclose(tensor, right[name], rtol=4 * EPS, atol=0, err_msg=name)
 
 
 def test_the_export_says_what_it_is(exported):
@@ -174,9 +163,9 @@ def test_the_export_says_what_it_is(exported):
     ]
     description = json.loads((folder / "export.json").read_text())
     assert description["input"]["shape"] == ["batch", 28, 28, 1]
-    assert description["compared_on_images"] == 10_000
+    assert description["compared_on_images"] == 500
     for file, difference in description["largest_difference"].items():
-        assert 0 <= difference <= 1e-5
+        assert 0 <= difference <= export.allowed(description["largest_logit"])
         assert f"  {file:<17}  {difference:.1e}\n" in output
     model = onnx.load(folder / "model.onnx")
     (given,), (result,) = model.graph.input, model.graph.output
@@ -198,7 +187,7 @@ def test_the_event_files_say_what_the_metrics_say(exported):
         for row in rows
         for name, value in zip(names[1:], row[1:], strict=True)
     }
-    assert len(right) == 6
+    assert len(right) == 2 * 6
     assert scalars == pytest.approx(right, rel=1e-6)
     assert set(images) == {"curves", "confusion", "misclassified", "augmented"}
 
@@ -215,15 +204,15 @@ def test_flags_of_an_export_are_kept_for_resuming_and_asked_for_anew_when_evalua
 
 
 def test_a_finished_run_is_exported_again(exported, tmp_path, capsys):
-    workdir, folder, _ = exported
-    before = events(workdir)[0]
-    assert launch.main(["", "--task=mnist", "--resume", f"--workdir={workdir}"]) == 0
-    assert events(workdir)[0] == before
-    again = tmp_path / "again"
-    assert launch.main(["", "--task=mnist", "--eval_only", f"--workdir={workdir}", f"--export={again}"]) == 0
-    assert capsys.readouterr().out.count("over the 10,000 test images") == 2
-    assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
-    assert (again / "export.json").read_bytes() == (folder / "export.json").read_bytes()
+    shutil.copytree(exported[0], tmp_path / "run")
+    before = events(tmp_path / "run")[0]
+    for how in ("resume", "eval_only"):
+        flags = [f"--{how}", f"--workdir={tmp_path / 'run'}", f"--export={tmp_path / how}"]
+        assert launch.main(["", "--task=mnist", *flags]) == 0
+        for file in ("model.onnx", "export.json"):
+            assert (tmp_path / how / file).read_bytes() == (exported[1] / file).read_bytes()
+    assert events(tmp_path / "run")[0] == before
+    assert capsys.readouterr().out.count("over the 500 test images") == 2
 
 
 def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch, test_images):

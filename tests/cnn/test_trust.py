@@ -23,13 +23,13 @@ from workdir import write_config
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
+LONGEST = crash.LONGEST
 RESUME = {"--resume": True}
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory):
-    """Of a run of 40 steps on two devices, saved every three."""
-    small = crash.prepare_data(tmp_path_factory.mktemp("tfds"))
+def flags(small):
+    """Of a run of 44 steps on two devices, saved every three."""
     return {
         **dict(flag.split("=", 1) for flag in small),
         "--model": "plain_4k",
@@ -40,11 +40,9 @@ def flags(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(flags, tmp_path_factory):
+def finished(flags, once):
     """The folder of a run that nothing happened to."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    started(flags, workdir, 0)
-    return workdir
+    return once("trusted", lambda folder: started(flags, folder / "run", 0)) / "run"
 
 
 def command(flags, workdir):
@@ -54,7 +52,7 @@ def command(flags, workdir):
 
 def started(flags, workdir, code):
     """Run to its end, which has to be the exit code, with nothing or one line said; returns the line."""
-    done = subprocess.run(command(flags, workdir), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command(flags, workdir), cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == (code != 0), done.stderr
     return done.stderr
@@ -85,32 +83,36 @@ def same_numbers(workdir, reference):
     return all(read(workdir) == read(reference) for read in (crash.metrics, crash.weights))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_says_so(flags, finished, tmp_path, number):
     process = popen(flags, tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints" / "3", process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=LONGEST)
     assert process.returncode == 128 + number
     assert said == (f"launch.py: {number.name}: saved; go on with --resume --workdir={tmp_path / 'run'}\n")
-    assert 3 <= steps(tmp_path / "run")[-1] < 40
+    assert 3 <= steps(tmp_path / "run")[-1] < 44
     started(RESUME, tmp_path / "run", 0)
     assert crash.differences(tmp_path / "run", finished) == []
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)]
+    ("first", "second"),
+    [
+        (signal.SIGINT, signal.SIGINT),
+        pytest.param(signal.SIGTERM, signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_a_second_signal_ends_at_once(flags, tmp_path, monkeypatch, first, second):
     """Both come while the step is compiled, which takes seconds for a larger network."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    process = popen(flags | {"--model": "compact_20k"}, tmp_path)
+    process = popen(flags | {"--model": "compact_20k", "--compilation_cache": "none"}, tmp_path)
     wait_for(tmp_path / "config.json", process)
     time.sleep(0.5)
     process.send_signal(first)
     time.sleep(0.5)
     process.send_signal(second)
-    shown, said = process.communicate(timeout=60)
+    shown, said = process.communicate(timeout=LONGEST)
     assert process.returncode in (128 + second, -second)  # a shell shows 128 + second for both
     assert "compiled" not in shown
     assert "Traceback" not in said
@@ -161,7 +163,7 @@ def test_a_workdir_that_vanishes_is_named(flags, tmp_path):
     process = popen(flags, tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints" / "3", process)
     (tmp_path / "run").rename(tmp_path / "gone")
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=LONGEST)
     assert process.returncode == 2
     assert re.fullmatch(rf"launch.py: {tmp_path}/run\S* .*\n", said), said
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -178,7 +180,7 @@ def test_a_disk_that_becomes_read_only_is_named(flags, finished, small_disk, tmp
         wait_for(workdir / "checkpoints" / "6", process)
         while subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode:
             assert process.poll() is None, process.stderr.read()  # a file is open: between two saves
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=LONGEST)
         assert process.returncode == 2
         assert re.fullmatch(r"launch.py: .*Read-only file system.*then add --resume\n", said), said
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
@@ -201,7 +203,7 @@ def test_a_checkpoint_damaged_in_1000_ways_is_named_or_the_same(tmp_path):
     assert [result for result in results.values() if result[-1] not in damage.GOOD] == []
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path):
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     last = workdir / "checkpoints" / str(steps(workdir)[-1])
@@ -209,7 +211,9 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_pa
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-1])
     for task in ("--resume", "--eval_only"):
-        said = started({task: True}, workdir, 2)
+        flags = [task, "--num_devices=1", f"--workdir={workdir}"]
+        assert launch.main(["launch.py", "--task=mnist", *flags]) == 2
+        said = capsys.readouterr().err
         assert said.startswith(f"launch.py: {last} cannot be restored (")
         assert said.endswith("): delete that folder to go on from the checkpoint before it\n")
     shutil.rmtree(last)
@@ -293,7 +297,11 @@ def test_a_one_cycle_run_has_its_length_from_the_start(tmp_path):
 
 
 def test_what_may_change_changes_no_number(flags, finished, tmp_path):
-    """Bit for bit; on another number of devices but for the rounding of a sum over them."""
+    """Bit for bit; on another number of devices but for the rounding of sums.
+
+    A gradient of about 1 sums 64 images at up to 26 x 26 places; 22 steps at a rate of 0.01 and a momentum
+    of 0.9 move a weight by ten times the rate each.
+    """
     started(flags | {"--epochs": 2}, tmp_path / "run", 0)
     shutil.copytree(tmp_path / "run", tmp_path / "alone")
     more = RESUME | {"--epochs": EPOCHS, "--checkpoint_every_steps": 7, "--tensorboard": True, "--wait": True}
@@ -303,7 +311,8 @@ def test_what_may_change_changes_no_number(flags, finished, tmp_path):
     ours, theirs = (crash.weights(folder)[0] for folder in (tmp_path / "run", tmp_path / "alone"))
     for (dtype, shape, one), (_, _, other) in zip(ours, theirs, strict=True):
         arrays = (np.frombuffer(each, dtype).reshape(shape) for each in (one, other))
-        np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-5)
+        rounding = np.finfo(np.float32).eps * np.sqrt(64 * 26 * 26)
+        np.testing.assert_allclose(*arrays, rtol=rounding, atol=22 * 10 * 0.01 * rounding)
 
 
 def test_a_run_that_diverges_keeps_finite_numbers(flags, tmp_path):
