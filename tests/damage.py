@@ -29,7 +29,7 @@ from errors import UserError
 KINDS = ("flipped", "cut", "zeroed", "deleted", "swapped")
 GOOD = ("named", "the same")
 _MEMORY = 2 * 2**30  # bytes that restoring may take beyond what the process has
-_SECONDS = 120
+_SECONDS = 600
 _BEFORE, _LAST = 10, 20
 
 

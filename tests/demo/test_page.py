@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import launch
 from backprop.config import BackpropConfig
 from backprop.network import Example, Weights, total_error
+from cnn import data
 
 pytestmark = pytest.mark.browser
 
@@ -30,6 +33,7 @@ SCREENS = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
+NEVER = 600_000  # milliseconds: what has not come by then does not come, on however busy a machine
 SEVEN = [(0.28, 0.24), (0.72, 0.24), (0.45, 0.82)]  # corners, as fractions of the paper
 
 
@@ -41,7 +45,9 @@ def chromium():
         pytest.fail(f"CI has no {', '.join(missing)}: .ci/run and make test install them")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=NEVER)
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
@@ -67,21 +73,9 @@ def serve(*flags):
 
 
 @pytest.fixture(scope="module")
-def address(chromium, tmp_path_factory):
-    """A page with a network that was trained for an epoch of 15,000 images."""
-    workdir = tmp_path_factory.mktemp("run")
-    trained = subprocess.run(
-        [
-            *(sys.executable, "launch.py", "--task=mnist", "--epochs=1", "--validation_size=45000"),
-            f"--workdir={workdir}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert trained.returncode == 0, trained.stderr
-    process, address = serve(f"--workdir={workdir}")
+def address(chromium, default_run):
+    """A page with a network that was trained for two epochs of 4,000 images."""
+    process, address = serve(f"--workdir={default_run / 'run'}")
     yield address
     process.kill()
     process.communicate()
@@ -92,6 +86,7 @@ def page(request, chromium, address):
     """The page on one screen; at the end nothing has gone wrong there and nothing was fetched elsewhere."""
     requested, errors = [], []
     context = chromium.new_context(**SCREENS[request.param])
+    context.set_default_timeout(NEVER)
     page = context.new_page()
     page.on("request", lambda sent: requested.append(sent.url))
     page.on("websocket", lambda opened: requested.append(opened.url))
@@ -210,45 +205,42 @@ def draw(page, paper, corners):
     touch("touchEnd")
 
 
-def test_a_person_looks_at_the_run(page):
+def test_a_person_looks_at_the_run(page, default_run):
     from playwright.sync_api import expect
 
+    labels = data.load("tiny_mnist", str(default_run / "data")).test.labels
     page.get_by_role("tab", name="The run").click()
     title = page.get_by_role("heading", name=re.compile("of the test images correct"))
     accuracy = float(re.search(r"([\d.]+)%", title.inner_text()).group(1)) / 100
-    assert accuracy > 0.9
-    cells = [
-        [int(cell or 0) for cell in row.locator("td").all_inner_texts()]
-        for row in page.locator("#confusion tr").all()[1:]
-    ]
-    assert [sum(row) for row in cells] == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert sum(cells[digit][digit] for digit in range(10)) == round(10_000 * accuracy)
-    captions = page.locator("#misclassified figcaption").all_inner_texts()
-    assert len(captions) == 100
-    assert all(re.fullmatch(r"\d → \d", caption) and caption[0] != caption[-1] for caption in captions)
+    assert accuracy > 0.8
+    rows = page.locator("#confusion tr")
+    expect(rows).to_have_count(11)
+    cells = [[int(cell or 0) for cell in row.locator("td").all_inner_texts()] for row in rows.all()[1:]]
+    assert [sum(row) for row in cells] == np.bincount(labels).tolist()
+    right = sum(cells[digit][digit] for digit in range(10))
+    assert right == round(500 * accuracy)
+    captions = page.locator("#misclassified figcaption")
+    expect(captions).to_have_count(min(100, 500 - right))
+    for caption in captions.all_inner_texts():
+        assert re.fullmatch(r"(\d) → (?!\1)\d", caption)
     expect(page.locator(".mark-line path").first).to_be_attached()
 
 
-def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request):
+def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request, capsys):
     process, address = serve()
     request.addfinalizer(process.kill)
     page = chromium.new_page()
+    page.set_default_timeout(NEVER)
     page.goto(address)
     for tab in ("Draw a digit", "The run"):
         page.get_by_role("tab", name=tab).click()
         page.get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
             "visible=true"
         ).wait_for()
-    taken = subprocess.run(
-        [sys.executable, "launch.py", "--task=demo", f"--port={urlsplit(address).port}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert taken.returncode == 2
-    assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", taken.stderr)
+    assert launch.main(["launch.py", "--task=demo", f"--port={urlsplit(address).port}"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", said)
     page.close()
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "launch.py: interrupted\n")
+    assert process.communicate(timeout=NEVER / 1000) == ("", "launch.py: interrupted\n")
     assert process.returncode == 130
