@@ -11,10 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn import data, train
-from cnn.architecture import Architecture, ChannelDropout, Conv, Dense, Dropout, ReLU, format_table
+from cnn.architecture import (
+    Architecture,
+    AveragePool,
+    ChannelDropout,
+    ConcatPool,
+    Conv,
+    Dense,
+    Dropout,
+    ReLU,
+    format_table,
+    summarize,
+)
 from cnn.model import Network, dropout, global_max, image_keys
 from cnn.zoo import ZOO
 
+EPS = float(np.finfo(np.float32).eps)
+QUICKLY = {"xla_backend_optimization_level": 0}
+"""Without LLVM's optimisations, which take most of the time here; XLA's own, its fusions, stay."""
 DROPOUTS = Dropout | ChannelDropout
 PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
 
@@ -30,9 +44,32 @@ def labels():
     return data.load("mnist", None).train.labels[:32]
 
 
+def rounding(count):
+    """What a sum of so many terms is rounded by, as a share of itself, in either of two programs.
+
+    A term's rounding, of either sign, is up to eps of the sum: sqrt(count) times that, and twice to be safe.
+    """
+    return 2 * EPS * np.sqrt(count)
+
+
+def terms(architecture):
+    """The terms of all the sums that lead to a logit; errors of layers add up as those of terms do."""
+    shapes = [architecture.input_shape, *(row.output_shape for row in summarize(architecture))]
+    count = 0
+    for layer, shape in zip(architecture.layers, shapes, strict=False):
+        match layer:
+            case Conv(kernel=kernel):
+                count += kernel**2 * shape[-1]
+            case Dense() | AveragePool() | ConcatPool():
+                count += int(np.prod(shape))
+    return count
+
+
 def _torch():
-    """PyTorch; without it the test fails where CI=true, and is skipped elsewhere."""
-    return importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+    """PyTorch on one thread; without it the test fails where CI=true, and is skipped elsewhere."""
+    torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+    torch.set_num_threads(1)  # more of them wait for each other on cores that are busy
+    return torch
 
 
 def _normalized(images, dtype=np.float32):
@@ -51,6 +88,7 @@ def _disturbed(tree):
     return jax.tree.map(lambda leaf: leaf + generator.uniform(-0.1, 0.2, leaf.shape).astype(np.float32), tree)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ZOO)
 def test_logits_equal_pytorch(name, images):
     torch = _torch()
@@ -64,7 +102,8 @@ def test_logits_equal_pytorch(name, images):
     with torch.no_grad():
         theirs = twin(_to_torch(images)).numpy()
     assert np.ptp(theirs, axis=0).min() > 1e-3
-    np.testing.assert_allclose(ours.logits, theirs, atol=1e-4, rtol=1e-4)
+    allowed = rounding(terms(ZOO[name].architecture)) * np.abs(theirs).max()
+    np.testing.assert_allclose(ours.logits, theirs, rtol=0, atol=allowed)
 
 
 def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monkeypatch):
@@ -88,7 +127,9 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
             logits, _ = network.apply(updated, inputs, train=True, mutable=["batch_stats"], rngs=rngs)
             return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels].mean()
 
-        return jax.jit(jax.grad(loss))(jax.tree.map(lambda leaf: leaf.astype(dtype), state.params))
+        return jax.jit(jax.grad(loss), compiler_options=QUICKLY)(
+            jax.tree.map(lambda leaf: leaf.astype(dtype), state.params)
+        )
 
     narrow = gradient(np.float32)
     monkeypatch.setattr(jnp, "float32", jnp.float64)
@@ -121,7 +162,7 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
         state = state._replace(step=jnp.int32(0))
         torch_twin.copy_weights(state, twin)
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=QUICKLY)
         def step(state, batch):
             batch = train.prepare_batch(batch, state.step, key=key, setup=setup)
             return train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
@@ -140,9 +181,11 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     assert len(after) >= 7
     for tensor, (ours, theirs) in after.items():
         assert ours.dtype == np.float64
+        # In float64 even the sums over 32 images of 26 x 26 places leave twelve digits.
         np.testing.assert_allclose(ours, theirs, atol=1e-12, rtol=1e-9, err_msg=tensor)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["bn_dropout_14k", "strided_18k", "compact_20k"])
 def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
     """XLA has other kernels for many values than for few, some of them wrong: jax-ml/jax issue 39103."""
@@ -167,7 +210,7 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
         twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()
     )
     loss.backward()
-    np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-6)
+    np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=rounding(128))
     parameters = twin.named_parameters(remove_duplicate=False)
     gradients = {tensor: weight.grad.numpy() for tensor, weight in parameters}
     before, after = (torch_twin.weights_by_name(each, twin) for each in (state, after))
@@ -178,9 +221,11 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
             tolerance = 1e-2 * np.linalg.norm(right) + 1e-5
             np.testing.assert_allclose(moved, right, atol=tolerance, err_msg=tensor)
         else:
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=tensor)
+            allowed = rounding(128 * 28 * 28)  # of statistics, which take a tenth of the batch's
+            np.testing.assert_allclose(ours, theirs, rtol=allowed, atol=allowed, err_msg=tensor)
 
 
+@pytest.mark.numeric
 def test_a_shared_convolution_is_one_with_the_same_weights(images):
     """Values equal those of a network with a copy of the weights, and gradients are the sum of both."""
     first, own = Conv(4, 3, padding=1), Conv(4, 3, padding=1)
@@ -194,12 +239,15 @@ def test_a_shared_convolution_is_one_with_the_same_weights(images):
     def loss(params, network):
         return (network.apply({"params": params}, inputs, train=False) ** 2).mean()
 
-    value, gradient = jax.value_and_grad(loss)(params, shared)
-    same, of_each = jax.value_and_grad(loss)(both, copied)
-    np.testing.assert_allclose(value, same, rtol=1e-6)
+    value_and_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    value, gradient = value_and_gradient(params, shared)
+    same, of_each = value_and_gradient(both, copied)
+    np.testing.assert_allclose(value, same, rtol=rounding(inputs.size))
     total = jax.tree.map(jnp.add, of_each["Conv_1"], of_each.pop("Conv_2"))
     jax.tree.map(
-        lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5),
+        lambda one, two: np.testing.assert_allclose(
+            one, two, rtol=0, atol=rounding(inputs.size) * np.abs(two).max()
+        ),
         gradient,
         of_each | {"Conv_1": total},
     )
@@ -231,12 +279,18 @@ def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
 
 
 @settings(max_examples=30)
-@given(st.floats(0.01, 0.9), st.sampled_from([1, 2, 33, 400]), st.integers(0, 2**32 - 1))
+@given(st.floats(0.01, 0.9), st.sampled_from([1, 33, 400]), st.integers(0, 2**32 - 1))
 def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
-    x = jnp.arange(1.0, 3 * size + 1).reshape(3, size)
-    dropped = dropout(x, rate, image_keys(jax.random.key(seed), 3, None))
+    x = np.arange(1.0, 3 * size + 1, dtype=np.float32).reshape(3, size)
+    dropped = np.asarray(dropout(jnp.asarray(x), rate, _three_keys(np.uint32(seed))))
     kept = dropped != 0
-    np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=1e-6)
+    # Either side rounds 1 - rate and the quotient, or its inverse and the product.
+    np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=4 * EPS)
+
+
+@jax.jit
+def _three_keys(seed):
+    return image_keys(jax.random.key(seed), 3, None)
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.05, 0.10, 0.5])
@@ -286,12 +340,12 @@ def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     inputs = jnp.asarray(_normalized(few))
 
-    @jax.jit
     def logits(key):
         rngs = {"dropout": key}
         return setup.network.apply(variables, inputs, train=True, mutable=["batch_stats"], rngs=rngs)[0]
 
-    ours = np.stack([logits(key) for key in jax.random.split(jax.random.key(0), draws)])
+    all_logits = jax.jit(lambda keys: jax.lax.map(logits, keys), compiler_options=QUICKLY)
+    ours = np.asarray(all_logits(jax.random.split(jax.random.key(0), draws)))
     torch.manual_seed(0)
     with torch.no_grad():
         theirs = np.stack([twin(_to_torch(few)).numpy() for _ in range(draws)])
@@ -304,10 +358,12 @@ def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):
 
 
 def test_training_drops_and_evaluation_does_not(images):
-    network = Network(ZOO["bn_dropout_14k"].architecture, "torch")
+    layers = (Conv(4, 5, stride=3), ChannelDropout(0.3), ReLU(), Dense(6), Dropout(0.3), Dense(10))
+    network = Network(Architecture(layers), "torch")
     inputs = jnp.asarray(_normalized(images))
-    variables = network.init(jax.random.key(0), inputs, train=False)
+    variables = network.init(jax.random.key(0), inputs[:1], train=False)
 
+    @functools.partial(jax.jit, static_argnames="train")
     def logits(seed, train):
         rngs = {"dropout": jax.random.key(seed)}
         return network.apply(variables, inputs, train=train, mutable=["batch_stats"], rngs=rngs)[0]

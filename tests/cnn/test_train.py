@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -6,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cnn import data, devices, epoch, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
@@ -17,8 +16,10 @@ from cnn.model import Network
 from cnn.results import _augmented_samples
 from cnn.run import prepare
 from cnn.zoo import Distortion, Recipe
+from errors import UserError
 
 KEY = jax.random.key(0)
+EPS = float(np.finfo(np.float32).eps)
 SMALL = Architecture(
     (Conv(8, 5, stride=3), BatchNorm(), Dropout(0.1), ReLU(), Conv(10, 5, stride=2), AveragePool())
 )
@@ -43,18 +44,26 @@ def mnist():
     return [data.Split(split.images[:n], split.labels[:n]) for split, n in first]
 
 
+COMPILED = {}
+"""The compiled steps by what they were compiled from, which takes most of the time here."""
+
+
 class OneDevice:
     """Training of one seed on one device, and what its steps reported."""
 
-    def __init__(self, setup, split, *, seed=0):
+    def __init__(self, setup, split, *, seed=0, dtype=np.float32):
         self.mesh = devices.make_mesh(jax.devices()[:1], 1)
         self.setup, self.images = setup, epoch.put_images(split, self.mesh)
         state = train.init_state(setup, jax.random.key(seed))
         self.seeds = self.put(np.uint32(seed))
-        self.state, self.totals = self.put(jax.device_get(state)), self.put(jax.device_get(train.no_totals()))
+        self.state, self.totals = (
+            self.put(jax.tree.map(lambda leaf: _as(leaf, dtype), each)) for each in (state, train.no_totals())
+        )
         arguments = self.images, self.state, self.totals, self.seeds
-        self.run_steps, seconds = epoch.compile_steps(setup, self.mesh, *arguments)
-        assert seconds > 0
+        if (setup, train.train_step) not in COMPILED:
+            COMPILED[setup, train.train_step], seconds = epoch.compile_steps(setup, self.mesh, *arguments)
+            assert seconds > 0
+        self.run_steps = COMPILED[setup, train.train_step]
 
     def put(self, tree):
         return devices.put(jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree), self.mesh, devices.SEED)
@@ -65,6 +74,11 @@ class OneDevice:
             self.state, self.totals, self.seeds, first, first + self.setup.steps_per_epoch, report
         )
         return totals, reached
+
+
+def _as(leaf, dtype):
+    leaf = np.asarray(leaf)
+    return leaf.astype(dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
 
 
 def _train(setup, split, *, epochs, seed=0):
@@ -79,19 +93,26 @@ def _train(setup, split, *, epochs, seed=0):
     return jax.tree.map(lambda leaf: leaf[0], run.state), history
 
 
-def test_one_dispatch_trains_like_the_loop_over_steps(mnist):
-    """Twelve steps: after more of them rounding alone moves single weights by more than a percent."""
-    steps, run = 12, OneDevice(SETUP, mnist[0])
-    one_dispatch = jax.jit(epoch.epoch_function(SETUP, run.mesh))
-    whole, totals = one_dispatch(run.state, run.totals, run.images, run.seeds, jnp.int32(0), jnp.int32(steps))
-    looped, loop_totals, reached = run.run_steps(
-        run.state, run.totals, run.seeds, 0, steps, lambda totals: True
-    )
-    assert reached == steps == int(looped.step[0]) == int(whole.step[0])
-    assert int(loop_totals.seen[0]) == int(totals.seen[0]) == steps * 32
-    np.testing.assert_allclose(loop_totals.loss, totals.loss, rtol=1e-4)
-    for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+def test_one_dispatch_trains_like_the_loop_over_steps(mnist, monkeypatch, unchecked):
+    """Every float32 of the code is a float64 here, so that twelve steps differ by 1e-9 in rounding alone."""
+    monkeypatch.setattr(jnp, "float32", jnp.float64)
+    setup = dataclasses.replace(SETUP, network=SETUP.network.clone(dtype=jnp.float64))
+    with jax.enable_x64(True):
+        steps, run = 12, OneDevice(setup, mnist[0], dtype=np.float64)
+        unoptimized = {"xla_backend_optimization_level": 0}  # by LLVM, which takes most of the time
+        one_dispatch = jax.jit(epoch.epoch_function(setup, run.mesh), compiler_options=unoptimized)
+        arguments = run.state, run.totals, run.images, run.seeds
+        whole, totals = one_dispatch(*arguments, jnp.int32(0), jnp.int32(steps))
+        looped, loop_totals, reached = run.run_steps(
+            run.state, run.totals, run.seeds, 0, steps, lambda totals: True
+        )
+        assert reached == steps == int(looped.step[0]) == int(whole.step[0])
+        assert int(loop_totals.seen[0]) == int(totals.seen[0]) == steps * 32
+        assert whole.params["Conv_0"]["kernel"].dtype == np.float64
+        for ours, theirs in zip(
+            jax.tree.leaves((looped, loop_totals)), jax.tree.leaves((whole, totals)), strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_training_learns_and_the_seed_decides_everything(mnist):
@@ -141,8 +162,9 @@ def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
     batch = _first(mnist[0], 32)
     state = train.init_state(SETUP, KEY)
 
-    def loss(step, key=KEY):
-        at = state._replace(step=jnp.int32(step))
+    @jax.jit
+    def loss_at(step, key):
+        at = state._replace(step=step)
         _, totals = train.train_step(
             at,
             train.no_totals(),
@@ -150,21 +172,13 @@ def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
             key=key,
             setup=SETUP,
         )
-        return float(totals.loss)
+        return totals.loss
+
+    def loss(step, key=KEY):
+        return float(loss_at(jnp.int32(step), key))
 
     assert loss(5) == loss(5)
     assert len({loss(5), loss(6), loss(5, jax.random.key(1))}) == 3
-
-
-@given(st.sampled_from([1, 2, 100, 937]), st.integers(0, 2**31 - 1), st.integers(0, 20))
-def test_shuffling_is_a_permutation(count, seed, epoch):
-    order = train.shuffle(jax.random.key(seed), jnp.int32(epoch), count)
-    np.testing.assert_array_equal(np.sort(order), np.arange(count))
-
-
-def test_every_epoch_has_its_own_order():
-    orders = [tuple(train.shuffle(KEY, jnp.int32(epoch), 100).tolist()) for epoch in range(5)]
-    assert len(set(orders)) == 5
 
 
 def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
@@ -183,24 +197,6 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     jax.block_until_ready(run.state)
     jax.effects_barrier()
     assert sorted(visited) == list(range(1447)) != visited
-
-
-@pytest.fixture(scope="module")
-def state(mnist):
-    """After one epoch."""
-    return _train(SETUP, mnist[0], epochs=1)[0]
-
-
-@pytest.mark.parametrize("batch", [1, 7, 613, 1000])
-def test_evaluation_does_not_depend_on_the_batch(state, mnist, batch, monkeypatch):
-    reference = train.evaluate(state, _images(mnist[1]), setup=SETUP)
-    monkeypatch.setattr(train, "_EVALUATION_BATCH", batch)
-    jax.clear_caches()
-    result = train.evaluate(state, _images(mnist[1]), setup=SETUP)
-    assert result.logits.shape == (613, 10)
-    assert np.isfinite(result.logits).all()
-    assert int(result.correct) == int(reference.correct)
-    np.testing.assert_allclose(result.logits, reference.logits, atol=1e-5)
 
 
 def test_average_is_unbiased_from_the_first_step(mnist):
@@ -226,7 +222,8 @@ def test_average_is_unbiased_from_the_first_step(mnist):
         )
         averaged = train.evaluated_variables(state, SETUP)
         for ours, theirs in zip(jax.tree.leaves(averaged), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+            # The sums of four terms of about 1 round a few times; 1 - 0.9 ** n magnifies that by up to 10.
+            np.testing.assert_allclose(ours, theirs, rtol=10 * 8 * EPS, atol=10 * 8 * EPS)
 
 
 def test_a_fading_augmentation_is_gone_after_the_last_step(mnist):
@@ -235,13 +232,15 @@ def test_a_fading_augmentation_is_gone_after_the_last_step(mnist):
     setup = dataclasses.replace(SETUP, recipe=fading)
     batch, last = _first(mnist[0], 32), fading.epochs * setup.steps_per_epoch
 
+    @functools.partial(jax.jit, static_argnums=1)
     def inputs(step, setup):
-        return train.prepare_batch(batch, jnp.int32(step), key=KEY, setup=setup).inputs
+        return train.prepare_batch(batch, step, key=KEY, setup=setup).inputs
 
     plain = inputs(0, dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, augmentation=None)))
     moved = [float(jnp.abs(inputs(step, setup) - plain).mean()) for step in (0, last // 2, last)]
     assert moved[0] > 1.2 * moved[1] > 0
-    np.testing.assert_allclose(inputs(last, setup), plain, atol=1e-4)
+    # A coordinate up to 28 is rounded to 28 eps, which moves a value of up to 3 by as much of itself.
+    np.testing.assert_allclose(inputs(last, setup), plain, atol=3 * 28 * 8 * EPS)
 
 
 def test_without_an_average_the_weights_themselves_are_evaluated():
@@ -260,14 +259,6 @@ def test_schedules():
     assert rates[-1] < 1e-3
     constant = dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, schedule="constant"))
     assert float(train.learning_rate_schedule(constant)(77)) == pytest.approx(0.1)
-
-
-def test_loss_is_mean_cross_entropy(state, mnist):
-    result = train.evaluate(state, _images(mnist[1]), setup=SETUP)
-    probabilities = jax.nn.softmax(result.logits)
-    expected = -np.log(np.asarray(probabilities)[np.arange(613), mnist[1].labels]).mean()
-    assert float(result.loss) == pytest.approx(expected, rel=1e-5)
-    assert int(result.correct) == int((result.logits.argmax(-1) == mnist[1].labels).sum())
 
 
 def test_muon_moves_a_kernel_by_an_orthogonal_matrix_and_the_rest_by_adam():
@@ -312,3 +303,21 @@ def test_the_report_shows_samples_by_these_keys():
         jnp.tile(originals, (5, 1, 1))[..., None], keys, run.setup.recipe.augmentation
     )
     np.testing.assert_allclose(np.concatenate(shown), expected[..., 0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "known"), [("optimizer", "sgd, muon"), ("schedule", "constant, one_cycle")])
+def test_an_unknown_name_is_said_beside_those_that_are_known(name, known):
+    with pytest.raises(UserError, match=f"--{name}=other is not known: choose one of {known}"):
+        dataclasses.replace(RECIPE, **{name: "other"})
+    recipe = dataclasses.replace(RECIPE)
+    object.__setattr__(recipe, name, "other")  # past the recipe's own check
+    with pytest.raises(ValueError, match=f"{name} is 'other': choose one of {known}"):
+        train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
+
+
+def test_an_unknown_initialization_is_said_beside_those_that_are_known():
+    with pytest.raises(UserError, match="--initialization=other is not known: choose one of torch, he"):
+        dataclasses.replace(RECIPE, initialization="other")
+    setup = dataclasses.replace(SETUP, network=Network(SMALL, "other"))
+    with pytest.raises(ValueError, match="initialization is 'other': choose one of torch, he"):
+        train.init_state(setup, KEY)
