@@ -97,3 +97,19 @@ def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):
     with checkpoint.open_checkpoints(tmp_path) as manager:
         assert checkpoint.restore(manager, like=_progress("plain_4k")) is not None
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(9, 0), (20, 2), (25, 2)])
+def test_a_run_of_whole_epochs_goes_on(tmp_path, steps, epochs):
+    progress = _progress("plain_4k", step=steps)._replace(history=epochs * HISTORY)
+    checkpoint.require_whole_epochs(progress, 10, tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(9, 1), (27, 3)])
+def test_a_run_whose_epochs_had_fewer_steps_is_refused(tmp_path, steps, epochs):
+    """Ten steps an epoch, of which the version before made nine: it left out the last, smaller batch."""
+    progress = _progress("plain_4k", step=steps)._replace(history=epochs * HISTORY)
+    with pytest.raises(UserError, match=r"holds a run of an earlier version, .* start a new run$") as caught:
+        checkpoint.require_whole_epochs(progress, 10, tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -18,6 +18,7 @@ from cnn.architecture import (
     Architecture,
     AveragePool,
     BatchNorm,
+    ChannelDropout,
     ConcatPool,
     Conv,
     Crop,
@@ -137,16 +138,21 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
         if side is not None:
             kernel = draw(st.integers(1, min(side, 6)))
             padding = draw(st.integers(0, kernel // 2 if padded else 0))
-            kinds += [
-                st.builds(
-                    Conv,
-                    st.integers(1, 4),
-                    st.just(kernel),
-                    st.integers(1, 3),
-                    st.just(padding),
-                    st.booleans(),
-                )
-            ] * 6 + [pools(side)] * 3
+            kinds += (
+                [
+                    st.builds(
+                        Conv,
+                        st.integers(1, 4),
+                        st.just(kernel),
+                        st.integers(1, 3),
+                        st.just(padding),
+                        st.booleans(),
+                    )
+                ]
+                * 6
+                + [pools(side)] * 3
+                + [st.builds(ChannelDropout, st.floats(0, 0.9))]
+            )
             if side > 2 and not local:
                 kinds.append(st.builds(Crop, st.integers(1, (side - 1) // 2)))
         layer = draw(st.one_of(kinds))
@@ -250,6 +256,7 @@ def test_padding_leaves_the_receptive_field_as_it_is(architecture, axis):
         st.one_of(
             *FLAT,
             st.builds(Conv, st.integers(0, 3), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2)),
+            st.builds(ChannelDropout, st.floats(0, 0.9)),
             st.builds(Crop, st.integers(0, 6)),
             st.builds(MaxPool, st.integers(1, 9)),
             st.builds(AveragePool, st.none() | st.integers(1, 9)),
@@ -263,7 +270,7 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
     architecture = Architecture(tuple(layers), (side, side, 2))
     for count in range(1, len(layers) + 1):
         try:
-            logits, _ = built(leading(architecture, count))
+            logits, _ = built(leading(architecture, count), train=True)
             possible = logits.size > 0
         except (ValueError, IndexError, TypeCheckError):  # a layer over sides that a Dense layer took away
             possible = False
@@ -280,6 +287,7 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
         *(Conv(3, 0), Conv(3, -1), Conv(3, 3, stride=0), Conv(3, 3, stride=-1), Conv(3, 3, padding=-1)),
         *(Conv(0, 3), Dense(0), Dense(-2), MaxPool(0), MaxPool(-2), AveragePool(0), AveragePool(-1)),
         *(Dropout(1.0), Dropout(-0.1), Dropout(float("nan")), Crop(0), Crop(-1)),
+        *(ChannelDropout(1.0), ChannelDropout(-0.1)),
     ],
 )
 def test_a_layer_without_sense_is_refused(layer):
@@ -327,12 +335,17 @@ def test_augmentation_keeps_shape_and_range(size, strength, seed, low, high):
 @settings(max_examples=10)
 @given(STRENGTHS, SEEDS)
 def test_augmentation_of_an_image_does_not_depend_on_the_others(strength, seed):
-    """Its map depends on the key and its place alone; the images in the batch are mapped linearly."""
+    """Its map depends on the key and its place alone; the images in the batch are mapped linearly.
+
+    A coordinate, the sum of shifts and turns of up to 128, is rounded a few times, and a value, of up to 3,
+    moves by twice as much of itself.
+    """
+    allowed = 3 * 2 * 4 * 128 * EPS
     images, others = noise(seed, 3, 5, 8, 2), noise(seed + 1, 3, 5, 8, 2)
     found = augmented(images, seed, strength)
-    np.testing.assert_allclose(augmented(images[:2], seed, strength), found[:2], atol=1e-5)
+    np.testing.assert_allclose(augmented(images[:2], seed, strength), found[:2], atol=allowed)
     both = augmented(images - 2 * others, seed, strength)
-    np.testing.assert_allclose(both, found - 2 * augmented(others, seed, strength), atol=1e-5)
+    np.testing.assert_allclose(both, found - 2 * augmented(others, seed, strength), atol=allowed)
 
 
 @settings(max_examples=25)
@@ -378,7 +391,10 @@ LINEAR = setup_of(Dense(10))
 @settings(max_examples=10)
 @given(st.permutations(range(300)))
 def test_evaluation_of_an_image_does_not_depend_on_the_others(mnist, places):
-    """In any order and in two parts: the same logits, and totals that add up."""
+    """In any order and in two parts: the same logits, and totals that add up.
+
+    Sums of 25, of 256 and of 300 terms of about 1: they round by less than 16 eps each.
+    """
     state, places, first = start(CONVOLUTIONAL), np.array(places), 40
     whole = evaluate(CONVOLUTIONAL, state, mnist)
     parts = [
@@ -386,11 +402,11 @@ def test_evaluation_of_an_image_does_not_depend_on_the_others(mnist, places):
         for part in (places[:first], places[first:])
     ]
     logits = np.concatenate([part.logits for part in parts])
-    np.testing.assert_allclose(logits, whole.logits[places], atol=1e-5)
+    np.testing.assert_allclose(logits, whole.logits[places], atol=2 * 2 * 16 * EPS)
     assert sum(int(part.correct) for part in parts) == int(whole.correct)
     sizes = (first, 300 - first)
     total = sum(float(part.loss) * size for part, size in zip(parts, sizes, strict=True))
-    assert total == pytest.approx(float(whole.loss) * 300, rel=1e-5)
+    assert total == pytest.approx(float(whole.loss) * 300, rel=4 * 2 * 16 * EPS)
 
 
 def loss_and_correct(logits, labels):
@@ -407,13 +423,16 @@ _step = jax.jit(step, static_argnums=0)
 @settings(max_examples=40)
 @given(SEEDS, st.floats(-3, 6))
 def test_loss_and_accuracy_are_those_of_the_logits(mnist, seed, power):
-    """From logits near 0 to logits of a million, where all but one probability underflow."""
+    """From logits near 0 to logits of a million, where all but one probability underflow.
+
+    The sum of 300 losses rounds by sqrt(300) eps. The step computes the logits anew: of 784 terms each.
+    """
     state, labels = start(LINEAR), np.random.default_rng(seed).integers(0, 10, 300)
     params = jax.tree.map(lambda leaf: 10**power * noise(seed, *leaf.shape), state.params)
     state, images = state._replace(params=params), images_of(mnist.images, labels)
     result = evaluate(LINEAR, state, images)
     loss, correct = loss_and_correct(result.logits, labels)
-    assert float(result.loss) * 300 == pytest.approx(loss, rel=1e-5)
+    assert float(result.loss) * 300 == pytest.approx(loss, rel=4 * np.sqrt(300) * EPS)
     assert int(result.correct) == correct
     totals = _step(LINEAR, state, images)[1]
     assert (int(totals.seen), int(totals.correct)) == (300, correct)
@@ -421,11 +440,11 @@ def test_loss_and_accuracy_are_those_of_the_logits(mnist, seed, power):
 
 
 def test_equal_logits_are_one_answer(mnist):
-    """log(10) a label, and the first class."""
+    """log(10) a label, and the first class. Equal terms may all round one way."""
     state = start(LINEAR)
     state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
     result = evaluate(LINEAR, state, mnist)
-    assert float(result.loss) == pytest.approx(np.log(10), rel=1e-6)
+    assert float(result.loss) == pytest.approx(np.log(10), rel=300 * EPS)
     assert int(result.correct) == int((mnist.labels == 0).sum())
 
 
