@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cnn import data
 from cnn.augment import _by_gathering, _by_products, _sources, _spline, random_distortion, sample
-from cnn.zoo import ZOO, Distortion
+from cnn.recipe import Distortion
+from cnn.zoo import ZOO
 
 NONE = Distortion(rotation=0.0, scale=0.0, shear=0.0, shift=0.0)
 IDENTITY, STILL = jnp.eye(2), jnp.zeros(2)
@@ -30,7 +31,10 @@ def images():
 
 
 def test_strength_zero_is_the_identity(images):
+    """Where nothing is traced, and where all pixels are sampled at their own places."""
     np.testing.assert_array_equal(augment(images, jax.random.key(0), NONE), images)
+    faded = random_distortion(images, jax.random.split(jax.random.key(0), 16), Distortion(9.0, fade=1.0), 1.0)
+    np.testing.assert_allclose(faded, images, atol=1e-5)
 
 
 @settings(max_examples=25)
@@ -114,7 +118,7 @@ def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
 
 
 def test_default_recipe_augments_without_destroying(images):
-    strength = ZOO["compact_20k"].recipe.augmentation
+    strength = ZOO["compact_20k"].recipe
     augmented = augment(images, jax.random.key(0), strength)
     ink = augmented.sum((1, 2, 3)) / images.sum((1, 2, 3))
     assert ((ink > 0.7) & (ink < 1.35)).all()
