@@ -105,7 +105,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         ),
         "warmup": (
             "0.3",
-            outside("-0.1", "1") | {"0.3 --schedule=cosine": "belongs to --schedule=one_cycle or"},
+            outside("-0.1", "1") | {"0.3 --schedule=plateau": "belongs"},
         ),
         "step_size": ("6", COUNT | {"60001": "to 60000", "6": "belongs to --schedule=step"}),
         "milestones": (
