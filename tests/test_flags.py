@@ -270,7 +270,7 @@ COMBINATIONS = {
     "--task=mnist --zoom=0 --crop_size=22": "--crop_size belongs to --zoom, a probability above 0",
     "--task=mnist --model=bn_4k --rotation=0 --fade=1": "--fade belongs to a distortion",
     "--task=mnist --max_parameters=8000 --max_epochs=15": "the budget is fewer than 8,000",
-    "--task=mnist --model=bn_4k --max_parameters=8000 --max_epochs=15": "--epochs=20 is over the budget of 15",
+    "--task=mnist --model=bn_4k --max_epochs=15": "--epochs=20 is over the budget of 15",
     "--task=mnist --layers='dense 10 bias' --recipe=bn_5k": "--recipe=bn_5k is not known",
     "--task=compare --workdir=a": "--against is missing",
     "--task=compare --against=a": "--workdir is missing",
