@@ -34,7 +34,8 @@ from cnn.architecture import (
 )
 from cnn.augment import random_distortion
 from cnn.model import activation
-from cnn.zoo import ZOO, Distortion, Recipe
+from cnn.recipe import Distortion, Recipe
+from cnn.zoo import ZOO
 
 Measure = Callable[[], float]
 _MEAN, _DEVIATION = 0.1307, 0.3081
@@ -45,9 +46,8 @@ def common_recipe(name: str, batch_size: int) -> Recipe:
 
     With SGD, and with images that are neither bent nor distorted less from step to step.
     """
-    recipe = ZOO[name].recipe
-    straight = recipe.augmentation and dataclasses.replace(recipe.augmentation, elastic=0.0, fade=0.0)
-    return dataclasses.replace(recipe, batch_size=batch_size, optimizer="sgd", augmentation=straight)
+    changes = {"batch_size": batch_size, "optimizer": "sgd", "elastic": 0.0, "fade": 0.0}
+    return dataclasses.replace(ZOO[name].recipe, **changes)  # type: ignore[arg-type]
 
 
 def torch_step(
@@ -86,8 +86,8 @@ def torch_step(
         start = time.perf_counter()
         for rows in torch.randperm(count).split(batch_size):
             inputs = images[rows].float() / 255
-            if recipe.augmentation is not None:
-                inputs = _torch_affine(inputs, recipe.augmentation)
+            if recipe.distorts:
+                inputs = _torch_affine(inputs, recipe)
             inputs = ((inputs - _MEAN) / _DEVIATION).contiguous(memory_format=layout)
             optimizer.zero_grad()
             forward(inputs, labels[rows]).backward()
@@ -176,7 +176,7 @@ def flax_step(name: str, batch_size: int, steps: int) -> Measure:
     state = _PlainState.create(
         apply_fn=model.apply,
         tx=optimizer,
-        ema=optax.ema(recipe.ema_decay or 0).init(variables),  # type: ignore[arg-type]
+        ema=optax.ema(recipe.ema_decay).init(variables),  # type: ignore[arg-type]
         **variables,
     )
     split = data.load("mnist", None).train
@@ -200,8 +200,8 @@ def _flax_update(
 ) -> tuple[Any, jax.Array]:
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     inputs = images / jnp.float32(255)
-    if recipe.augmentation is not None:
-        inputs = random_distortion(inputs, jax.random.split(augment_key, len(images)), recipe.augmentation)
+    if recipe.distorts:
+        inputs = random_distortion(inputs, jax.random.split(augment_key, len(images)), recipe)
     inputs = (inputs - _MEAN) / _DEVIATION
 
     def loss_fn(params: Any) -> tuple[jax.Array, Any]:
@@ -216,7 +216,7 @@ def _flax_update(
 
     (loss, updates), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     state = state.apply_gradients(grads=gradients, batch_stats=updates.get("batch_stats", {}))
-    if recipe.ema_decay is not None:
+    if recipe.ema_decay > 0:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         _, ema = optax.ema(recipe.ema_decay).update(variables, state.ema)
         state = state.replace(ema=ema)

@@ -56,7 +56,7 @@ def kinds(hlo: str) -> dict[str, str]:
 def measure(network: str) -> None:
     """Print a network's table."""
     config = CnnConfig(model=network)
-    usable = len(devices.available(None, config.recipe.batch_size, 1))
+    usable = len(devices.available(None, config.resolved_recipe.batch_size, 1))
     training = Training(network, steps=_STEPS, num_devices=usable)
     for _ in range(_WARMUP):
         training.images_a_second()

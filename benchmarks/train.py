@@ -29,7 +29,7 @@ def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False
     epoch.keep_freed_memory()
     config = CnnConfig(model=network, batch_size=batch_size)
     devices.start(config)
-    recipe = config.recipe if own_recipe else peers.common_recipe(network, batch_size)
+    recipe = config.resolved_recipe if own_recipe else peers.common_recipe(network, batch_size)
     usable = len(devices.available(None, batch_size, 1))
     return Training(
         network, steps=steps, num_devices=usable, batch_size=batch_size, recipe=recipe

@@ -10,8 +10,8 @@ import numpy as np
 from cnn import data, devices, epoch, loop, train
 from cnn.config import CnnConfig
 from cnn.model import Network
+from cnn.recipe import Recipe
 from cnn.run import Run
-from cnn.zoo import Recipe
 
 
 class Training:
@@ -31,7 +31,7 @@ class Training:
         recipe: Recipe | None = None,
     ) -> None:
         config = CnnConfig(model=name, batch_size=batch_size)
-        recipe = config.recipe if recipe is None else recipe
+        recipe = config.resolved_recipe if recipe is None else recipe
         train_split = data.load("mnist", None).train
         count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
         split = data.Split(train_split.images[:count], train_split.labels[:count])

@@ -10,7 +10,6 @@ pooling, X = global average and max pooling, D0.05 = dropout. A dense layer ends
 """
 
 import argparse
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,8 @@ from cnn.architecture import (
 from cnn.config import CnnConfig
 from cnn.devices import start
 from cnn.model import Network
+from cnn.recipe import Recipe
 from cnn.run import Run
-from cnn.zoo import Distortion, Recipe
 
 _VALIDATION = 10_000
 _FIVE = "c16.5p M c24p c24p M c24 c24 A"
@@ -59,18 +58,27 @@ _RECIPE = Recipe(
     weight_decay=1e-4,
     ema_decay=0.999,
     initialization="he",
-    augmentation=Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0),
+    rotation=10.0,
+    scale=0.10,
+    shear=0.10,
+    shift=2.0,
 )
 _MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 0.05, "momentum": 0.95, "weight_decay": 0.02}
 
 
-def _bent(pixels: float, fade: float = 0.0) -> Distortion:
-    return Distortion(rotation=10.0, scale=0.10, shear=0.10, shift=2.0, elastic=pixels, fade=fade)
+def _distorted(
+    rotation: float, scale: float, shear: float, shift: float, elastic: float = 0.0, fade: float = 0.0
+) -> dict[str, Any]:
+    return locals()
 
 
-def _weak(strength: float) -> Distortion:
+def _bent(pixels: float, fade: float = 0.0) -> dict[str, Any]:
+    return _distorted(10.0, 0.10, 0.10, 2.0, pixels, fade)
+
+
+def _weak(strength: float) -> dict[str, Any]:
     """That many times 7 degrees, 7 % and 1 pixel, fading to nothing."""
-    return Distortion(7.0 * strength, 0.07 * strength, 0.07 * strength, strength, fade=1.0)
+    return _distorted(7.0 * strength, 0.07 * strength, 0.07 * strength, strength, fade=1.0)
 
 
 _SHORT: dict[str, Any] = {
@@ -78,31 +86,31 @@ _SHORT: dict[str, Any] = {
     **_MUON,
     "learning_rate": 0.08,
     "ema_decay": 0.98,
-    "augmentation": _weak(1.0),
+    **_weak(1.0),
 }
-_LONG: dict[str, Any] = {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}
+_LONG: dict[str, Any] = {"epochs": 18, **_MUON, **_bent(1.0, fade=0.6)}
 TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "five": (_FIVE, {}),
-    "five_stronger": (_FIVE, {"augmentation": Distortion(15.0, 0.15, 0.2, 2.0)}),
-    "five_elastic": (_FIVE, {"augmentation": _bent(2.0)}),
+    "five_stronger": (_FIVE, {**_distorted(15.0, 0.15, 0.2, 2.0)}),
+    "five_elastic": (_FIVE, {**_bent(2.0)}),
     "strided": ("c32.5s2p c24p c24p M c24p A", {}),
     "bottlenecks": ("c16.5p M c32p c14.1 c32p M c14.1 c32p c14.1 c32p A", {}),
     "shared": (_SHARED, {}),
-    "shared_weaker": (_SHARED, {"augmentation": Distortion(7.0, 0.07, 0.07, 1.5)}),
+    "shared_weaker": (_SHARED, {**_distorted(7.0, 0.07, 0.07, 1.5)}),
     "shared_64": (_SHARED, {"batch_size": 64, "learning_rate": 0.06, "ema_decay": 0.9995}),
     "shared_muon": (_SHARED, _MUON),
     "shared_twice": (_TWICE, {}),
     "shared_wide": ("c16.5p M c20p c20p M c28p c28p c28p=4 c28p=4 A", {}),
-    "shared_muon_bent": (_SHARED, {**_MUON, "augmentation": _bent(1.0)}),
-    "shared_muon_bent_fading": (_SHARED, {**_MUON, "augmentation": _bent(1.0, fade=0.8)}),
-    "shared_muon_bent_silu": (f"SiLU {_SHARED}", {**_MUON, "augmentation": _bent(1.0)}),
-    "shared_muon_bent_max": (_WITH_MAX, {**_MUON, "augmentation": _bent(1.0)}),
+    "shared_muon_bent": (_SHARED, {**_MUON, **_bent(1.0)}),
+    "shared_muon_bent_fading": (_SHARED, {**_MUON, **_bent(1.0, fade=0.8)}),
+    "shared_muon_bent_silu": (f"SiLU {_SHARED}", {**_MUON, **_bent(1.0)}),
+    "shared_muon_bent_max": (_WITH_MAX, {**_MUON, **_bent(1.0)}),
     "shared_across_scales": (
         "c16.5p M c28p c28p M c28p c28p=2 c28p=3 c28p=2 A",
-        {**_MUON, "augmentation": _bent(1.0)},
+        {**_MUON, **_bent(1.0)},
     ),
     "shared_18": (_SHARED, {"epochs": 18}),
-    "shared_18_elastic": (_SHARED, {"epochs": 18, "augmentation": _bent(2.0)}),
+    "shared_18_elastic": (_SHARED, {"epochs": 18, **_bent(2.0)}),
     "shared_18_muon": (_SHARED, {"epochs": 18, **_MUON}),
     "shared_18_muon_slow": (
         _SHARED,
@@ -112,23 +120,23 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "learning_rate": 0.03,
             "weight_decay": 0.03,
             "ema_decay": 0.9995,
-            "augmentation": _bent(1.0),
+            **_bent(1.0),
         },
     ),
-    "shared_18_muon_bent": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
+    "shared_18_muon_bent": (_SHARED, {"epochs": 18, **_MUON, **_bent(1.0)}),
     "shared_18_muon_bent_twice": (
         _TWICE.replace("c16.5p", "c15.5p"),
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0)},
+        {"epochs": 18, **_MUON, **_bent(1.0)},
     ),
     "shared_18_muon_decay": (
         _SHARED,
-        {"epochs": 18, **_MUON, "weight_decay": 0.05, "augmentation": _bent(1.5)},
+        {"epochs": 18, **_MUON, "weight_decay": 0.05, **_bent(1.5)},
     ),
-    "shared_18_muon_bent_fading": (_SHARED, {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)}),
-    "silu_max_18": (f"SiLU {_WITH_MAX}", {"epochs": 18, **_MUON, "augmentation": _bent(1.0)}),
+    "shared_18_muon_bent_fading": (_SHARED, {"epochs": 18, **_MUON, **_bent(1.0, fade=0.6)}),
+    "silu_max_18": (f"SiLU {_WITH_MAX}", {"epochs": 18, **_MUON, **_bent(1.0)}),
     "silu_max_18_fading": (
         f"SiLU {_WITH_MAX}",
-        {"epochs": 18, **_MUON, "augmentation": _bent(1.0, fade=0.6)},
+        {"epochs": 18, **_MUON, **_bent(1.0, fade=0.6)},
     ),
     "silu_max_18_stronger": (
         f"SiLU {_WITH_MAX}",
@@ -136,11 +144,11 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
             "epochs": 18,
             **_MUON,
             "weight_decay": 0.03,
-            "augmentation": Distortion(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
+            **_distorted(15.0, 0.15, 0.15, 2.0, elastic=2.0, fade=0.6),
         },
     ),
     "silu_max_18_dropout": (_PADDED, _LONG),
-    "silu_max_18_dropout_steady": (_PADDED, {**_LONG, "augmentation": _bent(1.0, fade=0.2)}),
+    "silu_max_18_dropout_steady": (_PADDED, {**_LONG, **_bent(1.0, fade=0.2)}),
     "silu_max_18_dropout_more": (_PADDED.replace("D0.05", "D0.1").replace("D0.15", "D0.3"), _LONG),
     "silu_max_14_dropout": (_PADDED, {**_LONG, "epochs": 14}),
     "silu_max_19_dropout": (_PADDED, {**_LONG, "epochs": 19}),
@@ -171,7 +179,7 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SHORT, "epochs": 3},
     ),
     "sprint_shallow": ("SiLU c12.5 M c24p M c24p c24p c24p=2 X", {**_SHORT, "epochs": 3}),
-    "sprint_weaker": (_SPRINT, {**_SHORT, "augmentation": _weak(0.6)}),
+    "sprint_weaker": (_SPRINT, {**_SHORT, **_weak(0.6)}),
     "sprint_faster": (_SPRINT, {**_SHORT, "learning_rate": 0.11}),
     "sprint_slower": (_SPRINT, {**_SHORT, "learning_rate": 0.06}),
     "sprint_longer_average": (_SPRINT, {**_SHORT, "ema_decay": 0.99}),
@@ -180,7 +188,7 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "sprint_3": (_SPRINT, {**_SHORT, "epochs": 3}),
     "sprint_3_cropped": (_CROPPED, {**_SHORT, "epochs": 3}),
     "sprint_3_cropped_longer_average": (_CROPPED, {**_SHORT, "epochs": 3, "ema_decay": 0.99}),
-    "sprint_3_cropped_stronger": (_CROPPED, {**_SHORT, "epochs": 3, "augmentation": _weak(1.4)}),
+    "sprint_3_cropped_stronger": (_CROPPED, {**_SHORT, "epochs": 3, **_weak(1.4)}),
     "sprint_3_cropped_slower": (_CROPPED, {**_SHORT, "epochs": 3, "learning_rate": 0.06}),
     "sprint_3_cropped_more": (_CROPPED.replace("crop2", "crop3"), {**_SHORT, "epochs": 3}),
     "sprint_3_cropped_256": (
@@ -193,7 +201,7 @@ TRIED: dict[str, tuple[str, dict[str, Any]]] = {
         _CROPPED.replace("crop2", "crop3"),
         {**_SHORT, "epochs": 4, "ema_decay": 0.99},
     ),
-    "silu_max_18_unpadded_to_nothing": (_CHOSEN, {**_LONG, "augmentation": _bent(1.0, fade=1.0)}),
+    "silu_max_18_unpadded_to_nothing": (_CHOSEN, {**_LONG, **_bent(1.0, fade=1.0)}),
     "silu_max_18_unpadded_cropped": (_CHOSEN.replace("SiLU", "SiLU crop2"), _LONG),
 }
 
@@ -234,7 +242,7 @@ def parse(text: str) -> Architecture:
 def measure(name: str, seed: int) -> None:
     """Train one of them; print its row."""
     text, changes = TRIED[name]
-    recipe, architecture = dataclasses.replace(_RECIPE, **changes), parse(text)
+    recipe, architecture = _RECIPE.with_flags(changes), parse(text)
     config = CnnConfig(validation_size=_VALIDATION, batch_size=recipe.batch_size)
     start(config)
     epoch.keep_freed_memory()

@@ -1,12 +1,16 @@
-"""Random distortion on the device: rotation, scale, shear, shift and smooth bends of every image."""
+"""Random distortion on the device, of each image by draws of its own."""
+
+import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from cnn.zoo import Distortion
+from cnn.recipe import Distortion
 
 _POINTS = 6
+_BENDS, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
+_ERASED_AREA, _ERASED_RATIO, _ATTEMPTS = (0.02, 0.33), (0.3, 3.3), 10  # torchvision's RandomErasing
 
 
 def random_distortion(
@@ -15,12 +19,10 @@ def random_distortion(
     strength: Distortion,
     progress: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "batch height width channels"]:
-    """Each image under its own random affine map about its centre and bent, sampled bilinearly.
+    """Each image under its own distortion: zoomed, moved, brighter, with more contrast, a part of it erased.
 
-    The bends are a cubic B-spline through 6 x 6 control points, each moved at random (Rueckert et al.
-    1999); elastic distortions are what helps most on MNIST (Simard et al. 2003). Outside the image is
-    0, the background of MNIST. At strength 0 the images come back as they are, and no value leaves
-    the range of the image and 0.
+    What is off costs nothing: that is decided while this is traced. At strength 0 the images come back as
+    they are, and no value leaves the range of the image and 0; brightness and contrast clip to 0 .. 1.
 
     Args:
       images: grey values; 0 is background.
@@ -29,6 +31,37 @@ def random_distortion(
       progress: share of the training that is over, which strength.fade makes it weaker by.
     """
     left = 1 - strength.fade * progress
+    if strength.zoom:
+        images = _zoom(images, _keys(keys, _ZOOM), left * strength.zoom, strength.crop_size)
+    if strength.moves:
+        images = _move(images, keys, strength, left)
+    if strength.brightness:
+        images = _blend(images, 0.0, _keys(keys, _BRIGHTNESS), left * strength.brightness)
+    if strength.contrast:
+        mean = images.mean((1, 2, 3), keepdims=True)
+        images = _blend(images, mean, _keys(keys, _CONTRAST), left * strength.contrast)
+    if strength.erasing:
+        images = _erase(images, _keys(keys, _ERASING), left * strength.erasing)
+    return images
+
+
+def _keys(keys: Key[Array, " batch"], purpose: int) -> Key[Array, " batch"]:
+    """Of each image, for one kind of distortion; the affine map's draws come from its key itself."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
+
+
+def _move(
+    images: Float[Array, "batch height width channels"],
+    keys: Key[Array, " batch"],
+    strength: Distortion,
+    left: float | Float[Array, ""],
+) -> Float[Array, "batch height width channels"]:
+    """Each image under an affine map about its centre and bent, sampled bilinearly.
+
+    The bends are a cubic B-spline through 6 x 6 control points, each moved at random (Rueckert et al.
+    1999); elastic distortions are what helps most on MNIST (Simard et al. 2003). Outside the image is
+    0, the background of MNIST.
+    """
     draws = left * jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
     rotation = draws[:, 0] * jnp.deg2rad(strength.rotation)
     scale = 1 + draws[:, 1] * strength.scale
@@ -40,12 +73,71 @@ def random_distortion(
     )
     rows, columns = jax.vmap(_sources, (0, 0, None))(matrices, shift, (images.shape[1], images.shape[2]))
     if strength.elastic:
-        normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (2, _POINTS, _POINTS)))
+        normal = jax.vmap(
+            lambda key: jax.random.normal(jax.random.fold_in(key, _BENDS), (2, _POINTS, _POINTS))
+        )
         moved = left * strength.elastic * normal(keys)
         down, right = (_spline(size) for size in images.shape[1:3])
         bends = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
         rows, columns = rows + bends[0], columns + bends[1]
     return sample(images, rows, columns)
+
+
+def _zoom(
+    images: Float[Array, "batch height width channels"],
+    keys: Key[Array, " batch"],
+    probability: float | Float[Array, ""],
+    crop_size: int,
+) -> Float[Array, "batch height width channels"]:
+    """Some images' centre alone, resized bilinearly: torchvision's CenterCrop and Resize."""
+    top, left = (round((length - crop_size) / 2) for length in images.shape[1:3])
+    centre = images[:, top : top + crop_size, left : left + crop_size]
+    zoomed = jax.image.resize(centre, images.shape, "linear")
+    chosen = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
+    return jnp.where(chosen[:, None, None, None], zoomed, images)
+
+
+def _blend(
+    images: Float[Array, "batch height width channels"],
+    other: float | Float[Array, "batch 1 1 1"],
+    keys: Key[Array, " batch"],
+    strength: float | Float[Array, ""],
+) -> Float[Array, "batch height width channels"]:
+    """Each image's difference from the other times a random factor: torchvision's ColorJitter, of 0 .. 1."""
+    low, high = jnp.maximum(0, 1 - strength), 1 + strength
+    factors = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1), minval=low, maxval=high))(keys)
+    return jnp.clip(factors * images + (1 - factors) * other, 0, 1)
+
+
+def _erase(
+    images: Float[Array, "batch height width channels"],
+    keys: Key[Array, " batch"],
+    probability: float | Float[Array, ""],
+) -> Float[Array, "batch height width channels"]:
+    """Some images with a random rectangle of background: torchvision's RandomErasing.
+
+    It draws rectangles until one is smaller than the image along both axes, ten at most.
+    """
+    height, width = images.shape[1:3]
+
+    def erased(key: Key[Array, ""]) -> Bool[Array, "height width 1"]:
+        chosen, area_key, ratio_key, place_key = jax.random.split(key, 4)
+        low, high = _ERASED_AREA
+        area = height * width * jax.random.uniform(area_key, (_ATTEMPTS,), minval=low, maxval=high)
+        low, high = (math.log(ratio) for ratio in _ERASED_RATIO)
+        ratio = jnp.exp(jax.random.uniform(ratio_key, (_ATTEMPTS,), minval=low, maxval=high))
+        rows, columns = jnp.round(jnp.sqrt(area * ratio)), jnp.round(jnp.sqrt(area / ratio))
+        fits = (rows < height) & (columns < width)
+        first = jnp.argmax(fits)
+        size = jnp.stack([rows, columns])[:, first]
+        places = jnp.array([height, width]) - size + 1
+        start = jnp.floor(jax.random.uniform(place_key, (2,)) * places)
+        down, right = jnp.arange(height)[:, None], jnp.arange(width)
+        inside = (down >= start[0]) & (down < start[0] + size[0])
+        inside &= (right >= start[1]) & (right < start[1] + size[1])
+        return (inside & fits[first] & jax.random.bernoulli(chosen, probability))[..., None]
+
+    return jnp.where(jax.vmap(erased)(keys), 0, images)
 
 
 def sample(

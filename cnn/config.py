@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cnn.architecture import format_shape, format_table, summarize
+from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 from cnn.text import on_one_line
-from cnn.zoo import DEFAULT, ZOO, Entry, Recipe
+from cnn.zoo import DEFAULT, ZOO, Entry
 from errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
-MAX_PARAMETERS = 20_000
-MAX_EPOCHS = 20
 MAX_SEEDS = 1_000
 MAX_DEVICES = 10_000
-MIN_LEARNING_RATE = 1e-8
 COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
 CLASSES = 10
@@ -42,9 +40,44 @@ class CnnConfig:
         "network as text, 'conv 16 3x3, batch norm, ReLU, global average pool, dense 10 bias', trained by "
         f"{DEFAULT}'s recipe",
     ] = None
-    epochs: Annotated[int | None, "passes over the training images (default: the network's recipe)"] = None
-    batch_size: Annotated[int | None, "images a step (default: the network's recipe)"] = None
-    learning_rate: Annotated[float | None, "SGD's learning rate or its peak (default: the recipe)"] = None
+    recipe: Annotated[
+        str | None, f"network whose recipe trains this one (default: its own, or {DEFAULT}'s)"
+    ] = None
+    epochs: Annotated[
+        int | None,
+        "passes over the training images; its default, as of all down to crop_size, is the recipe's",
+    ] = None
+    batch_size: Annotated[int | None, "images a step"] = None
+    optimizer: Annotated[str | None, f"{', '.join(OPTIMIZERS)}; the first three as PyTorch has them"] = None
+    momentum: Annotated[float | None, "of sgd or muon"] = None
+    nesterov: Annotated[bool | None, "of sgd: Nesterov's momentum"] = None
+    weight_decay: Annotated[float | None, "in the gradient (sgd, adam), or decoupled (adamw, muon)"] = None
+    learning_rate: Annotated[float | None, "the constant one, the first one, or one cycle's peak"] = None
+    schedule: Annotated[
+        str | None,
+        f"{', '.join(SCHEDULES)}: one_cycle is optax's, OneCycleLR PyTorch's (cycles the momentum, too); "
+        "plateau watches the validation loss, or the training loss where no images are held out",
+    ] = None
+    warmup: Annotated[float | None, "of one_cycle and OneCycleLR: fraction of the steps that rise"] = None
+    step_size: Annotated[int | None, "of step: epochs between two falls"] = None
+    milestones: Annotated[tuple[int, ...] | None, "of multistep: epochs after which it falls, 8,12"] = None
+    gamma: Annotated[float | None, "of step and multistep: what the learning rate is multiplied by"] = None
+    factor: Annotated[float | None, "of plateau: what the learning rate is multiplied by"] = None
+    patience: Annotated[int | None, "of plateau: epochs without a better loss that it lets pass"] = None
+    ema_decay: Annotated[float | None, "of the average of weights that is evaluated; 0: none"] = None
+    initialization: Annotated[str | None, f"of weights: {' or '.join(INITIALIZATIONS)}"] = None
+    label_smoothing: Annotated[float | None, "share of the target spread over all classes"] = None
+    rotation: Annotated[float | None, "distortion of training images: at most so many degrees"] = None
+    scale: Annotated[float | None, "distortion: larger or smaller by at most this fraction"] = None
+    shear: Annotated[float | None, "distortion: at most so many pixels sideways for each pixel up"] = None
+    shift: Annotated[float | None, "distortion: at most so many pixels along each axis"] = None
+    elastic: Annotated[float | None, "distortion: bends, by so many pixels at their control points"] = None
+    fade: Annotated[float | None, "share of all distortion that is gone after the last step"] = None
+    brightness: Annotated[float | None, "distortion: torchvision's ColorJitter(brightness=)"] = None
+    contrast: Annotated[float | None, "distortion: torchvision's ColorJitter(contrast=)"] = None
+    erasing: Annotated[float | None, "distortion: probability of torchvision's RandomErasing"] = None
+    zoom: Annotated[float | None, "distortion: probability of CenterCrop(crop_size) and Resize"] = None
+    crop_size: Annotated[int | None, "of zoom: pixels that are left along each axis"] = None
     seed: Annotated[int, "of initialisation, shuffling, dropout and augmentation"] = 0
     num_seeds: Annotated[int, "runs, of seed, seed + 1, and so on, with one summary"] = 1
     compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
@@ -70,20 +103,15 @@ class CnnConfig:
     num_processes: Annotated[int | None, "processes of this run, usually one a machine"] = None
     process_id: Annotated[int | None, "which of them this one is, from 0"] = None
     tensorboard: Annotated[bool, "write TensorBoard event files into WORKDIR/tensorboard"] = False
-    enforce_budget: Annotated[bool, "refuse 20,000 parameters or more, or more than 20 epochs"] = True
+    max_parameters: Annotated[int, "budget: fewer parameters than this"] = 20_000
+    max_epochs: Annotated[int, "budget: at most so many epochs"] = 20
+    enforce_budget: Annotated[bool, "refuse what is over the budget"] = True
 
     def __post_init__(self) -> None:
+        if self.recipe is not None:
+            require_choice("recipe", self.recipe, ZOO)
         network = self._require_network()
-        for flag, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            require(
-                value is None or 1 <= value <= 60_000,
-                f"--{flag}={value}: give a whole number from 1 to 60000",
-            )
-        require(
-            self.learning_rate is None or MIN_LEARNING_RATE <= self.learning_rate <= 100,
-            f"--learning_rate={self.learning_rate}: give a number above 0 ({MIN_LEARNING_RATE:g} or more), "
-            "at most 100",
-        )
+        recipe = self.resolved_recipe
         require(
             1 <= self.num_seeds <= MAX_SEEDS,
             f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",
@@ -95,6 +123,8 @@ class CnnConfig:
             ("checkpoint_every_steps", self.checkpoint_every_steps, 60_000),
             ("num_devices", self.num_devices, MAX_DEVICES),
             ("num_processes", self.num_processes, MAX_DEVICES),
+            ("max_parameters", self.max_parameters, 10**12),
+            ("max_epochs", self.max_epochs, 60_000),
         ):
             _require_count(f"--{flag}", count, limit)
         self._check_processes()
@@ -127,14 +157,14 @@ class CnnConfig:
         if self.enforce_budget:
             parameters = sum(row.parameters for row in summarize(self.entry.architecture))
             require(
-                parameters < MAX_PARAMETERS,
+                parameters < self.max_parameters,
                 f"{network} has {parameters:,} parameters, the budget is fewer than "
-                f"{MAX_PARAMETERS:,}: choose another, or add --noenforce_budget",
+                f"{self.max_parameters:,}: choose another, give --max_parameters, or add --noenforce_budget",
             )
             require(
-                self.recipe.epochs <= MAX_EPOCHS,
-                f"--epochs={self.recipe.epochs} is over the budget of {MAX_EPOCHS}: "
-                "give fewer, or add --noenforce_budget",
+                recipe.epochs <= self.max_epochs,
+                f"--epochs={recipe.epochs} is over the budget of {self.max_epochs}: "
+                "give fewer, give --max_epochs, or add --noenforce_budget",
             )
 
     def _require_network(self) -> str:
@@ -194,27 +224,29 @@ class CnnConfig:
 
     @property
     def entry(self) -> Entry:
-        """The network and its recipe: one of the zoo's, or the layers with the default's recipe."""
-        if self.layers is None:
-            return ZOO[str(self.model)]
-        note = f"by --layers or a file, trained by the recipe of {DEFAULT}"
-        return Entry(self.layers, ZOO[DEFAULT].recipe, note)
+        """The network and its recipe: one of the zoo's, or the layers; --recipe names another recipe."""
+        recipe = ZOO[self.recipe or self.model or DEFAULT].recipe
+        if self.layers is not None:
+            note = f"by --layers or a file, trained by the recipe of {self.recipe or DEFAULT}"
+            return Entry(self.layers, recipe, note)
+        entry = ZOO[str(self.model)]
+        if self.recipe is None:
+            return entry
+        note = f"{entry.note}; trained by the recipe of {self.recipe}"
+        return dataclasses.replace(entry, recipe=recipe, note=note)
 
     @property
     def description(self) -> str:
-        """The network's note and its table of layers."""
-        return f"{self.name}: {self.entry.note}\n\n{format_table(self.entry.architecture)}\n"
+        """The network's note, its table of layers, and its recipe."""
+        table = format_table(self.entry.architecture)
+        return f"{self.name}: {self.entry.note}\n\n{table}\n\nrecipe: {self.resolved_recipe.flags}\n"
 
     @property
-    def recipe(self) -> Recipe:
-        """The network's recipe with what the user changed."""
-        recipe = self.entry.recipe
-        return dataclasses.replace(
-            recipe,
-            epochs=self.epochs or recipe.epochs,
-            batch_size=self.batch_size or recipe.batch_size,
-            learning_rate=self.learning_rate or recipe.learning_rate,
-        )
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with what the user changed."""
+        names = (field.name for field in dataclasses.fields(Recipe))
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return self.entry.recipe.with_flags(given)
 
 
 def require_processes(

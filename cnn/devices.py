@@ -43,7 +43,7 @@ def start(config: CnnConfig) -> None:
     elif run.count > 1:  # on one machine, perhaps, where none may take all cores
         local = 1
     else:
-        local = _virtual_devices(config.recipe.batch_size, config.num_seeds, cores.usable())
+        local = _virtual_devices(config.resolved_recipe.batch_size, config.num_seeds, cores.usable())
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     hosts.meet(run)
@@ -56,7 +56,7 @@ def start(config: CnnConfig) -> None:
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
     if wanted is not None:
-        batch, row = config.recipe.batch_size, _row(config.num_seeds, wanted, jax.default_backend())
+        batch, row = config.resolved_recipe.batch_size, _row(config.num_seeds, wanted, jax.default_backend())
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
@@ -126,7 +126,10 @@ def keep_compiled_programs(folder: str) -> None:
 
 def _require_shares(config: CnnConfig, processes: int) -> None:
     """Raise UserError unless every process has as many images of a batch and as many devices."""
-    for flag, value in (("batch_size", config.recipe.batch_size), ("num_devices", config.num_devices)):
+    for flag, value in (
+        ("batch_size", config.resolved_recipe.batch_size),
+        ("num_devices", config.num_devices),
+    ):
         require(
             value is None or value % processes == 0,
             f"--{flag}={value} does not divide among {processes} processes: "

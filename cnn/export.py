@@ -185,7 +185,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
                 case GELU():  # x (1 + erf(x / sqrt(2))) / 2
                     x = nodes[-1].output[0]
                     halves = {"one": 1, "two": 2, "root of two": 2**0.5}
-                    arrays |= {label: np.float32(value) for label, value in halves.items()}
+                    arrays.update({label: np.float32(value) for label, value in halves.items()})
                     add("Div", "root of two")
                     add("Erf")
                     add("Add", "one")

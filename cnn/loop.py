@@ -1,5 +1,6 @@
 """The loop over seeds and epochs: trains, evaluates, and says when to save."""
 
+import functools
 import math
 import signal
 import time
@@ -138,9 +139,10 @@ def _advance(
     seconds = progress.seconds[group] + (time.perf_counter() - began)
     rows: list[Row] = []
     if reached == end:
-        rows = _rows(run, totals, seconds, programs.logits(on_devices), group, end)
+        rows = _rows(run, state, totals, seconds, programs.logits(on_devices), group)
         for row in rows:
             bar.write(_line(row, run))
+        state = _end_epoch(run, state, rows)
         totals, seconds = _no_totals(len(group)), 0 * seconds
     before = progress._replace(history=[])
     new = Progress(state, totals, seconds, [])
@@ -153,10 +155,15 @@ def _mean_loss(logits: Float[Array, "images classes"], labels: Int32[Array, " im
 
 
 def _rows(
-    run: Run, totals: Totals, seconds: np.ndarray, logits: dict[str, np.ndarray], group: np.ndarray, end: int
+    run: Run,
+    state: train.TrainState,
+    totals: Totals,
+    seconds: np.ndarray,
+    logits: dict[str, np.ndarray],
+    group: np.ndarray,
 ) -> list[Row]:
-    """A row of metrics for each seed of the group, which trained up to the step `end`."""
-    rate = float(train.learning_rate_schedule(run.setup)(end - 1))
+    """A row of metrics for each seed of the group, which has come to the end of an epoch."""
+    end = int(state.step[0])
     rows = []
     for index, seed in enumerate(group):
         row: Row = {
@@ -164,7 +171,7 @@ def _rows(
             "epoch": end // run.setup.steps_per_epoch,
             "train_loss": float(totals.loss[index]) / int(totals.seen[index]),
             "train_accuracy": int(totals.correct[index]) / int(totals.seen[index]),
-            "learning_rate": rate,
+            "learning_rate": train.learning_rate(_take(state, index), end - 1, setup=run.setup),
             "seconds": float(seconds[index]),
             "seeds_at_once": len(group),
         }
@@ -181,6 +188,16 @@ def _rows(
     return rows
 
 
+def _end_epoch(run: Run, state: train.TrainState, rows: list[Row]) -> train.TrainState:
+    """The states with what plateau takes from the epoch's loss: on held-out images where there are some."""
+    if run.setup.recipe.schedule != "plateau":
+        return state
+    watched = "validation_loss" if "validation" in run.evaluated else "train_loss"
+    losses = jax.device_put(np.array([row[watched] for row in rows], np.float32))
+    end_epoch = functools.partial(train.end_epoch, setup=run.setup)
+    return jax.device_get(jax.vmap(end_epoch)(state, losses))
+
+
 def _require_finite(run: Run, state: train.TrainState, totals: Totals, group: np.ndarray) -> None:
     """Raise Diverged, with the step and what led to it, unless all numbers are finite."""
     for index, seed in enumerate(group):
@@ -189,10 +206,11 @@ def _require_finite(run: Run, state: train.TrainState, totals: Totals, group: np
         if step < 0 and finite:
             continue
         what, step = ("the loss", step) if step >= 0 else ("a weight", int(state.step[index]) - 1)
+        rate = train.learning_rate(_take(state, index), step, setup=run.setup)
         raise Diverged(
             f"{what} of seed {run.seeds[seed]} is not a finite number at step {step} "
             f"(epoch {step // run.setup.steps_per_epoch + 1}), learning rate "
-            f"{float(train.learning_rate_schedule(run.setup)(step)):g}; the gradient's norm before was "
+            f"{rate:g}; the gradient's norm before was "
             f"{totals.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
             "--learning_rate"
         )
@@ -213,7 +231,7 @@ def _no_totals(count: int) -> Totals:
     return jax.tree.map(lambda leaf: np.full(count, leaf), train.no_totals())
 
 
-def _take(tree: Any, group: np.ndarray | slice) -> Any:
+def _take(tree: Any, group: np.ndarray | slice | int) -> Any:
     return jax.tree.map(lambda leaf: leaf[group], tree)
 
 

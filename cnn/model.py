@@ -31,7 +31,7 @@ from cnn.architecture import (
     unknown_layer,
 )
 from cnn.convolution import convolution
-from cnn.zoo import INITIALIZATIONS
+from cnn.recipe import INITIALIZATIONS
 from errors import unknown
 
 Initializer = Callable[..., Array]

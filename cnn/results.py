@@ -1,6 +1,7 @@
 """What a run leaves: metrics, confusion matrix, figures, summary and report."""
 
 import functools
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ _LABELS = {
     "best_epoch_chosen_on": "chosen on the",
     "target_accuracy": "target of the test accuracy",
     "first_epoch_at_target": "first epoch at the target",
+    "target_held_from_epoch": "from which epoch on it held to the end",
     "parameters": "parameters",
     "epochs": "epochs",
     "num_seeds": "seeds",
@@ -90,7 +92,7 @@ def write_results(run: Run, progress: Progress) -> None:
         "confusion": figures.confusion(counts, name=name),
         "misclassified": figures.misclassified(test.images, test.labels, logits[0], name=name),
     }
-    if run.setup.recipe.augmentation is not None:
+    if run.setup.recipe.distorts:
         pictures["augmented"] = figures.augmented(_augmented_samples(run))
     for file, figure in pictures.items():
         save_figure(run.folder, file, figure)
@@ -106,7 +108,9 @@ def state_of(progress: Progress, seed: int) -> train.TrainState:
 
 
 def _closing(summary: Mapping[str, Any], folder: Path) -> str:
-    first, target, spread = summary["first_epoch_at_target"], summary["target_accuracy"], ""
+    first, held, spread = summary["first_epoch_at_target"], summary["target_held_from_epoch"], ""
+    lasted = f", held to the end from epoch {held} on" if held else ", not held to the end"
+    reached = f"first reached in epoch {first}{lasted}" if first else "not reached"
     if "num_seeds" in summary:
         low, high = summary["final_test_accuracy_95_interval"]
         spread = (
@@ -119,7 +123,7 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
         f"\nfinal test accuracy {summary['final_test_accuracy']:.2%} after epoch {summary['epochs']}{spread}"
         f"\nbest test accuracy  {summary['best_test_accuracy']:.2%} in epoch {summary['best_epoch']} "
         f"(chosen on the test images)"
-        f"\ntarget {target:.2%} {f'first reached in epoch {first}' if first else 'not reached'}"
+        f"\ntarget {summary['target_accuracy']:.2%} {reached}"
         f"\n{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training at "
         f"{summary['images_per_second']:,.0f} images/s\nresults in {folder}"
     )
@@ -144,7 +148,6 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
     means = mean_rows(history)
-    at_target = [row["epoch"] for row in means if row["test_accuracy"] >= run.config.target_accuracy]
     best = max(of_seeds, key=lambda each: each["best_test_accuracy"])
     final = [each["final_test_accuracy"] for each in of_seeds]
     mean, deviation = statistics.fmean(final), statistics.stdev(final)
@@ -158,32 +161,41 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
         "final_test_accuracy_worst": min(final),
         "best_test_accuracy": best["best_test_accuracy"],
         "best_epoch": best["best_epoch"],
-        "first_epoch_at_target": min(at_target, default=None),
+        **_at_target(means, run.config.target_accuracy),
         "seeds": of_seeds,
     }
 
 
 def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
     best = max(rows, key=lambda row: row["test_accuracy"])
-    at_target = [row["epoch"] for row in rows if row["test_accuracy"] >= run.config.target_accuracy]
     return {
         "seed": rows[0]["seed"],
         "final_test_loss": rows[-1]["test_loss"],
         "final_test_accuracy": rows[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        "first_epoch_at_target": min(at_target, default=None),
+        **_at_target(rows, run.config.target_accuracy),
+    }
+
+
+def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
+    """The first epoch at the target, and the one from which on each was; None where there is none."""
+    reached = [row["epoch"] for row in rows if row["test_accuracy"] >= target]
+    held = [*itertools.takewhile(lambda row: row["test_accuracy"] >= target, reversed(rows))]
+    return {
+        "first_epoch_at_target": min(reached, default=None),
+        "target_held_from_epoch": held[-1]["epoch"] if held else None,
     }
 
 
 def _augmented_samples(run: Run) -> np.ndarray:
     """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
-    strength = run.setup.recipe.augmentation
-    assert strength is not None
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
     def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
-        return random_distortion(images, train.sample_keys(jax.random.key(seed), len(images)), strength)
+        return random_distortion(
+            images, train.sample_keys(jax.random.key(seed), len(images)), run.setup.recipe
+        )
 
     firsts = np.unique(run.training.labels, return_index=True)[1]
     originals = run.training.images[firsts] / np.float32(255)

@@ -14,7 +14,8 @@ from errors import require
 from workdir import make_config, open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
-    *("workdir", "wait", "data_dir", "resume", "eval_only", "enforce_budget", "target_accuracy"),
+    *("workdir", "wait", "data_dir", "resume", "eval_only", "target_accuracy"),
+    *("max_parameters", "max_epochs", "enforce_budget"),
     *("export", "tensorboard", "checkpoint_every_steps", "deterministic", "compilation_cache"),
     *("num_devices", "coordinator_address", "num_processes", "process_id"),
 }
@@ -44,7 +45,7 @@ def prepare(config: CnnConfig, folder: Path) -> Run:
         open_folder("export", config.export)
     dataset = data.load(config.dataset, config.data_dir)
     training, validation = data.hold_out(dataset.train, config.validation_size)
-    recipe, count = config.recipe, len(training.labels)
+    recipe, count = config.resolved_recipe, len(training.labels)
     require(
         recipe.batch_size <= count,
         f"--batch_size={recipe.batch_size} is more than the {count} training images: give {count} or fewer",
@@ -95,9 +96,13 @@ def require_new_or_same(config: CnnConfig, folder: Path) -> None:
         return
     before = CnnConfig(**read_flags(str(folder), "mnist"))
     changeable = set(_MAY_CHANGE_ON_RESUME)
-    if config.recipe.schedule == "constant" and config.recipe.epochs >= before.recipe.epochs:
+    recipe = config.resolved_recipe
+    the_same_so_far = recipe.fade == 0 and recipe.schedule in ("constant", "step", "multistep", "plateau")
+    if the_same_so_far and recipe.epochs >= before.resolved_recipe.epochs:
         changeable.add("epochs")
-    was, now = (dataclasses.asdict(each) | dataclasses.asdict(each.recipe) for each in (before, config))
+    was, now = (
+        dataclasses.asdict(each) | dataclasses.asdict(each.resolved_recipe) for each in (before, config)
+    )
     for name, value in now.items():
         require(
             value == was[name] or name in changeable,

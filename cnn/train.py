@@ -17,11 +17,13 @@ from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
 from cnn.augment import random_distortion
 from cnn.model import Network, image_keys, places
-from cnn.zoo import OPTIMIZERS, SCHEDULES, Recipe
+from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from errors import unknown
 
 _EVALUATION_BATCH = 250
 _ADAM_SHARE = 0.1
+_ADAM_BETA = 0.9
+_DIV_FACTOR, _FINAL_DIV_FACTOR, _CYCLED_MOMENTUM = 25, 1e4, (0.85, 0.95)  # OneCycleLR's defaults
 _INITIALIZATION, _SHUFFLE, _STEP, _SAMPLES = range(4)
 
 
@@ -113,31 +115,81 @@ class Evaluation(NamedTuple):
 
 
 def learning_rate_schedule(setup: Setup) -> optax.Schedule:
-    """Learning rate as a function of the step."""
-    recipe = setup.recipe
+    """Learning rate as a function of the step; plateau's before its factors, which the state holds."""
+    recipe, epoch = setup.recipe, setup.steps_per_epoch
+    rate, steps = recipe.learning_rate, recipe.epochs * epoch
     match recipe.schedule:
-        case "constant":
-            return optax.constant_schedule(recipe.learning_rate)
+        case "constant" | "plateau":
+            return optax.constant_schedule(rate)
         case "one_cycle":
-            steps = recipe.epochs * setup.steps_per_epoch
-            return optax.cosine_onecycle_schedule(steps, recipe.learning_rate, pct_start=recipe.warmup)
+            return optax.cosine_onecycle_schedule(steps, rate, pct_start=recipe.warmup)
+        case "OneCycleLR":
+            first = rate / _DIV_FACTOR
+            return _pytorchs_cycle(setup, first, rate, first / _FINAL_DIV_FACTOR)
+        case "step":
+            assert recipe.step_size is not None
+            each = recipe.step_size * epoch
+            return lambda step: rate * recipe.gamma ** (step // each)
+        case "multistep":
+            assert recipe.milestones is not None
+            falls = {milestone * epoch: recipe.gamma for milestone in recipe.milestones}
+            return optax.piecewise_constant_schedule(rate, falls)
+        case "cosine":
+            return optax.cosine_decay_schedule(rate, steps)
         case _:
             raise unknown("schedule", recipe.schedule, SCHEDULES)
 
 
-def make_optimizer(setup: Setup) -> optax.GradientTransformation:
-    """SGD with momentum, as PyTorch defines it, weight decay added to the gradient; or Muon."""
-    recipe, rate = setup.recipe, learning_rate_schedule(setup)
+def momentum_at(setup: Setup, step: int | Int32[Array, ""]) -> float | Float[Array, ""]:
+    """SGD's and Muon's momentum, Adam's first beta, at a step."""
+    if setup.recipe.schedule == "OneCycleLR":
+        low, high = _CYCLED_MOMENTUM
+        return _pytorchs_cycle(setup, high, low, high)(step)  # type: ignore[return-value]
+    return setup.recipe.momentum if setup.recipe.optimizer in ("sgd", "muon") else _ADAM_BETA
+
+
+def _pytorchs_cycle(setup: Setup, first: float, peak: float, last: float) -> optax.Schedule:
+    """torch.optim.lr_scheduler.OneCycleLR's cosine from the first value to the peak and to the last.
+
+    It reaches the peak at the step warmup * steps - 1, which need not be whole, and the last value at the
+    last step.
+    """
+    steps = setup.recipe.epochs * setup.steps_per_epoch
+    top, end = setup.recipe.warmup * steps - 1, steps - 1
+
+    def value(step: Any) -> Any:
+        up = step / top if top > 0 else 1.0
+        down = (step - top) / (end - top) if end > top else 0.0
+        rises = step <= top
+        share, start, stop = (
+            jnp.where(rises, up, down),
+            jnp.where(rises, first, peak),
+            jnp.where(rises, peak, last),
+        )
+        return stop + (start - stop) / 2 * (jnp.cos(jnp.pi * share) + 1)
+
+    return value
+
+
+def make_optimizer(setup: Setup, step: int | Int32[Array, ""] = 0) -> optax.GradientTransformation:
+    """The recipe's optimizer, as PyTorch defines it, with the momentum of a step; or Muon."""
+    recipe, rate, momentum = setup.recipe, learning_rate_schedule(setup), momentum_at(setup, step)
     match recipe.optimizer:
         case "sgd":
-            return optax.chain(
+            optimizer = optax.chain(
                 optax.add_decayed_weights(recipe.weight_decay),
-                optax.sgd(rate, momentum=recipe.momentum, nesterov=recipe.nesterov),
+                optax.sgd(rate, momentum=momentum, nesterov=recipe.nesterov),  # type: ignore[arg-type]
             )
+        case "adam":
+            optimizer = optax.chain(
+                optax.add_decayed_weights(recipe.weight_decay), optax.adam(rate, b1=momentum)
+            )
+        case "adamw":
+            optimizer = optax.adamw(rate, b1=momentum, weight_decay=recipe.weight_decay)
         case "muon":
-            return optax.contrib.muon(
+            optimizer = optax.contrib.muon(
                 rate,
-                beta=recipe.momentum,
+                beta=momentum,
                 weight_decay=recipe.weight_decay,
                 adam_learning_rate=lambda step: _ADAM_SHARE * rate(step),
                 adam_b2=0.99,
@@ -145,6 +197,38 @@ def make_optimizer(setup: Setup) -> optax.GradientTransformation:
             )
         case _:
             raise unknown("optimizer", recipe.optimizer, OPTIMIZERS)
+    if recipe.schedule != "plateau":
+        return optimizer
+    return optax.chain(optimizer, optax.GradientTransformation(_plateau_at_first, _scaled_by_plateau))
+
+
+def _plateau(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """PyTorch's ReduceLROnPlateau, which lets `patience` epochs pass; optax's acts in the last of them."""
+    return optax.contrib.reduce_on_plateau(recipe.factor, patience=recipe.patience + 1)
+
+
+def _plateau_at_first(params: Any) -> optax.contrib.ReduceLROnPlateauState:
+    """The best loss so far is the largest number: optax's infinity would be taken for divergence."""
+    state = optax.contrib.reduce_on_plateau().init(params)
+    return state._replace(best_value=jnp.full_like(state.best_value, jnp.finfo(state.best_value.dtype).max))
+
+
+def _scaled_by_plateau(updates: Any, state: optax.contrib.ReduceLROnPlateauState, params: Any = None) -> Any:
+    """The factors change in end_epoch alone."""
+    return jax.tree.map(lambda update: state.scale * update, updates), state
+
+
+def end_epoch(state: TrainState, loss: Float[Array, ""], *, setup: Setup) -> TrainState:
+    """The state with what the schedule plateau takes from the loss of an epoch."""
+    optimizer_state, plateau = state.optimizer_state
+    _, plateau = _plateau(setup.recipe).update({}, plateau, value=loss)
+    return state._replace(optimizer_state=(optimizer_state, plateau))
+
+
+def learning_rate(state: TrainState, step: int, *, setup: Setup) -> float:
+    """The learning rate of a step of the epoch that the state is from."""
+    scale = state.optimizer_state[1].scale if setup.recipe.schedule == "plateau" else 1
+    return float(scale * learning_rate_schedule(setup)(step))
 
 
 def _kernels_as_matrices(params: Any) -> Any:
@@ -167,7 +251,7 @@ def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
         params=params,
         batch_stats=batch_stats,
         optimizer_state=make_optimizer(setup).init(params),
-        ema=None if decay is None else optax.ema(decay).init(_variables(params, batch_stats)),  # type: ignore[arg-type]
+        ema=None if decay == 0 else optax.ema(decay).init(_variables(params, batch_stats)),  # type: ignore[arg-type]
     )
 
 
@@ -184,8 +268,8 @@ def prepare_batch(images: Images, step: Int32[Array, ""], *, key: Key[Array, ""]
     keys = image_keys(augment_key, len(images.labels), setup.network.axis_name)
     progress = step / (setup.recipe.epochs * setup.steps_per_epoch)
     grey = images.images / jnp.float32(255)
-    if setup.recipe.augmentation is not None:
-        grey = random_distortion(grey, keys, setup.recipe.augmentation, progress)
+    if setup.recipe.distorts:
+        grey = random_distortion(grey, keys, setup.recipe, progress)
     return Batch(_normalize(setup, grey), images.labels)
 
 
@@ -223,7 +307,7 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        losses = cross_entropy(logits, batch.labels, setup.recipe.label_smoothing)
         correct = (counts & (logits.argmax(-1) == batch.labels)).sum(dtype=jnp.float32)
         return jnp.where(counts, losses, 0).sum() / count, (correct, updates.get("batch_stats", {}))
 
@@ -231,10 +315,11 @@ def train_step(
     if axis is not None:
         flat, unflatten = ravel_pytree((loss, correct, gradients))
         loss, correct, gradients = unflatten(jax.lax.psum(flat, axis))
-    updates, optimizer_state = make_optimizer(setup).update(gradients, state.optimizer_state, state.params)
+    optimizer = make_optimizer(setup, state.step)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
-    if setup.recipe.ema_decay is not None:
+    if setup.recipe.ema_decay > 0:
         _, ema = optax.ema(setup.recipe.ema_decay).update(_variables(params, batch_stats), ema)
     diverged = (totals.diverged_at >= 0) | ~jnp.isfinite(loss)
     totals = Totals(
@@ -252,6 +337,16 @@ def train_step(
         ema=ema,
     )
     return state, totals
+
+
+def cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Int32[Array, " batch"], label_smoothing: float = 0.0
+) -> Float[Array, " batch"]:
+    """Of each image; a share of the target may be spread over all classes."""
+    if label_smoothing == 0:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def no_totals() -> Totals:

@@ -10,78 +10,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cnn.architecture import Architecture
+from cnn.recipe import Recipe
 from cnn.text import parse
-from errors import require_choice
-
-OPTIMIZERS = ("sgd", "muon")
-SCHEDULES = ("constant", "one_cycle")
-INITIALIZATIONS = ("torch", "he")
-
-
-@dataclass(frozen=True)
-class Distortion:
-    """Strength of the random augmentation: an affine map, uniform within plus or minus it, and bends.
-
-    Attributes:
-      rotation: degrees.
-      scale: fraction of the size.
-      shear: fraction: pixels sideways for each pixel up or down.
-      shift: pixels, along each axis.
-      elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by. The image
-        bends smoothly between them, so that its pixels move by 0.48 of it; 0 keeps straight lines straight.
-      fade: share of all this that is gone after the last step; it falls linearly from the first one on.
-    """
-
-    rotation: float
-    scale: float
-    shear: float
-    shift: float
-    elastic: float = 0.0
-    fade: float = 0.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: on cross-entropy, by SGD with momentum or Muon, and what is added to it.
-
-    Attributes:
-      epochs: passes over the training images.
-      batch_size: images a step.
-      learning_rate: the constant rate, or the peak of the one-cycle schedule.
-      schedule: constant, or one_cycle (Smith and Topin 2018): cosine up, cosine down to about 0.
-      warmup: fraction of the steps that the one-cycle schedule rises.
-      optimizer: sgd; or muon (Jordan 2024): a convolution's weights move along the orthogonal matrix
-        nearest to their momentum, all others by Adam at a tenth of the learning rate.
-      momentum: of SGD or Muon.
-      nesterov: Nesterov's momentum in place of the plain one; Muon has it always.
-      weight_decay: times the weights, added to SGD's gradient, or to the step that Muon takes.
-      ema_decay: of the average of weights and statistics that is evaluated; None evaluates the
-        weights themselves.
-      initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases; or he, normal
-        with variance 2/fan_in and zero biases.
-      augmentation: of the training images; None leaves them as they are.
-
-    Raises:
-      UserError: a schedule, an optimizer or an initialization that is not known.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float = 0.01
-    schedule: str = "constant"
-    warmup: float = 0.2
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    ema_decay: float | None = None
-    initialization: str = "torch"
-    augmentation: Distortion | None = None
-
-    def __post_init__(self) -> None:
-        require_choice("schedule", self.schedule, SCHEDULES)
-        require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        require_choice("initialization", self.initialization, INITIALIZATIONS)
 
 
 class Reported(NamedTuple):
@@ -133,7 +63,12 @@ _OURS = Recipe(
     weight_decay=0.02,
     ema_decay=0.999,
     initialization="he",
-    augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.6),
+    rotation=10.0,
+    scale=0.10,
+    shear=0.10,
+    shift=2.0,
+    elastic=1.0,
+    fade=0.6,
 )
 DEFAULT = "compact_20k"
 """The network that is trained where none is named; its recipe trains those that are in no zoo."""
@@ -270,7 +205,7 @@ ZOO: dict[str, Entry] = {
         3 x (conv 16 3x3 pad 1 as conv 2, batch norm, SiLU)
         global average and max pool, dense 10 bias
         """,
-        replace(_OURS, augmentation=Distortion(10.0, 0.10, 0.10, 2.0, elastic=1.0, fade=0.8)),
+        replace(_OURS, fade=0.8),
         note="ours: few parameters; one convolution works five times",
     ),
     "sprint_20k": Entry(
@@ -290,7 +225,12 @@ ZOO: dict[str, Entry] = {
             epochs=3,
             learning_rate=0.08,
             ema_decay=0.98,
-            augmentation=Distortion(7.0, 0.07, 0.07, 1.0, fade=1.0),
+            rotation=7.0,
+            scale=0.07,
+            shear=0.07,
+            shift=1.0,
+            elastic=0.0,
+            fade=1.0,
         ),
         note="ours: three epochs, without the images' margin",
     ),

@@ -35,7 +35,7 @@ def run_tab(trained: Trained) -> None:
     gr.Markdown(
         f"### {config.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
         f"{count_parameters(config.entry.architecture):,} parameters, epoch {len(trained.history)} of "
-        f"{config.recipe.epochs}, in {trained.run.folder}"
+        f"{config.resolved_recipe.epochs}, in {trained.run.folder}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):

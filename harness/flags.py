@@ -57,12 +57,15 @@ class _Number(flags.ArgumentParser):
             raise ValueError(f"{argument!r} is not a number") from None
 
 
-class _Numbers(flags.ArgumentParser):
-    def parse(self, argument: str) -> tuple[float, ...]:
+class _List(flags.ArgumentParser):
+    def __init__(self, each: flags.ArgumentParser, such_as: str) -> None:
+        self.each, self.such_as = each, such_as
+
+    def parse(self, argument: str) -> tuple[Any, ...]:
         try:
-            return tuple(_Number().parse(text) for text in argument.split(","))
+            return tuple(self.each.parse(text) for text in argument.split(","))
         except ValueError as error:
-            raise ValueError(f"{error}: give numbers separated by commas, such as 0.1,0.2") from None
+            raise ValueError(f"{error}: give numbers separated by commas, such as {self.such_as}") from None
 
 
 class _YesOrNo(flags.BooleanParser):
@@ -77,7 +80,8 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
     int: _WholeNumber(),
     float: _Number(),
     str: _Text(),
-    tuple[float, ...]: _Numbers(),
+    tuple[float, ...]: _List(_Number(), "0.1,0.2"),
+    tuple[int, ...]: _List(_WholeNumber(), "8,12"),
     bool: _YesOrNo(),
 }
 _HELP = ("help", "helpfull")

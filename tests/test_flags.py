@@ -27,6 +27,13 @@ RATE = {
     "1e309": "give",
     "1e-400": "give",
 }
+
+
+def outside(low, high):
+    """Numbers below and above what is allowed, and what no limits allow."""
+    return {**dict.fromkeys((low, high, "-inf", "inf", "nan", "1e309"), "give a number from")}
+
+
 LIST = {"nan": "nan", "0.1,inf": "inf", "1e309": "inf", "1,2,": "'' is not a number", "1;2": "not a number"}
 NAME_OF_A_HOME = {"~nobody_of_that_name/x": "there is no home folder ~nobody_of_that_name"}
 FOLDER = NAME_OF_A_HOME | {"": "is empty", "  ": "is empty"}
@@ -83,9 +90,49 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
             | {"conv 9 3x3, crop 13": "layer 2 (crop 13) does not fit its input 26x26x9: crop at most 12"}
             | {"dense 99, dense 10": "--layers has 78,606 parameters, the budget is"},
         ),
+        "recipe": ("bn_4k", {"": "is not known", "bn_14k": "choose one of", "Tiny_5k": "mean tiny_5k?"}),
         "epochs": ("3", COUNT | {"21": "over the budget of 20"}),
         "batch_size": ("64", COUNT | {"60001": "from 1 to 60000"}),
-        "learning_rate": ("0.1", RATE | {"101": "at most 100", "1e-9": "1e-08 or more"}),
+        "optimizer": ("adam", {"": "is not known", "SGD": "did you mean sgd?", "rmsprop": "choose one of"}),
+        "momentum": ("0.9", outside("-0.1", "1") | {"0.9 --optimizer=adamw": "belongs to --optimizer=sgd"}),
+        "nesterov": ("true", {"true": "belongs to --optimizer=sgd", "false": "belongs to"}),
+        "weight_decay": ("0.01", outside("-1", "101")),
+        "learning_rate": ("0.1", RATE | {"101": "from 1e-08 to 100", "1e-9": "from 1e-08"}),
+        "schedule": (
+            "cosine",
+            {"": "is not known", "onecyclelr": "did you mean OneCycleLR?", "one-cycle": "mean one_cycle?"}
+            | {"step": "needs --step_size", "multistep": "needs --milestones"},
+        ),
+        "warmup": (
+            "0.3",
+            outside("-0.1", "1") | {"0.3 --schedule=plateau": "belongs"},
+        ),
+        "step_size": ("6", COUNT | {"60001": "to 60000", "6": "belongs to --schedule=step"}),
+        "milestones": (
+            "8,12",
+            {"8,12": "belongs to --schedule=multistep", "0,8": "from 1 to 60000", "-8": "from 1 to 60000"}
+            | {f"{falls} --schedule=multistep": "give rising epochs" for falls in ("8,8", "12,8", "1,3,2")},
+        ),
+        "gamma": ("0.5", outside("0", "1.1") | {"0.5": "belongs to --schedule=step or multistep"}),
+        "factor": ("0.5", outside("0", "1") | {"0.5": "belongs to --schedule=plateau"}),
+        "patience": ("3", {"-1": "from 0 to 60000", "60001": "from 0", "3": "belongs to --schedule=plateau"}),
+        "ema_decay": ("0", outside("-0.1", "1")),
+        "initialization": (
+            "torch",
+            {"": "is not known", "He": "did you mean he?", "kaiming": "choose one of"},
+        ),
+        "label_smoothing": ("0.1", outside("-0.1", "1")),
+        "rotation": ("0", outside("-1", "181")),
+        "scale": ("0.2", outside("-0.1", "1")),
+        "shear": ("0.2", outside("-0.1", "11")),
+        "shift": ("3", outside("-1", "29")),
+        "elastic": ("2", outside("-1", "29")),
+        "fade": ("1", outside("-0.1", "1.1") | {"0.5 --recipe=bn_4k": "belongs to a distortion"}),
+        "brightness": ("0.4", outside("-0.1", "11")),
+        "contrast": ("0.4", outside("-0.1", "11")),
+        "erasing": ("0.5", outside("-0.1", "1.1")),
+        "zoom": ("0.1", outside("-0.1", "1.1")),
+        "crop_size": ("20", COUNT | {"29": "from 1 to 28", "20": "belongs to --zoom"}),
         "seed": ("3", {"-1": "from 0 to 4294967295", "4294967296": "from 0", "9" * 20: "from 0"}),
         "num_seeds": ("2", COUNT | {"1001": "from 1 to 1000"}),
         "compute_dtype": (
@@ -136,6 +183,8 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
             },
         ),
         "tensorboard": ("true", {}),
+        "max_parameters": ("30000", COUNT | {"19975": "19,975 parameters, the budget is fewer than 19,975"}),
+        "max_epochs": ("30", COUNT | {"17": "--epochs=18 is over the budget of 17", "60001": "to 60000"}),
         "enforce_budget": ("true", {}),
     },
     "compare": {
@@ -165,6 +214,10 @@ WRONG_TYPE = {
     | {"9" * 5000: "too large"},
     float: {text: "is not a number" for text in ("", "ten", "0,1", "1_0", "٣", "0x1", "5%", " ")},
     tuple[float, ...]: {text: "is not a number" for text in ("", "ten", "1,ten", "1_0", "٣", ",", "1 2")},
+    tuple[int, ...]: {
+        text: "is not a whole number" for text in ("", "ten", "1,ten", "1.5", "1e3", "1_0", "٣", ",", "1 2")
+    }
+    | {"9" * 5000: "too large"},
     bool: {text: "is not true or false" for text in ("", "perhaps", "2", "yes")},
     str: {},
 }
@@ -209,6 +262,16 @@ COMBINATIONS = {
     f"--task=mnist --resume --workdir={'a' * 300}": "cannot be read (File name too long)",
     f"--task=mnist --resume --workdir={'a/' * 3000}": "cannot be read (File name too long)",
     "--task=mnist --seed=4294967295 --num_seeds=2": "from 0 to 4294967294",
+    "--task=mnist --momentum=0.9 --schedule=OneCycleLR": "and --schedule=OneCycleLR sets it itself",
+    "--task=mnist --optimizer=adam --nesterov": "--nesterov belongs to --optimizer=sgd",
+    "--task=mnist --optimizer=sdg --momentum=0.9": "did you mean sgd?",
+    "--task=mnist --model=bn_4k --warmup=0.1": "--warmup belongs to --schedule=one_cycle or OneCycleLR",
+    "--task=mnist --schedule=step --step_size=4 --milestones=8": "--milestones belongs to",
+    "--task=mnist --zoom=0 --crop_size=22": "--crop_size belongs to --zoom, a probability above 0",
+    "--task=mnist --model=bn_4k --rotation=0 --fade=1": "--fade belongs to a distortion",
+    "--task=mnist --max_parameters=8000 --max_epochs=15": "the budget is fewer than 8,000",
+    "--task=mnist --model=bn_4k --max_epochs=15": "--epochs=20 is over the budget of 15",
+    "--task=mnist --layers='dense 10 bias' --recipe=bn_5k": "--recipe=bn_5k is not known",
     "--task=compare --workdir=a": "--against is missing",
     "--task=compare --against=a": "--workdir is missing",
     "--task=backprop --outputs=3": "--targets has 2 numbers: give 3",
@@ -278,6 +341,16 @@ def test_a_combination_that_makes_no_sense_is_named(line, message):
     assert message in refused(shlex.split(line))
 
 
+NEEDED = {  # for a right value to be of use
+    "data_dir": ["--dataset=kmnist"],
+    "nesterov": ["--optimizer=sgd"],
+    "step_size": ["--schedule=step"],
+    "milestones": ["--schedule=multistep"],
+    "gamma": ["--schedule=multistep", "--milestones=8"],
+    "factor": ["--schedule=plateau"],
+    "patience": ["--schedule=plateau"],
+    "crop_size": ["--zoom=0.1"],
+}
 TOGETHER = {
     name: f"--{name}={FLAGS['mnist'][name][0]}"
     for name in ("coordinator_address", "num_processes", "process_id")
@@ -290,7 +363,7 @@ def test_a_right_value_is_taken_in_each_of_absls_ways(task, name):
     beside = [f"--task={task}", *(["--workbook=b"] if task == "audit" and name != "workbook" else [])]
     if task == "compare":
         beside += [f"--{other}=b" for other in FLAGS[task] if other != name]
-    beside += ["--dataset=kmnist"] if name == "data_dir" else []
+    beside += NEEDED.get(name, [])
     beside += [flag for other, flag in TOGETHER.items() if name in TOGETHER and other != name]
     parser = _PARSERS[kind(task, name)]
     switch = right == "true"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cnn.config import COMPUTE_DTYPES, MAX_SEEDS
+from cnn.recipe import Recipe
 from cnn.tpu.topologies import TOPOLOGIES
-from cnn.zoo import ZOO, Recipe
+from cnn.zoo import ZOO
 from errors import require, require_choice
 
 TRAINING_IMAGES = 60_000

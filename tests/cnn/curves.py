@@ -34,8 +34,8 @@ def curve(model: str, devices: int, seeds: list[int], as_gpu: bool) -> tuple[np.
     training, test = (
         data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (27, 20), strict=True)
     )
-    network = Network(config.entry.architecture, config.recipe.initialization, jnp.float64)
-    setup = train.Setup(network, config.recipe, images=27, mean=0.1307, deviation=0.3081)
+    network = Network(config.entry.architecture, config.resolved_recipe.initialization, jnp.float64)
+    setup = train.Setup(network, config.resolved_recipe, images=27, mean=0.1307, deviation=0.3081)
     run = Run(config, Path(), training, {"test": test}, setup, np.array(seeds, np.uint32))
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
         *_, progress = loop.train_on(run, loop.start(run), lambda: None)

@@ -7,7 +7,8 @@ import pytest
 
 from cnn import data
 from cnn.augment import _by_gathering, _by_products, _spline, random_distortion
-from cnn.zoo import ZOO, Distortion
+from cnn.recipe import Distortion
+from cnn.zoo import ZOO
 
 ROUNDING = 8 * 64 * float(np.finfo(np.float32).eps)
 """A coordinate of up to 64 is rounded a few times, and a value, of 0 to 1, moves by at most as much."""
@@ -68,7 +69,7 @@ def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
 
 
 def test_default_recipe_augments_without_destroying(images):
-    strength = ZOO["compact_20k"].recipe.augmentation
+    strength = ZOO["compact_20k"].recipe
     augmented = augment(images, jax.random.key(0), strength)
     ink = augmented.sum((1, 2, 3)) / images.sum((1, 2, 3))
     assert ((ink > 0.7) & (ink < 1.35)).all()

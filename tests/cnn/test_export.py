@@ -33,7 +33,8 @@ from cnn.architecture import (
     SiLU,
 )
 from cnn.model import Network
-from cnn.zoo import ZOO, Recipe
+from cnn.recipe import Recipe
+from cnn.zoo import ZOO
 from errors import UserError
 from tests.cnn.test_events import events
 

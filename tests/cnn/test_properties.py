@@ -33,7 +33,7 @@ from cnn.architecture import (
     summarize,
 )
 from cnn.model import Network, Normalization, image_keys
-from cnn.zoo import Distortion, Recipe
+from cnn.recipe import Distortion, Recipe
 from errors import UserError
 
 EPS = float(np.finfo(np.float32).eps)

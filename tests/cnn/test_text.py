@@ -377,7 +377,7 @@ def test_a_file_and_a_text_are_one_network_with_the_defaults_recipe(tmp_path):
     for config in (parsed(f"--model={file}", "--epochs=3"), parsed(f"--layers={one_line}", "--epochs=3")):
         assert config.entry.architecture == Architecture(parse(MINE))
         assert (config.model, config.name) == (None, "custom")
-        assert config.recipe == dataclasses.replace(ZOO[DEFAULT].recipe, epochs=3)
+        assert config.resolved_recipe == dataclasses.replace(ZOO[DEFAULT].recipe, epochs=3)
         assert DEFAULT in config.entry.note
 
 

@@ -1,0 +1,619 @@
+"""Recipes: their flags, and each part held against PyTorch's own, or torchvision's documentation."""
+
+import dataclasses
+import functools
+import json
+import math
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import launch
+from cnn import data, recipe, train
+from cnn.architecture import Architecture, AveragePool, Conv
+from cnn.augment import random_distortion
+from cnn.config import CnnConfig
+from cnn.model import Network
+from cnn.recipe import Distortion, Recipe
+from cnn.results import _at_target
+from cnn.run import require_new_or_same
+from cnn.zoo import ZOO
+from errors import UserError
+from tests.cnn.prepare import prepare
+from workdir import write_config
+
+torch = pytest.importorskip("torch")
+EPS = float(np.finfo(np.float32).eps)
+KEY = jax.random.key(0)
+FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
+
+
+# The flags.
+
+
+def test_every_part_is_a_flag_of_its_type_without_a_default():
+    hints, flags = (
+        typing.get_type_hints(Recipe),
+        {field.name: field for field in dataclasses.fields(CnnConfig)},
+    )
+    of_flags = typing.get_type_hints(CnnConfig)
+    for name in FIELDS:
+        assert flags[name].default is None
+        assert {*typing.get_args(of_flags[name])} == {*typing.get_args(hints[name] | None)}
+    assert {*recipe._LIMITS} | {*recipe._USES} < {*FIELDS}
+    numbers = {name for name, hint in hints.items() if {int, float} & {hint, *typing.get_args(hint)}}
+    assert numbers == {*recipe._LIMITS}, "give the new number its limits"
+
+
+def number(name):
+    low, high, below = recipe._LIMITS[name]
+    return st.integers(low, high) if isinstance(low, int) else st.floats(low, high, exclude_max=below)
+
+
+VALUES = st.fixed_dictionaries(
+    {name: number(name) for name in recipe._LIMITS}
+    | {
+        "optimizer": st.sampled_from(recipe.OPTIMIZERS),
+        "schedule": st.sampled_from(recipe.SCHEDULES),
+        "initialization": st.sampled_from(recipe.INITIALIZATIONS),
+        "nesterov": st.booleans(),
+        "milestones": st.lists(st.integers(1, 60_000), min_size=1, unique=True).map(
+            lambda x: tuple(sorted(x))
+        ),
+    }
+)
+GIVEN = st.sets(st.sampled_from(sorted(FIELDS)))
+
+
+def parsed(*flags):
+    return launch.parse(["launch.py", "--task=mnist", *flags])[1]
+
+
+@settings(max_examples=40)
+@given(VALUES)
+def test_its_flags_are_read_back_as_the_same_recipe(values):
+    used = {name: value for name, value in values.items() if name not in recipe._USES}
+    used |= {
+        name: value
+        for name, value in values.items()
+        if name in recipe._USES and recipe._USES[name].holds(values)
+    }
+    right = Recipe(**used)
+    config = parsed("--recipe=plain_4k", "--noenforce_budget", *right.flags.split())
+    assert config.resolved_recipe == right
+    assert f"recipe: {right.flags}\n" in config.description
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(sorted(ZOO)), VALUES, GIVEN)
+def test_what_is_given_is_taken_or_refused_never_dropped(name, values, names):
+    given_ = {each: values[each] for each in names}
+    changed, refused = None, ""
+    try:
+        changed = ZOO[name].recipe.with_flags(given_)
+    except UserError as error:
+        refused = str(error)
+    if changed is None:
+        assert any(f"--{each}" in refused for each in (*names, "step_size", "milestones"))
+        return
+    for field in FIELDS:
+        now, before = getattr(changed, field), getattr(ZOO[name].recipe, field)
+        assert now == given_.get(field, before) or (field not in given_ and now == FIELDS[field].default)
+    assert Recipe(**vars(changed)) == changed
+
+
+def test_another_networks_recipe_with_changes_drops_what_they_have_no_use_for():
+    config = parsed("--model=bn_4k", "--recipe=compact_20k", "--optimizer=adam", "--ema_decay=0", "--fade=0")
+    right = dataclasses.replace(
+        ZOO["compact_20k"].recipe, optimizer="adam", momentum=0.9, ema_decay=0.0, fade=0.0
+    )
+    assert config.resolved_recipe == right
+    assert config.description.startswith(
+        "bn_4k: document 000, network 2: plain_4k with batch norm; trained by"
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer": "adam", "nesterov": True},
+        {"gamma": 0.5},
+        {"schedule": "step"},
+        {"schedule": "multistep", "milestones": (3, 2)},
+        {"zoom": 1.1},
+        {"fade": 0.5},
+        {"learning_rate": math.nan},
+        {"optimizer": "sdg"},
+    ],
+)
+def test_python_is_told_the_same(values):
+    with pytest.raises(UserError):
+        Recipe(epochs=1, batch_size=1, **values)
+
+
+STEPPED = {"schedule": "step", "step_size": 2, "gamma": 0.5}
+PLATEAU = {"schedule": "plateau", "factor": 0.5, "patience": 3}
+
+
+@pytest.mark.parametrize(
+    ("run", "other"),
+    [
+        (STEPPED, {"step_size": 3}),
+        (STEPPED, {"gamma": 0.6}),
+        ({"schedule": "multistep", "milestones": (2, 4)}, {"milestones": (2, 5)}),
+        (PLATEAU, {"factor": 0.6}),
+        (PLATEAU, {"patience": 4}),
+        ({"schedule": "OneCycleLR"}, {"warmup": 0.3}),
+        ({"zoom": 0.1, "fade": 0.2}, {"crop_size": 20}),
+        ({"zoom": 0.1, "fade": 0.2}, {"fade": 0.3}),
+        ({"zoom": 0.1, "fade": 0.2}, {"epochs": 20}),
+    ],
+)
+def test_a_run_does_not_go_on_by_another_recipe(tmp_path, run, other):
+    write_config(tmp_path, "mnist", CnnConfig(model="bn_4k", epochs=5, **run), device="CPU")
+    ((name, value),) = other.items()
+    word = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    with pytest.raises(UserError, match=f"--{name}=.* is not what the run in .* has"):
+        require_new_or_same(parsed("--resume", f"--workdir={tmp_path}", f"--{name}={word}"), tmp_path)
+
+
+@pytest.mark.parametrize("run", [STEPPED, PLATEAU, {"schedule": "multistep", "milestones": (2, 4)}])
+def test_a_run_whose_length_changes_nothing_before_it_may_be_longer(tmp_path, run):
+    write_config(tmp_path, "mnist", CnnConfig(model="bn_4k", epochs=5, **run), device="CPU")
+    require_new_or_same(parsed("--resume", f"--workdir={tmp_path}", "--epochs=9"), tmp_path)
+
+
+def test_a_run_from_before_these_flags_is_read(tmp_path):
+    write_config(tmp_path, "mnist", CnnConfig(model="bn_4k", learning_rate=0.02), device="CPU")
+    content = json.loads((tmp_path / "config.json").read_text())
+    new = {*FIELDS, "recipe", "max_parameters", "max_epochs"} - {"epochs", "batch_size", "learning_rate"}
+    flags = {name: value for name, value in content.pop("flags").items() if name not in new}
+    content = {name: value for name, value in content.items() if name != "sha256"} | {"flags": flags}
+    from workdir import _digest
+
+    (tmp_path / "config.json").write_text(json.dumps(content | {"sha256": _digest(content)}))
+    config = parsed("--resume", f"--workdir={tmp_path}")
+    require_new_or_same(config, tmp_path)
+    assert config.resolved_recipe == dataclasses.replace(ZOO["bn_4k"].recipe, learning_rate=0.02)
+
+
+# Schedules: their rates at all steps, in float32, which rounds an angle and its cosine a few times.
+
+STEPS_PER_EPOCH = 5
+LAYERS = (Conv(10, 28), AveragePool())
+
+
+def setup_of(epochs=6, **values):
+    network = Network(Architecture(LAYERS), "torch")
+    right = Recipe(epochs=epochs, batch_size=8, **values)
+    return train.Setup(network, right, images=8 * STEPS_PER_EPOCH - 3, mean=0.1, deviation=0.3)
+
+
+def one_cycle(optimizer, setup):
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        setup.recipe.learning_rate,
+        epochs=setup.recipe.epochs,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        pct_start=setup.recipe.warmup,
+    )
+
+
+def by_steps(kind, **arguments):
+    return lambda optimizer, setup: kind(optimizer, **arguments)
+
+
+SCHEDULES = torch.optim.lr_scheduler
+EVERY_SCHEDULE = {  # ours, PyTorch's, and whether that one is stepped after each epoch
+    "constant": ({}, by_steps(SCHEDULES.ConstantLR, factor=1.0), False),
+    "OneCycleLR": ({"schedule": "OneCycleLR"}, one_cycle, False),
+    "OneCycleLR-0.3": ({"schedule": "OneCycleLR", "warmup": 0.3}, one_cycle, False),
+    "OneCycleLR-0.25": ({"schedule": "OneCycleLR", "warmup": 0.25}, one_cycle, False),
+    "OneCycleLR-0": ({"schedule": "OneCycleLR", "warmup": 0.0}, one_cycle, False),
+    "step": (STEPPED, by_steps(SCHEDULES.StepLR, step_size=2, gamma=0.5), True),
+    "multistep": (
+        {"schedule": "multistep", "milestones": (1, 4), "gamma": 0.3},
+        by_steps(SCHEDULES.MultiStepLR, milestones=[1, 4], gamma=0.3),
+        True,
+    ),
+    "cosine": ({"schedule": "cosine"}, by_steps(SCHEDULES.CosineAnnealingLR, T_max=30), False),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEDULE)
+def test_rates_and_momentum_are_pytorchs(name):
+    values, make, each_epoch = EVERY_SCHEDULE[name]
+    setup = setup_of(learning_rate=0.1, **values)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    scheduler, theirs = make(optimizer, setup), []
+    for step in range(6 * STEPS_PER_EPOCH):
+        theirs.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
+        optimizer.step()
+        if not each_epoch or (step + 1) % STEPS_PER_EPOCH == 0:
+            scheduler.step()
+    rates, momenta = np.array(theirs).T
+    np.testing.assert_allclose(rates_of(setup), rates, atol=16 * EPS * 0.1)
+    ours = jax.vmap(lambda step: jnp.float32(train.momentum_at(setup, step)))(jnp.arange(30))
+    np.testing.assert_allclose(ours, momenta, atol=16 * EPS)
+
+
+def rates_of(setup):
+    """At all steps."""
+    rate, steps = train.learning_rate_schedule(setup), setup.recipe.epochs * setup.steps_per_epoch
+    return jax.jit(jax.vmap(lambda step: jnp.float32(rate(step))))(jnp.arange(steps))
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "OneCycleLR", "cosine"])
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.0), (1, 0.2), (1, 0.4), (1, 0.99), (20, 0.01)])
+def test_rates_of_short_runs_are_finite_and_at_most_the_peak(schedule, epochs, warmup):
+    more = {} if schedule == "cosine" else {"warmup": warmup}
+    setup = setup_of(epochs=epochs, learning_rate=0.1, schedule=schedule, **more)
+    for images in (8, 8 * STEPS_PER_EPOCH):
+        one = dataclasses.replace(setup, images=images)
+        rates = rates_of(one)
+        assert ((rates >= 0) & (rates <= 0.1 * (1 + 8 * EPS))).all()  # false of NaN
+
+
+@functools.cache
+def ended(patience):
+    """After an epoch with a loss: the plateau's state of a network without weights, and its factor."""
+    setup = setup_of(schedule="plateau", factor=0.5, patience=patience, learning_rate=0.1)
+    state = train.TrainState(
+        jnp.int32(0), {}, {}, train.make_optimizer(setup).init({"w": jnp.zeros(1)}), None
+    )
+    return setup, state, jax.jit(functools.partial(train.end_epoch, setup=setup))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2), st.lists(st.integers(1, 9), min_size=1, max_size=20))
+def test_plateau_is_pytorchs(patience, losses):
+    setup, state, end_epoch = ended(patience)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+    for loss in losses:
+        assert train.learning_rate(state, 3, setup=setup) == pytest.approx(
+            optimizer.param_groups[0]["lr"], rel=2 * EPS
+        )
+        scheduler.step(float(loss))
+        state = end_epoch(state, jnp.float32(loss))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    updates, _ = train.make_optimizer(setup).update(
+        {"w": jnp.ones(1)}, state.optimizer_state, {"w": jnp.ones(1)}
+    )
+    assert float(updates["w"][0]) == pytest.approx(-optimizer.param_groups[0]["lr"], rel=4 * EPS)
+
+
+# Optimizers: updates of a tiny network, in float64.
+
+X, Y = (np.random.default_rng(0).normal(size=size) for size in ((16, 4), (16, 2)))
+WEIGHTS = [np.random.default_rng(1).normal(size=size) for size in ((4, 3), (3,), (3, 2))]
+
+
+def loss_of(library, weights):
+    first, bias, second = weights
+    return ((library.tanh(X_OF[library] @ first + bias) @ second - X_OF[library, "y"]) ** 2).mean()
+
+
+X_OF = {jnp: X, (jnp, "y"): Y, torch: torch.from_numpy(X), (torch, "y"): torch.from_numpy(Y)}
+TORCH = {
+    "sgd": lambda weights, r: torch.optim.SGD(
+        weights, r.learning_rate, r.momentum, 0, r.weight_decay, r.nesterov
+    ),
+    "adam": lambda weights, r: torch.optim.Adam(weights, r.learning_rate, weight_decay=r.weight_decay),
+    "adamw": lambda weights, r: torch.optim.AdamW(weights, r.learning_rate, weight_decay=r.weight_decay),
+}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"weight_decay": 0.1},
+        {"momentum": 0.0},
+        {"nesterov": True, "weight_decay": 0.01},
+        {"schedule": "OneCycleLR"},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "adam", "schedule": "OneCycleLR"},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+    ],
+    ids=lambda values: "-".join(map(str, values.values())),
+)
+def test_updates_are_pytorchs(values):
+    with jax.enable_x64(True):
+        updates_are_pytorchs(values)
+
+
+def updates_are_pytorchs(values):
+    setup = setup_of(epochs=2, learning_rate=0.05, **values)
+
+    @jax.jit
+    def update(weights, state, step):
+        optimizer = train.make_optimizer(setup, step)
+        updates, state = optimizer.update(jax.grad(functools.partial(loss_of, jnp))(weights), state, weights)
+        return jax.tree.map(jnp.add, weights, updates), state
+
+    ours = [jnp.asarray(each) for each in WEIGHTS]
+    state = train.make_optimizer(setup).init(ours)
+    theirs = [torch.from_numpy(each.copy()).requires_grad_() for each in WEIGHTS]
+    optimizer = TORCH[setup.recipe.optimizer](theirs, setup.recipe)
+    scheduler = one_cycle(optimizer, setup) if "schedule" in values else None
+    for step in range(STEPS_PER_EPOCH):
+        ours, state = update(ours, state, jnp.int32(step))
+        optimizer.zero_grad()
+        loss_of(torch, theirs).backward()
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+        for mine, other, before in zip(ours, theirs, WEIGHTS, strict=True):
+            np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
+            assert not np.allclose(mine, before, atol=1e-6)
+
+
+def test_muons_momentum_cycles_too():
+    """After other gradients: as at a constant rate with the momentum of that step, but for the rate."""
+    weights = {"kernel": jnp.ones((1, 1, 3, 2)), "bias": jnp.ones(2)}
+
+    def direction(setup):
+        optimizer = train.make_optimizer(setup, 4)
+        state = optimizer.init(weights)
+        for angle in (0.0, 1.0):
+            gradients = jax.tree.map(
+                lambda leaf, angle=angle: jnp.cos(angle + jnp.arange(leaf.size)).reshape(leaf.shape), weights
+            )
+            updates, state = optimizer.update(gradients, state, weights)
+        return jax.tree.map(lambda leaf: leaf / train.learning_rate_schedule(setup)(1), updates)
+
+    cycled = setup_of(optimizer="muon", schedule="OneCycleLR")
+    momentum = float(train.momentum_at(cycled, 4))
+    found, right, other = map(
+        direction, (cycled, *(setup_of(optimizer="muon", momentum=each) for each in (momentum, 0.3)))
+    )
+    np.testing.assert_allclose(found["kernel"], right["kernel"], atol=1e-5)
+    np.testing.assert_allclose(found["bias"], right["bias"], atol=1e-5)
+    assert np.abs(found["kernel"] - other["kernel"]).max() > 1e-2
+
+
+# The loss.
+
+SMOOTHING = st.floats(0, 1, exclude_max=True)
+
+
+@settings(max_examples=25)
+@given(SMOOTHING, st.integers(0, 1000))
+def test_smoothed_labels_are_pytorchs(share, seed):
+    random = np.random.default_rng(seed)
+    logits, labels = (
+        random.normal(0, 3, (7, 10)).astype(np.float32),
+        random.integers(0, 10, 7).astype(np.int32),
+    )
+    ours = train.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), share)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits), torch.from_numpy(labels).long(), label_smoothing=share, reduction="none"
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """16 test images, as bytes, with their labels."""
+    return train.Images(*(jnp.asarray(array[:16]) for array in data.load("mnist", None).test))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_step_learns_from_smoothed_labels_and_an_evaluation_does_not(images, share):
+    setup = dataclasses.replace(setup_of(label_smoothing=share), images=16)
+    batch = jax.tree.map(lambda leaf: leaf[:8], images)
+    state = train.init_state(setup, KEY)
+    prepared = train.prepare_batch(batch, state.step, key=KEY, setup=setup)
+    _, totals = train.train_step(state, train.no_totals(), prepared, key=KEY, setup=setup)
+    evaluated = train.evaluate(state, batch, setup=setup)
+    logits, labels = torch.tensor(np.asarray(evaluated.logits)), torch.tensor(np.asarray(batch.labels)).long()
+    loss = functools.partial(torch.nn.functional.cross_entropy, logits, labels)
+    assert float(totals.loss) / 8 == pytest.approx(float(loss(label_smoothing=share)), rel=1e-5)
+    assert float(evaluated.loss) == pytest.approx(float(loss()), rel=1e-5)
+
+
+# The distortions; what moves pixels is in test_augment.py.
+
+EACH = {
+    "rotation": 20.0,
+    "scale": 0.2,
+    "shear": 0.3,
+    "shift": 3.0,
+    "elastic": 2.0,
+    "brightness": 0.5,
+    "contrast": 0.5,
+    "erasing": 0.5,
+    "zoom": 0.5,
+}
+
+
+def grey(images):
+    return images.images / jnp.float32(255)
+
+
+FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
+
+
+@functools.partial(jax.jit, static_argnames="strength", compiler_options=FAST_TO_COMPILE)
+def distorted(images, seed, strength, progress=0.0):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(images)))
+    return random_distortion(images, keys, strength, progress)
+
+
+def test_every_distortion_is_tested():
+    fields = {field.name for field in dataclasses.fields(Distortion)}
+    assert {*EACH, "fade", "crop_size"} == fields
+    assert not Distortion(fade=1.0).distorts
+    assert all(Distortion(**{name: value}).distorts for name, value in EACH.items())
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_distortion_keeps_range_and_form_and_fades(images, name):
+    """It is of each image alone; once it has faded, and at strength 0, images are as they were."""
+    before, fading = grey(images), Distortion(**{name: EACH[name]}, fade=1.0)
+    after = distorted(before, 3, fading)
+    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    assert 0 <= after.min() < after.max() <= 1
+    changed = (jnp.abs(after - before) > 1e-3).any((1, 2, 3))
+    assert changed.any()
+    assert changed.all() == (name not in ("erasing", "zoom"))
+    np.testing.assert_allclose(distorted(before[:5], 3, fading), after[:5], atol=1e-6)
+    np.testing.assert_allclose(distorted(before, 3, fading, 1.0), before, atol=1e-5)
+    np.testing.assert_array_equal(distorted(before, 3, Distortion()), before)
+    assert not jnp.array_equal(distorted(before, 4, fading), after)
+
+
+def test_the_distortions_of_an_image_are_the_same_on_any_number_of_devices(images):
+    """An axis of vmap stands for the devices."""
+    setup = dataclasses.replace(setup_of(**EACH, fade=0.5), images=16)
+
+    @functools.partial(jax.jit, static_argnames="parts", compiler_options=FAST_TO_COMPILE)
+    def inputs(seed, step, parts):
+        network = setup.network.clone(axis_name="data" if parts > 1 else None)
+        here = dataclasses.replace(setup, network=network)
+        split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), images)
+        if parts == 1:
+            split = jax.tree.map(lambda leaf: leaf[0], split)
+
+        def prepared(part):
+            return train.prepare_batch(part, step, key=jax.random.key(seed), setup=here).inputs
+
+        each = jax.vmap(prepared, axis_name="data") if parts > 1 else prepared
+        return each(split).reshape(16, 28, 28, 1)
+
+    one = inputs(0, jnp.int32(2), 1)
+    np.testing.assert_allclose(inputs(0, jnp.int32(2), 4), one, atol=1e-4)
+    for seed, step in ((1, 2), (0, 3)):
+        assert not np.allclose(inputs(seed, jnp.int32(step), 1), one, atol=1e-4)
+
+
+def is_drawn_from(sample, distribution):
+    """Kolmogorov's test; the seeds are fixed, so that it says the same each time."""
+    return scipy.stats.kstest(np.asarray(sample, float).ravel(), distribution).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("strength", [0.4, 1.5])
+def test_brightness_and_contrast_are_drawn_as_torchvision_documents(strength):
+    """A factor uniform in [max(0, 1 - strength), 1 + strength]; two levels of grey tell which it was."""
+    low, high = max(0, 1 - strength), 1 + strength
+    uniform = scipy.stats.uniform(low, high - low).cdf
+    levels = jnp.array([0.25, 0.35, 0.35, 0.25])  # with a mean of 0.3
+    image = jnp.broadcast_to(levels.reshape(2, 2, 1), (2000, 2, 2, 1))
+    bright = distorted(image, 1, Distortion(brightness=strength))
+    assert is_drawn_from(bright[:, 0, 0] / 0.25, uniform)
+    np.testing.assert_allclose(bright[:, 0, 1] / bright[:, 0, 0], 1.4, rtol=1e-4)
+    contrast = distorted(image, 1, Distortion(contrast=strength))
+    assert is_drawn_from((contrast[:, 0, 1] - contrast[:, 0, 0]) / 0.1, uniform)
+    np.testing.assert_allclose(contrast.mean((1, 2, 3)), 0.3, atol=1e-6)
+    both = distorted(image, 1, Distortion(brightness=strength, contrast=strength))
+    assert not np.allclose(bright / 0.25, (both.max() - both.min()) / 0.1)
+
+
+def test_what_leaves_the_range_of_grey_is_clipped(images):
+    bright = distorted(grey(images), 0, Distortion(brightness=10.0))
+    assert (bright == 1).sum() > (grey(images) == 1).sum()
+
+
+@pytest.mark.parametrize("crop_size", [22, 21, 28, 1])
+def test_zoom_is_a_centre_crop_resized(images, crop_size):
+    """PyTorch's interpolate resizes as torchvision's Resize does; the crop is at round((28 - size) / 2)."""
+    before = np.tile(np.asarray(grey(images)), (50, 1, 1, 1))
+    after = distorted(jnp.asarray(before), 2, Distortion(zoom=0.1, crop_size=crop_size))
+    first = round((28 - crop_size) / 2)
+    centre = before[:16, first : first + crop_size, first : first + crop_size].transpose(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(torch.from_numpy(centre), (28, 28), mode="bilinear")
+    expected = np.tile(resized.numpy().transpose(0, 2, 3, 1), (50, 1, 1, 1))
+    zoomed = np.isclose(after, expected, atol=1e-5).all((1, 2, 3))
+    assert (zoomed | (np.asarray(after) == before).all((1, 2, 3))).all()
+    if crop_size < 28:
+        assert scipy.stats.binomtest(int(zoomed.sum()), 800, 0.1).pvalue > 1e-3
+
+
+def documented_rectangle(random, height, width):
+    """torchvision's RandomErasing.get_params: its first row and column, rows and columns; None after ten."""
+    for _ in range(10):
+        area = height * width * random.uniform(0.02, 0.33)
+        ratio = math.exp(random.uniform(math.log(0.3), math.log(3.3)))
+        rows, columns = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if rows < height and columns < width:
+            return (
+                random.integers(0, height - rows + 1),
+                random.integers(0, width - columns + 1),
+                rows,
+                columns,
+            )
+    return None
+
+
+def test_erasing_draws_its_rectangles_as_torchvision_documents():
+    """Of images wider than high, so that a rectangle that is too high is drawn anew."""
+    count, height, width = 3000, 12, 40
+    erased = (
+        np.asarray(distorted(jnp.ones((count, height, width, 1)), 5, Distortion(erasing=0.6)))[..., 0] == 0
+    )
+    chosen = erased.any((1, 2))
+    assert scipy.stats.binomtest(int(chosen.sum()), count, 0.6).pvalue > 1e-3
+    rows, columns = erased.any(2), erased.any(1)
+    np.testing.assert_array_equal(
+        erased, rows[:, :, None] & columns[:, None, :]
+    )  # rectangles, and whole ones
+    assert (np.abs(np.diff(rows, axis=1)).sum(1) <= 2).all()
+    ours = np.stack([rows.argmax(1), columns.argmax(1), rows.sum(1), columns.sum(1)], 1)[chosen]
+    random = np.random.default_rng(0)
+    theirs = np.array([documented_rectangle(random, height, width) for _ in range(count)])
+    for mine, other in zip(ours.T, theirs.T, strict=True):
+        assert scipy.stats.ks_2samp(mine, other).pvalue > 1e-3
+    assert ours[:, 2].max() < height
+
+
+# What a run says and keeps.
+
+
+@given(st.lists(st.sampled_from([0.98, 0.99, 0.994, 0.995]), min_size=1, max_size=8))
+def test_the_target_is_held_from_the_first_epoch_after_which_none_misses_it(accuracies):
+    rows = [{"epoch": epoch, "test_accuracy": each} for epoch, each in enumerate(accuracies, 1)]
+    held = [epoch for epoch in range(1, len(rows) + 1) if min(accuracies[epoch - 1 :]) >= 0.994]
+    reached = [row["epoch"] for row in rows if row["test_accuracy"] >= 0.994]
+    assert _at_target(rows, 0.994) == {
+        "first_epoch_at_target": reached[0] if reached else None,
+        "target_held_from_epoch": held[0] if held else None,
+    }
+
+
+def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_a_resume(tmp_path, capsys):
+    """Two seeds of a linear network, at a rate at which the loss goes up and down."""
+    mnist = data.load("mnist", None)
+    prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(600, 100))
+    flags = ["--task=mnist", "--layers=max pool 4x4, dense 10 bias", "--recipe=bn_4k", "--learning_rate=20"]
+    flags += ["--schedule=plateau", "--factor=0.5", "--patience=0", "--num_seeds=2", "--zoom=0.5"]
+    flags += ["--dataset=tiny_mnist", f"--data_dir={tmp_path / 'tfds'}", "--validation_size=200"]
+    flags += ["--target_accuracy=0.1"]
+
+    def rows(folder, *more):
+        assert launch.main(["launch.py", *more, f"--workdir={tmp_path / folder}"]) == 0
+        names, *lines = (
+            line.split(",") for line in (tmp_path / folder / "metrics.csv").read_text().splitlines()
+        )
+        return [
+            {name: float(text) for name, text in zip(names, line, strict=True) if name != "seconds"}
+            for line in lines
+        ]
+
+    whole = rows("whole", *flags, "--epochs=6")
+    assert "target 10.00% first reached in epoch 1, held to the end from epoch" in capsys.readouterr().out
+    assert json.loads((tmp_path / "whole" / "summary.json").read_text())["target_held_from_epoch"] >= 1
+    for seed in (0, 1):
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=20.0)
+        scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        for row in (row for row in whole if row["seed"] == seed):
+            assert row["learning_rate"] == optimizer.param_groups[0]["lr"]
+            scheduler.step(row["validation_loss"])
+        assert optimizer.param_groups[0]["lr"] < 20
+    rows("resumed", *flags, "--epochs=3")
+    assert rows("resumed", "--task=mnist", "--resume", "--epochs=6") == whole
