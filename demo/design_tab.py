@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -83,7 +84,13 @@ def shown(text: str) -> tuple[str, str, str]:
         CnnConfig(layers=text)
     except UserError as error:
         return _problem(error), table, ""
-    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(text.strip())}"
+    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(_on_one_line(text))}"
+
+
+def _on_one_line(text: str) -> str:
+    """The same layers without comments and line ends, which --layers does not take."""
+    lines = (" ".join(re.sub("#.*", "", line).split()).strip(", ") for line in text.split("\n"))
+    return ", ".join(filter(None, lines)).replace("(, ", "(").replace(", )", ")")
 
 
 def _problem(error: UserError, quoted: str = "") -> str:
