@@ -14,7 +14,9 @@ class DemoConfig:
       UserError: a value that is not allowed.
     """
 
-    workdir: Annotated[str | None, "folder of the --task=mnist run that reads digits"] = None
+    workdir: Annotated[
+        str | None, "folder of the --task=mnist run that reads digits; the other tabs need none"
+    ] = None
     port: Annotated[int, "where the page is served on this machine"] = 7860
     share: Annotated[bool, "also make a public link, through Gradio's servers"] = False
 

@@ -39,6 +39,7 @@ def run(config: DemoConfig) -> None:
                 server_name=_THIS_MACHINE,
                 server_port=config.port,
                 share=config.share,
+                max_file_size=1,  # byte: no tab takes a file by Gradio's upload, which would keep it
                 theme=page.THEME,
                 css=page.STYLE,
                 footer_links=[],

@@ -1,0 +1,135 @@
+"""The third tab: layers are typed; their shapes and parameters, or what is wrong in them, show at once."""
+
+import html
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+
+import gradio as gr
+
+from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
+from cnn.config import MAX_PARAMETERS, CnnConfig
+from cnn.text import LayersError, parse
+from cnn.zoo import DEFAULT, ZOO
+from errors import UserError
+
+_AROUND = 60  # characters of a line that are quoted on each side of a wrong word
+
+STYLE = """
+#layers textarea, #command textarea { font-family: var(--font-mono); font-size: 13px }
+.problem { margin: 0; padding-left: 0.9em; border-left: 4px solid #d55e00; overflow-wrap: anywhere }
+.problem code { display: block; margin-bottom: 0.4em; white-space: pre-wrap; font-size: 13px }
+.problem mark { padding: 0 0.15em; background: #d55e00; color: #fff; border-radius: 3px }
+.bar { height: 0.6em; overflow: hidden; border-radius: 8px; background: var(--border-color-primary) }
+.bar div { height: 100%; background: #0072b2 }
+.bar div.over { background: #d55e00 }
+.bar + p { margin: 0.4em 0 0.8em }
+#summary table { width: 100%; margin: 0; border: none; border-collapse: collapse; font-size: 13px;
+  font-variant-numeric: tabular-nums }
+#summary td, #summary th { padding: 3px 4px; text-align: right; border-width: 0 0 1px;
+  border-style: solid; border-color: var(--border-color-primary) }
+#summary td:first-child, #summary th:first-child { text-align: left }
+#summary tr:last-child td { font-weight: 700 }
+"""
+
+
+def design_tab() -> None:
+    """Lay out the tab in the gr.Blocks that is being built."""
+    text = _text_of(DEFAULT)
+    problem, table, command = shown(text)
+    gr.Markdown(
+        "A network as text, as --layers and --model=FILE take it: a comma or a line's end after each layer."
+    )
+    with gr.Row():
+        with gr.Column():
+            start = gr.Dropdown(list(ZOO), value=DEFAULT, label="start with a network of the zoo")
+            layers = gr.Textbox(text, lines=10, max_lines=24, label="layers", elem_id="layers")
+            wrong = gr.HTML(problem, elem_id="problem")
+        with gr.Column():
+            summary = gr.HTML(table, elem_id="summary")
+    to_copy = gr.Textbox(
+        command,
+        label=f"the command that trains it, by {DEFAULT}'s recipe",
+        buttons=["copy"],
+        placeholder="nothing, as long as --task=mnist would refuse the network",
+        interactive=False,
+        elem_id="command",
+    )
+    start.input(_text_of, start, layers, show_progress="hidden")
+    # While an answer is under way, what is typed waits; of that only the last is answered.
+    layers.change(
+        shown, layers, [wrong, summary, to_copy], trigger_mode="always_last", show_progress="hidden"
+    )
+
+
+def _text_of(name: str) -> str:
+    return inspect.cleandoc(ZOO[name].layers)
+
+
+def shown(text: str) -> tuple[str, str, str]:
+    """What is wrong in a network's text, its table, both as HTML, and the command that trains it.
+
+    Each is empty where there is none: without a network that can be read and fits there is no table, and
+    without one that --task=mnist takes no command.
+    """
+    try:
+        network = Architecture(parse(text))
+        table = _table(network)
+    except LayersError as error:
+        return _problem(error, _quoted(text, error)), "", ""
+    except UserError as error:
+        return _problem(error), "", ""
+    try:
+        CnnConfig(layers=text)
+    except UserError as error:
+        return _problem(error), table, ""
+    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(_on_one_line(text))}"
+
+
+def _on_one_line(text: str) -> str:
+    """The same layers without comments and line ends, which --layers does not take."""
+    lines = (" ".join(re.sub("#.*", "", line).split()).strip(", ") for line in text.split("\n"))
+    return ", ".join(filter(None, lines)).replace("(, ", "(").replace(", )", ")")
+
+
+def _problem(error: UserError, quoted: str = "") -> str:
+    return f'<p class="problem">{quoted}{html.escape(str(error))}</p>'
+
+
+def _quoted(text: str, error: LayersError) -> str:
+    """The line with the wrong word in it, marked."""
+    line = text.split("\n")[error.line - 1]
+    start, end = error.column - 1, error.column - 1 + len(error.word.strip("\n"))
+    before, after = line[max(0, start - _AROUND) : start], line[end : end + _AROUND]
+    word = line[start : min(end, start + _AROUND)] or "\N{OPEN BOX}"
+    return f"<code>{html.escape(before)}<mark>{html.escape(word)}</mark>{html.escape(after)}</code>"
+
+
+def _table(network: Architecture) -> str:
+    """What is left of the budget, and the table of layers."""
+    rows, side = summarize(network), network.input_shape[0]
+    count = sum(row.parameters for row in rows)
+    left = MAX_PARAMETERS - 1 - count
+    words = f"{left:,} left" if left >= 0 else f"{-left:,} too many"
+    share = min(1, count / MAX_PARAMETERS)
+    head = "<tr><th>layer</th><th>output shape</th><th>para&shy;meters</th><th>receptive field</th></tr>"
+    wide = any(row.receptive_field > side for row in rows)
+    note = f"<p>A receptive field of more than {side} is wider than the image.</p>" if wide else ""
+    return (
+        f'<div class="bar"><div class="{"over" if left < 0 else ""}" style="width: {share:.1%}"></div></div>'
+        f"<p><b>{count:,} parameters</b> of fewer than {MAX_PARAMETERS:,}: {words}</p>"
+        f"<table>{head}{''.join(_cells(rows, depth=0))}"
+        f"<tr><td>total</td><td></td><td>{count:,}</td><td></td></tr></table>{note}"
+    )
+
+
+def _cells(rows: tuple[LayerSummary, ...], depth: int) -> Iterator[str]:
+    """A table row for each layer, a residual's own below those of its layers, which are indented."""
+    for row in rows:
+        yield from _cells(row.inside, depth + 1)
+        layer, parameters = ("their sum with what came in", 0) if row.inside else (row.layer, row.parameters)
+        yield (
+            f'<tr><td style="padding-left: {4 + 12 * depth}px">{html.escape(layer)}</td>'
+            f"<td>{format_shape(row.output_shape)}</td><td>{parameters:,}</td><td>{row.receptive_field}</td></tr>"
+        )

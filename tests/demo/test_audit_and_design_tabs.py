@@ -1,0 +1,221 @@
+"""A spreadsheet checked and a network designed in a real browser, on a desktop and on a phone."""
+
+import base64
+import inspect
+import os
+import time
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from audit.spreadsheet.verdict import audit_file
+from cnn.architecture import Architecture, count_parameters
+from cnn.text import parse
+from cnn.zoo import ZOO
+from demo.bounded_audit import MOST_BYTES
+from tests.audit.spreadsheet import hostile
+from tests.demo import test_page
+
+pytestmark = pytest.mark.browser
+
+chromium, page = test_page.chromium, test_page.page
+WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
+NEVER = 600_000  # milliseconds: what has not come by then does not come, on however busy a machine
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory):
+    """Where the page's process puts temporary files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+class SlowProgram:
+    """A program in LibreOffice's place that says when it runs, and fails once it is released."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        program = folder / "soffice"
+        program.write_text(
+            f"#!/bin/sh\ntouch {folder}/runs\nwhile [ ! -e {folder}/released ]; do sleep 0.1; done\nexit 1\n"
+        )
+        program.chmod(0o755)
+
+    def wait(self):
+        while not (self.folder / "runs").exists():
+            time.sleep(0.05)
+
+    def release(self):
+        (self.folder / "released").touch()
+
+
+@pytest.fixture(scope="module")
+def slow_program(tmp_path_factory):
+    return SlowProgram(tmp_path_factory.mktemp("program"))
+
+
+@pytest.fixture(scope="module")
+def address(chromium, temporary, slow_program):
+    """A page without a network: these tabs need none."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=NEVER)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(temporary))
+        patched.setenv("PATH", f"{slow_program.folder}:{os.environ['PATH']}")
+        process, address = test_page.serve()
+    yield address
+    process.kill()
+    process.communicate()
+
+
+def opened(page, tab):
+    """The page with one of its tabs in front."""
+    page.set_default_timeout(NEVER)
+    page.get_by_role("tab", name=tab).click()
+    return page
+
+
+def drop(page, file):
+    """Let a file fall on the tab, as a mouse does; a phone chooses it."""
+    if page.evaluate("navigator.maxTouchPoints"):
+        page.locator("#workbook input").set_input_files(file)
+        return
+    content = base64.b64encode(file.read_bytes()).decode()
+    dropped = page.evaluate_handle(
+        """([name, content]) => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+          return carried;
+        }""",
+        [file.name, content],
+    )
+    page.locator("#workbook label").dispatch_event("drop", {"dataTransfer": dropped})
+
+
+def test_the_heading_says_what_each_tab_is_for(page):
+    from playwright.sync_api import expect
+
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Back-propagation by hand, and MNIST under a budget")
+    tabs = page.get_by_role("tab").all_inner_texts()
+    assert tabs == ["By hand", "Check a spreadsheet", "Design a network", "Draw a digit", "The run"]
+    for tab in tabs:
+        expect(page.locator("p > strong", has_text=tab)).to_be_visible()
+
+
+def test_a_wrong_spreadsheet_is_dropped_and_its_marked_copy_taken_home(page, temporary, tmp_path):
+    from playwright.sync_api import expect
+
+    file = WORKBOOKS / "10b_times_t.xlsx"
+    finding = audit_file(file).tables[0].findings[0]
+    cell = finding.cells[0]
+    drop(opened(page, "Check a spreadsheet"), file)
+    answer = page.locator("#audit")
+    expect(answer.get_by_role("heading", level=3)).to_have_text("10b_times_t.xlsx: WRONG")
+    for shown in (cell.address, cell.formula, cell.should_be, cell.right_formula, finding.mistake):
+        expect(answer).to_contain_text(shown)
+    with page.expect_download() as download:
+        answer.get_by_role("link", name="Download the marked copy").click()
+    assert download.value.suggested_filename == "10b_times_t.audited.xlsx"
+    download.value.save_as(tmp_path / "copy.xlsx")
+    comment = openpyxl.load_workbook(tmp_path / "copy.xlsx").worksheets[0][cell.address].comment
+    assert comment.text.startswith("The first wrong cell. Right: ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+    drop(page, WORKBOOKS / "00_right.xlsx")
+    expect(answer.get_by_role("heading", level=3)).to_have_text("00_right.xlsx: RIGHT")
+    expect(answer.get_by_role("link")).to_have_count(0)
+    assert [file for file in temporary.rglob("*") if file.is_file()] == []
+
+
+def test_what_cannot_be_audited_gets_one_line(page, tmp_path):
+    from playwright.sync_api import expect
+
+    opened(page, "Check a spreadsheet")
+    line = page.locator("#audit .refused")
+    macros = tmp_path / "macros.xlsx"
+    macros.write_bytes(hostile.of_macro_type())
+    drop(page, macros)
+    expect(line).to_have_text(audit_file(macros).refused)
+
+    huge = tmp_path / "huge.csv"
+    huge.write_bytes(b"1,2\n" * (MOST_BYTES // 4 + 1))
+    drop(page, huge)
+    expect(line).to_contain_text("huge.csv is too large (5.0 MB): give a file of at most 5 MB")
+
+    name = "<img src=x onerror=alert(1)> {{value}} ${1 + 1} {{#if value}}.csv"
+    odd = tmp_path / name
+    odd.write_bytes(b"a,b\n1,2\n")
+    drop(page, odd)
+    expect(line).to_contain_text(f"{name} holds no back-propagation table")
+    assert page.locator("#audit img").count() == 0
+
+
+def test_a_file_cannot_be_left_with_the_page(chromium, address, temporary):
+    context = chromium.new_context()
+    file = {"name": "a.xlsx", "mimeType": "application/octet-stream", "buffer": b"1,2"}
+    answer = context.request.post(f"{address}gradio_api/upload", multipart={"files": file}, timeout=NEVER)
+    assert answer.status == 413
+    context.close()
+    assert [file for file in temporary.rglob("*") if file.is_file()] == []
+
+
+def test_a_slow_file_keeps_nobody_waiting(chromium, address, slow_program, tmp_path):
+    from playwright.sync_api import expect
+
+    book = openpyxl.Workbook()
+    book.active["A1"] = "=1+1"  # without its value, which LibreOffice would compute
+    book.save(tmp_path / "slow.xlsx")
+    people = []
+    for _ in range(2):
+        person = chromium.new_page()
+        person.goto(address)
+        people.append(opened(person, "Check a spreadsheet"))
+    patient, quick = people
+    drop(patient, tmp_path / "slow.xlsx")
+    slow_program.wait()
+    drop(quick, WORKBOOKS / "00_right.xlsx")
+    expect(quick.locator("#audit h3")).to_have_text("00_right.xlsx: RIGHT")
+    assert patient.locator("#audit .audit").count() == 0
+    slow_program.release()
+    expect(patient.locator("#audit .refused")).to_contain_text("LibreOffice could not compute it")
+    for person in people:
+        person.close()
+
+
+def test_a_network_is_designed(page):
+    from playwright.sync_api import expect
+
+    opened(page, "Design a network")
+    layers, problem = page.locator("#layers textarea"), page.locator("#problem")
+    summary, command = page.locator("#summary"), page.locator("#command textarea")
+    expect(layers).to_have_value(inspect.cleandoc(ZOO["compact_20k"].layers))
+    expect(summary).to_contain_text("19,975 parameters of fewer than 20,000: 24 left")
+
+    layers.fill("conv 16 3x3, ReLU\nbach norm\ndense 10")
+    expect(problem).to_contain_text("'bach' (line 2, column 1) is not a layer (did you mean batch norm?)")
+    expect(problem.locator("mark")).to_have_text("bach")
+    assert problem.bounding_box()["y"] >= layers.bounding_box()["y"] + layers.bounding_box()["height"]
+    expect(summary.locator("table")).to_have_count(0)
+    expect(command).to_have_value("")
+
+    right = "conv 16 5x5, ReLU, max pool, conv 12 3x3, global average pool, dense 10 bias"
+    layers.fill("")
+    layers.press_sequentially(right)
+    count = count_parameters(Architecture(parse(right)))
+    expect(summary).to_contain_text(f"{count:,} parameters of fewer than 20,000: {19_999 - count:,} left")
+    row = summary.locator("tr", has_text="conv 12 3x3")
+    expect(row.locator("td")).to_have_text(["conv 12 3x3", "10x10x12", "1,728", "10"])
+    expect(command).to_have_value(f"python launch.py --task=mnist --layers='{right}'")
+    expect(problem.locator("p")).to_have_count(0)
+
+    layers.fill("dense 100, dense 10")
+    expect(problem).to_contain_text("79,400 parameters, the budget is fewer than 20,000")
+    expect(summary).to_contain_text("59,401 too many")
+    expect(command).to_have_value("")
+
+    page.get_by_label("start with a network of the zoo").click()
+    page.get_by_role("option", name="deep_15k").click()
+    expect(layers).to_have_value(inspect.cleandoc(ZOO["deep_15k"].layers))
+    expect(summary).to_contain_text("15,738 parameters")

@@ -1,0 +1,162 @@
+"""Whatever somebody drops, it is audited in a process of its own, which leaves nothing, and answered."""
+
+import base64
+import concurrent.futures
+import html
+import io
+import multiprocessing
+import os
+import re
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from audit.spreadsheet.report import file_text
+from audit.spreadsheet.verdict import audit_file
+from demo import bounded_audit
+from demo.bounded_audit import MOST_BYTES, as_html, audited
+from tests.audit.spreadsheet import hostile
+
+WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
+WRONG = WORKBOOKS / "03a_Epartialw.xlsx"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where temporary files go; after the test none is left there, and no process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+    assert multiprocessing.active_children() == []
+
+
+def words(text):
+    return text.split()
+
+
+def shown(answer):
+    """What a page shows of some HTML, but for the link to the copy."""
+    parts = re.sub("<a .*?</a>", " ", answer)
+    return html.unescape(re.sub("<.*?>", " ", parts))
+
+
+def copy_in(answer):
+    """The name and the content of the marked copy."""
+    name, content = re.search(r'download="(.*?)" href="data:.*?;base64,(.*?)"', answer).groups()
+    return html.unescape(name), base64.b64decode(content)
+
+
+@pytest.mark.parametrize("file", sorted(WORKBOOKS.glob("*.xlsx")), ids=lambda file: file.stem)
+def test_the_page_has_all_words_of_the_report_and_no_others(file):
+    audit = audit_file(file)
+    answer = as_html(audit)
+    assert words(shown(answer)) == words(file_text(audit))
+    assert ("download=" in answer) == (audit.verdict == "wrong")
+    for table in audit.tables:
+        for cell in [finding.cells[0] for finding in table.findings[:1]]:
+            assert f'<dd class="formula">{html.escape(cell.right_formula)}</dd>' in answer
+            assert f'<dd class="formula">{html.escape(cell.should_be)}</dd>' in answer
+
+
+def test_a_dropped_file_is_answered_as_the_audit_does_with_its_marked_copy(folder):
+    answer = audited(WRONG.name, WRONG.read_bytes())
+    audit = audit_file(WRONG)
+    assert words(shown(answer)) == words(file_text(audit))
+    name, content = copy_in(answer)
+    assert name == "03a_Epartialw.audited.xlsx"
+    address = audit.tables[0].findings[0].cells[0].address
+    comment = openpyxl.load_workbook(io.BytesIO(content)).worksheets[0][address].comment
+    assert comment.text.startswith("The first wrong cell. Right: dE/dw3 = ")
+
+
+def test_what_the_audit_refuses_is_its_own_line(folder, tmp_path_factory):
+    file = tmp_path_factory.mktemp("given") / "macros.xlsx"
+    file.write_bytes(hostile.of_macro_type())
+    answer = audited(file.name, file.read_bytes())
+    assert shown(answer).strip() == audit_file(file).refused
+    assert answer.count("<p") == 1
+
+
+def test_a_file_is_not_waited_for_without_end(folder):
+    answer = audited(WRONG.name, WRONG.read_bytes(), seconds=0)
+    assert (
+        shown(answer).strip().startswith("03a_Epartialw.xlsx was not audited within 0 seconds, which is all")
+    )
+
+
+def _killed(file, sender):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_takes_nobody_with_it(folder, monkeypatch):
+    monkeypatch.setattr(bounded_audit, "_audit", _killed)
+    assert (
+        shown(audited("a.xlsx", b"PK")).strip().startswith("a.xlsx was not audited: it took too much memory")
+    )
+
+
+def test_a_large_file_is_refused_before_anything_is_done(folder, monkeypatch):
+    monkeypatch.setattr(bounded_audit, "_PROCESSES", None)
+    said = shown(audited("a.xlsx", bytes(MOST_BYTES + 1))).strip()
+    assert said.startswith("a.xlsx is too large (5.0 MB): give a file of at most 5 MB, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("../../etc/a.csv", "a.csv"),
+        ("", "workbook"),
+        ("a\0b.csv", "ab.csv"),
+        ("\ud800.csv", "?.csv"),
+        ("<script>alert(1)<&script>.csv", "<script>alert(1)<&script>.csv"),
+        ("ä" * 300 + ".csv", "ä" * 98 + ".csv"),
+        ("a\nb\x1b[2J.csv", "a b?[2J.csv"),
+    ],
+)
+def test_a_file_may_have_any_name(folder, name, seen):
+    answer = audited(name, b"a,b\n1,2\n")
+    assert re.fullmatch(r'<div class="audit"><p class="refused">[^<>]*</p></div>', answer)
+    assert shown(answer).strip().startswith(f"{seen} ")
+
+
+def test_several_people_at_once_get_their_own_answers_to_files_of_one_name(folder):
+    files = [
+        WORKBOOKS / name for name in ("00_right.xlsx", "04_empty_but_start.xlsx", "10b_times_t.xlsx")
+    ] * 2
+    with concurrent.futures.ThreadPoolExecutor(len(files)) as people:
+        answers = list(people.map(lambda file: audited("homework.xlsx", file.read_bytes()), files))
+    for file, answer in zip(files, answers, strict=True):
+        assert words(shown(answer).replace("homework.xlsx", file.name)) == words(file_text(audit_file(file)))
+
+
+def test_libreoffice_ends_with_the_process_that_waits_for_it(tmp_path, monkeypatch):
+    """A program in its place says that it runs, and then does nothing for an hour."""
+    running = tmp_path / "running"
+    program = tmp_path / "soffice"
+    program.write_text(f"#!/bin/sh\necho $$ > {running}.new; mv {running}.new {running}; exec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    given = tmp_path / "given"
+    given.mkdir()
+    book = openpyxl.Workbook()
+    book.active["A1"] = "=1+1"
+    book.save(given / "without_values.xlsx")
+    spawn = multiprocessing.get_context("spawn")  # it has this PATH
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=bounded_audit._audit, args=(given / "without_values.xlsx", sender))
+    process.start()
+    sender.close()
+    while not running.exists():
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.terminate()
+    process.join()
+    with pytest.raises(EOFError):
+        receiver.recv()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(running.read_text()), 0)
+    assert [file.name for file in given.iterdir()] == ["without_values.xlsx"]
