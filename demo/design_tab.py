@@ -2,18 +2,18 @@
 
 import html
 import inspect
-import re
 import shlex
 from collections.abc import Iterator
 
 import gradio as gr
 
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
-from cnn.config import MAX_PARAMETERS, CnnConfig
-from cnn.text import LayersError, parse
+from cnn.config import CnnConfig
+from cnn.text import LayersError, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
 from errors import UserError
 
+_BUDGET = CnnConfig.max_parameters
 _AROUND = 60  # characters of a line that are quoted on each side of a wrong word
 
 STYLE = """
@@ -84,13 +84,7 @@ def shown(text: str) -> tuple[str, str, str]:
         CnnConfig(layers=text)
     except UserError as error:
         return _problem(error), table, ""
-    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(_on_one_line(text))}"
-
-
-def _on_one_line(text: str) -> str:
-    """The same layers without comments and line ends, which --layers does not take."""
-    lines = (" ".join(re.sub("#.*", "", line).split()).strip(", ") for line in text.split("\n"))
-    return ", ".join(filter(None, lines)).replace("(, ", "(").replace(", )", ")")
+    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(on_one_line(text))}"
 
 
 def _problem(error: UserError, quoted: str = "") -> str:
@@ -110,15 +104,15 @@ def _table(network: Architecture) -> str:
     """What is left of the budget, and the table of layers."""
     rows, side = summarize(network), network.input_shape[0]
     count = sum(row.parameters for row in rows)
-    left = MAX_PARAMETERS - 1 - count
+    left = _BUDGET - 1 - count
     words = f"{left:,} left" if left >= 0 else f"{-left:,} too many"
-    share = min(1, count / MAX_PARAMETERS)
+    share = min(1, count / _BUDGET)
     head = "<tr><th>layer</th><th>output shape</th><th>para&shy;meters</th><th>receptive field</th></tr>"
     wide = any(row.receptive_field > side for row in rows)
     note = f"<p>A receptive field of more than {side} is wider than the image.</p>" if wide else ""
     return (
         f'<div class="bar"><div class="{"over" if left < 0 else ""}" style="width: {share:.1%}"></div></div>'
-        f"<p><b>{count:,} parameters</b> of fewer than {MAX_PARAMETERS:,}: {words}</p>"
+        f"<p><b>{count:,} parameters</b> of fewer than {_BUDGET:,}: {words}</p>"
         f"<table>{head}{''.join(_cells(rows, depth=0))}"
         f"<tr><td>total</td><td></td><td>{count:,}</td><td></td></tr></table>{note}"
     )
