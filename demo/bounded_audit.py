@@ -43,7 +43,7 @@ STYLE = """
 .audit .copy { display: inline-block; padding: 8px 18px; border-radius: 8px; font-weight: 700;
   text-decoration: none; background: var(--button-primary-background-fill);
   color: var(--button-primary-text-color) }
-@media (max-width: 600px) { .audit dl { grid-template-columns: 5.6em minmax(0, 1fr) } }
+@media (max-width: 600px) { .audit dl { grid-template-columns: 6.6em minmax(0, 1fr) } }
 .audit .refused { margin: 0; padding-left: 0.9em; border-left: 4px solid #d55e00; overflow-wrap: anywhere }
 """
 """Colours by Okabe and Ito."""

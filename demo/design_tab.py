@@ -27,6 +27,7 @@ STYLE = """
 .bar + p { margin: 0.4em 0 0.8em }
 #summary table { width: 100%; margin: 0; border: none; border-collapse: collapse; font-size: 13px;
   font-variant-numeric: tabular-nums }
+#summary tr { border: none }
 #summary td, #summary th { padding: 3px 4px; text-align: right; border-width: 0 0 1px;
   border-style: solid; border-color: var(--border-color-primary) }
 #summary td:first-child, #summary th:first-child { text-align: left }
