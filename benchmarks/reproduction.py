@@ -78,29 +78,33 @@ def reported_curves() -> dict[str, list[float]]:
 def draw_curves(folder: Path, names: Sequence[str]) -> None:
     """curves.png: for each of the networks every epoch of our seeds and of the author's run."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
-    curves = reported_curves()
     for ax, name in zip(axes, names, strict=True):
         with (folder / name / "metrics.csv").open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        seeds = sorted({int(row["seed"]) for row in rows}) if "seed" in rows[0] else [None]
-        for seed in seeds:
-            ours = [
-                100 * float(row["test_accuracy"]) for row in rows if seed is None or int(row["seed"]) == seed
-            ]
+        of_seeds: dict[str | None, list[float]] = {}  # one seed alone has no column of its own
+        for row in rows:
+            of_seeds.setdefault(row.get("seed"), []).append(100 * float(row["test_accuracy"]))
+        curves = [*of_seeds.values(), reported_curves()[name]]
+        for curve in curves:
+            theirs = curve is curves[-1]
+            color, width, label = ("black", 2, "its author's run") if theirs else ("C0", 1, "ours, each seed")
+            errors = [100 - accuracy for accuracy in curve]
             ax.plot(
-                range(1, len(ours) + 1),
-                ours,
-                color="C0",
-                lw=1,
-                label="ours, each seed" if seed in (0, None) else None,
+                range(1, len(curve) + 1),
+                errors,
+                color=color,
+                lw=width,
+                label=label if theirs or curve is curves[0] else None,
             )
-        ax.plot(range(1, len(curves[name]) + 1), curves[name], color="black", lw=2, label="its author's run")
-        ax.set(
-            title=name, xlabel="epoch", ylabel="test accuracy in %", ylim=(min(curves[name][1:]) - 1, None)
-        )
+        ax.set(title=name, xlabel="epoch", ylabel="test images wrong, in %", yscale="log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.legend()
     figure.savefig(folder / "curves.png", dpi=150)
 
