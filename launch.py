@@ -47,8 +47,8 @@ from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.tpu.config import TpuConfig
 from demo.config import DemoConfig
-from errors import UserError, explain, one_line
 from harness import flags
+from harness.errors import UserError, explain, one_line
 
 TASKS: dict[str, tuple[type, str]] = {
     "backprop": (BackpropConfig, "backprop.task"),

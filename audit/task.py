@@ -12,8 +12,8 @@ from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.parallel import Result, audited_in_parallel
 from audit.spreadsheet.reading import KINDS, SUFFIXES
 from audit.spreadsheet.verdict import audit_file
-from errors import UserError, require
-from workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
+from harness.errors import UserError, require
+from harness.workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
 
 
 def run(config: AuditConfig) -> int:

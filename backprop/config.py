@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from typing import Annotated
 
 from backprop.shape import ACTIVATIONS, CLASSROOM, Shape
-from errors import require, require_choice, require_folder_name
+from harness.errors import require, require_choice, require_folder_name
 
 _MAX_RATES = 100
 _MAX_NEURONS = 8

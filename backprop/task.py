@@ -20,8 +20,8 @@ from backprop.network import Scalars, on_cpu
 from backprop.report import finite
 from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
-from html_report import write_report
-from workdir import (
+from harness.report import write_report
+from harness.workdir import (
     hold,
     open_workdir,
     read_flags,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from errors import UserError, require
+from harness.errors import UserError, require
 
 Shape = tuple[int, ...]
 MOST = 100_000

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cnn.train import Totals, TrainState
-from errors import UserError, explain, require
+from harness.errors import UserError, explain, require
 
 _KEPT = 2
 

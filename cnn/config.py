@@ -11,7 +11,7 @@ from cnn.architecture import format_shape, format_table, summarize
 from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 from cnn.text import on_one_line
 from cnn.zoo import DEFAULT, ZOO, Entry
-from errors import UserError, did_you_mean, require, require_choice, require_folder_name
+from harness.errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
 MAX_SEEDS = 1_000
 MAX_DEVICES = 10_000

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from errors import UserError, require
+from harness.errors import UserError, require
 
 CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)

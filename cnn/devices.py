@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import cores, hosts
 from cnn.config import COMPILATION_CACHE, CnnConfig
-from errors import UserError, require
-from workdir import open_folder
+from harness.errors import UserError, require
+from harness.workdir import open_folder
 
 SEED, DATA = "seed", "data"
 _SET_BY_JAX = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}  # wherever libtpu is installed

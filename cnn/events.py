@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.image
 from tensorboardX import SummaryWriter
 
-from workdir import write_bytes
+from harness.workdir import write_bytes
 
 
 def write_events(workdir: Path, history: Sequence[Mapping[str, Any]]) -> None:

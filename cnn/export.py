@@ -45,8 +45,8 @@ from cnn.architecture import (
 )
 from cnn.data import IMAGE_SHAPE
 from cnn.model import EPSILON
-from errors import UserError
-from workdir import write_bytes, write_json
+from harness.errors import UserError
+from harness.workdir import write_bytes, write_json
 
 TOLERANCE = 1e-5
 ROUNDING = 1e-6

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from cnn.config import CnnConfig, require_processes
 from cnn.interrupt import Interrupted
-from errors import Diverged, UserError, explain, require
+from harness.errors import Diverged, UserError, explain, require
 
 _CONNECT_SECONDS, _HEARTBEAT_SECONDS = 120, 20
 _OWN_FLAGS = ("workdir", "data_dir", "wait", "resume", "export", "tensorboard", "process_id")

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from errors import UserError
+from harness.errors import UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -19,7 +19,7 @@ from cnn.devices import SEED
 from cnn.interrupt import Interrupted
 from cnn.run import Run
 from cnn.train import Totals
-from errors import Diverged
+from harness.errors import Diverged
 
 Row = dict[str, Any]
 

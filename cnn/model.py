@@ -32,7 +32,7 @@ from cnn.architecture import (
 )
 from cnn.convolution import convolution
 from cnn.recipe import INITIALIZATIONS
-from errors import unknown
+from harness.errors import unknown
 
 Initializer = Callable[..., Array]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from errors import require, require_choice
+from harness.errors import require, require_choice
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "one_cycle", "OneCycleLR", "step", "multistep", "cosine", "plateau")

@@ -17,8 +17,8 @@ from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.checkpoint import Progress
 from cnn.run import Run
-from html_report import write_report
-from workdir import save_figure, write_csv, write_json
+from harness.report import write_report
+from harness.workdir import save_figure, write_csv, write_json
 
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 _LABELS = {

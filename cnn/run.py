@@ -10,8 +10,8 @@ from jaxtyping import UInt32
 from cnn import data, train
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.model import Network
-from errors import require
-from workdir import make_config, open_folder, read_flags
+from harness.errors import require
+from harness.workdir import make_config, open_folder, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "target_accuracy"),

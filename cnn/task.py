@@ -13,8 +13,8 @@ from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
 from cnn.run import Run, prepare, require_new_or_same
-from errors import UserError, explain, require_installed
-from workdir import hold, open_folder, open_workdir, require_no_link, write_config
+from harness.errors import UserError, explain, require_installed
+from harness.workdir import hold, open_folder, open_workdir, require_no_link, write_config
 
 _EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
 

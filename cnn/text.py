@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from cnn.architecture import FORMS, LIMITS, SQUARES, Form, Layer, Residual, describe
-from errors import UserError, did_you_mean
+from harness.errors import UserError, did_you_mean
 
 MOST_LAYERS = 1_000
 _DEEPEST = 20  # brackets within brackets

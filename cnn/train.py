@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 from cnn.augment import random_distortion
 from cnn.model import Network, image_keys, places
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
-from errors import unknown
+from harness.errors import unknown
 
 _EVALUATION_BATCH = 250
 _ADAM_SHARE = 0.1

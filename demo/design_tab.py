@@ -11,7 +11,7 @@ from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
 from cnn.text import LayersError, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
-from errors import UserError
+from harness.errors import UserError
 
 _BUDGET = CnnConfig.max_parameters
 _AROUND = 60  # characters of a line that are quoted on each side of a wrong word

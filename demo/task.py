@@ -7,8 +7,8 @@ import socket
 import threading
 
 from demo.config import DemoConfig
-from errors import UserError, require
-from workdir import read_flags
+from harness.errors import UserError, require
+from harness.workdir import read_flags
 
 _THIS_MACHINE = "127.0.0.1"
 

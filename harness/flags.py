@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import flags
 
-from errors import UserError, did_you_mean, require, require_choice
-from workdir import OF_ONE_START, make_config, read_flags
+from harness.errors import UserError, did_you_mean, require, require_choice
+from harness.workdir import OF_ONE_START, make_config, read_flags
 
 _LONGEST_NUMBER = 100  # digits: far more than any limit has; Python refuses to read 4,300
 

@@ -24,7 +24,7 @@ from cnn import checkpoint, train
 from cnn.checkpoint import Progress
 from cnn.model import Network
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 
 KINDS = ("flipped", "cut", "zeroed", "deleted", "swapped")
 GOOD = ("named", "the same")

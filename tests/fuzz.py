@@ -23,7 +23,7 @@ TARGETS = {
     "flags": (
         "tests.test_flags_at_random",
         "test_any_command_line_gives_a_configuration_or_one_line",
-        ["harness.flags", "errors", "workdir", "backprop.config", "cnn.config", "demo.config", "absl.flags"],
+        ["harness", "backprop.config", "cnn.config", "demo.config", "absl.flags"],
     ),
     "sheets": (
         "tests.audit.spreadsheet.test_mutation",

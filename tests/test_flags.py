@@ -12,7 +12,7 @@ import pytest
 
 import launch
 from cnn.config import CnnConfig
-from errors import UserError
+from harness.errors import UserError
 from harness.flags import _PARSERS
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import launch
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
-from errors import UserError
+from harness.errors import UserError
+from harness.workdir import OF_ONE_START, flags_text, write_config
 from tests.test_flags import EVERY, FLAGS
-from workdir import OF_ONE_START, flags_text, write_config
 
 
 @functools.cache

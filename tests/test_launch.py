@@ -18,8 +18,8 @@ import launch
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
 from cnn.zoo import ZOO
-from errors import UserError
-from workdir import write_config
+from harness.errors import UserError
+from harness.workdir import write_config
 
 ROOT = Path(__file__).parents[1]
 

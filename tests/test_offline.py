@@ -24,7 +24,7 @@ sys.addaudithook(refuse)
 """
 IMPORT_ALL = """
 import importlib, pkgutil
-modules = ["errors", "html_report", "launch", "workdir"]
+modules = ["launch"]
 for package in map(importlib.import_module, ("audit", "backprop", "cnn", "demo", "harness", "benchmarks")):
     modules += [found.name for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for name in modules:

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-import workdir
-from errors import UserError
+from harness import workdir
+from harness.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -130,7 +130,7 @@ def test_a_config_damaged_anywhere_is_never_read_as_another(tmp_path, damage):
 HOLD = """
 import sys, time
 from pathlib import Path
-from workdir import hold
+from harness.workdir import hold
 with hold(Path(sys.argv[1]), wait="--wait" in sys.argv):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -180,7 +180,7 @@ def test_a_second_run_waits_if_asked_to(tmp_path):
 COUNT = """
 import sys
 from pathlib import Path
-from workdir import hold
+from harness.workdir import hold
 file = Path(sys.argv[1], "count")
 for _ in range(20):
     with hold(file.parent, wait=True):
@@ -215,7 +215,8 @@ def test_without_flock_a_line_says_so(tmp_path, monkeypatch, capsys, missing):
 def test_what_a_killed_run_left_is_removed(tmp_path):
     (tmp_path / "sub").mkdir()
     killed = (
-        "import os, sys, workdir; from pathlib import Path; os.replace = lambda *paths: os._exit(9); "
+        "import os, sys; from pathlib import Path; from harness import workdir; "
+        "os.replace = lambda *paths: os._exit(9); "
         "workdir.write_bytes(Path(sys.argv[1], 'summary.json'), b'half')"
     )
     for folder in (tmp_path, tmp_path / "sub"):

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from openpyxl.utils.cell import range_boundaries
 
-from errors import UserError, require
+from harness.errors import UserError, require
 
 MAX_ROWS, MAX_COLUMNS = 2**20, 2**14  # of a sheet in a spreadsheet program
 _MAX_UNPACKED = 50 * 2**20

@@ -28,7 +28,7 @@ from audit.spreadsheet.package import (
     require_plain_xls,
 )
 from audit.spreadsheet.recalculation import converted, is_installed, recalculated
-from errors import UserError, require
+from harness.errors import UserError, require
 
 SUFFIXES = (".xlsx", ".csv", ".tsv", ".ods", ".xls")
 KINDS = ".xlsx, .ods, .xls or .csv"

@@ -28,7 +28,7 @@ from audit.spreadsheet.remarks import notes_on, warnings_on, without_typed_targe
 from audit.spreadsheet.roles import settled
 from audit.spreadsheet.tables import MAX_TABLES, Table, find_tables, other_networks
 from backprop.config import BackpropConfig
-from errors import UserError, require
+from harness.errors import UserError, require
 
 _DRIFT = 1e-10  # relative; what filling down as a series does to a constant
 _STALE = 1e-9  # relative; a right formula's value may be off by more than its digits, not by this

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from errors import require, require_folder_name
+from harness.errors import require, require_folder_name
 
 
 @dataclass(frozen=True)

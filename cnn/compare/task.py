@@ -15,7 +15,7 @@ from cnn.data import Split
 from cnn.results import state_of
 from cnn.run import config_of
 from cnn.task import load
-from errors import require
+from harness.errors import require
 
 
 class _Evaluated(NamedTuple):

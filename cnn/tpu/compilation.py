@@ -17,7 +17,7 @@ from cnn.model import Network
 from cnn.tpu.config import TRAINING_IMAGES, TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES, Topology
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 
 _MEAN, _DEVIATION = 0.1307, 0.3081  # of MNIST; they change no figure
 

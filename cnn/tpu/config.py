@@ -8,7 +8,7 @@ from cnn.config import COMPUTE_DTYPES, MAX_SEEDS
 from cnn.recipe import Recipe
 from cnn.tpu.topologies import TOPOLOGIES
 from cnn.zoo import ZOO
-from errors import require, require_choice
+from harness.errors import require, require_choice
 
 TRAINING_IMAGES = 60_000
 

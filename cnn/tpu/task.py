@@ -6,7 +6,7 @@ from cnn.tpu.analysis import analyze
 from cnn.tpu.compilation import compile_epoch
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.report import report
-from errors import require_installed
+from harness.errors import require_installed
 
 
 def run(config: TpuConfig) -> None:

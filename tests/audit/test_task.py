@@ -12,11 +12,11 @@ from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.verdict import audit_file
 from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
+from harness.workdir import write_config
 from tests.audit.spreadsheet.make_workbooks import clean, other_output_in_E2, skipped_row
 from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
 from tests.backprop.test_workbook import recalculate
-from workdir import write_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from backprop.config import BackpropConfig
-from errors import UserError
+from harness.errors import UserError
 from launch import parse
 
 WRONG = {  # besides those of tests/test_flags.py

@@ -20,9 +20,9 @@ from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS, explore, settle
 from backprop.figures import all_loss_curves, frontier_figure, loss_curve
 from backprop.task import descend_from_start, run, start
-from errors import UserError
+from harness.errors import UserError
+from harness.workdir import hold, write_config
 from launch import parse
-from workdir import hold, write_config
 
 from .test_descent import spreadsheet
 from .test_network import CASE, START

@@ -14,7 +14,7 @@ from cnn.architecture import (
 )
 from cnn.model import Network
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 
 # The assignments' figures: SEEDS.md, part 2.
 PARAMETERS = {

@@ -8,7 +8,7 @@ from cnn import checkpoint, train
 from cnn.checkpoint import Progress
 from cnn.model import Network
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 
 HISTORY = [{"epoch": 1, "train_loss": 0.1 + 0.2, "test_accuracy": 0.9941}]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from cnn import data
 from cnn.compare import significance
 from cnn.config import CnnConfig
+from harness.workdir import read_flags, write_config
 from launch import main
 from tests.cnn.prepare import prepare
-from workdir import read_flags, write_config
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20))

@@ -11,7 +11,7 @@ import pytest
 
 from cnn import devices
 from cnn.config import COMPILATION_CACHE
-from errors import UserError
+from harness.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"

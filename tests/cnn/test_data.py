@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import data
-from errors import UserError
+from harness.errors import UserError
 from tests.cnn.prepare import prepare
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cnn import cores, data, devices
 from cnn.config import CnnConfig
-from errors import UserError
+from harness.errors import UserError
 from tests.cnn.prepare import prepare
 from tests.cnn.test_task import ROOT, table
 

@@ -6,7 +6,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from cnn.events import write_events
-from workdir import save_figure
+from harness.workdir import save_figure
 
 HISTORY = [
     {"epoch": epoch, "test_loss": 1 / epoch, "test_accuracy": 1 - 0.3 / epoch, "seconds": 2.0}

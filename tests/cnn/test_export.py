@@ -35,7 +35,7 @@ from cnn.architecture import (
 from cnn.model import Network
 from cnn.recipe import Recipe
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 from tests.cnn.test_events import events
 
 EPS = float(np.finfo(np.float32).eps)

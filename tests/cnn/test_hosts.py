@@ -13,7 +13,7 @@ import pytest
 
 from cnn import data, hosts
 from cnn.config import CnnConfig
-from errors import UserError
+from harness.errors import UserError
 from tests.cnn.prepare import prepare
 from tests.cnn.test_task import ROOT, table
 

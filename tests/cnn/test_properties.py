@@ -34,7 +34,7 @@ from cnn.architecture import (
 )
 from cnn.model import Network, Normalization, image_keys
 from cnn.recipe import Distortion, Recipe
-from errors import UserError
+from harness.errors import UserError
 
 EPS = float(np.finfo(np.float32).eps)
 SEEDS = st.integers(0, 2**31 - 1)

@@ -24,9 +24,9 @@ from cnn.recipe import Distortion, Recipe
 from cnn.results import _at_target
 from cnn.run import require_new_or_same
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
+from harness.workdir import write_config
 from tests.cnn.prepare import prepare
-from workdir import write_config
 
 torch = pytest.importorskip("torch")
 EPS = float(np.finfo(np.float32).eps)
@@ -175,7 +175,7 @@ def test_a_run_from_before_these_flags_is_read(tmp_path):
     new = {*FIELDS, "recipe", "max_parameters", "max_epochs"} - {"epochs", "batch_size", "learning_rate"}
     flags = {name: value for name, value in content.pop("flags").items() if name not in new}
     content = {name: value for name, value in content.items() if name != "sha256"} | {"flags": flags}
-    from workdir import _digest
+    from harness.workdir import _digest
 
     (tmp_path / "config.json").write_text(json.dumps(content | {"sha256": _digest(content)}))
     config = parsed("--resume", f"--workdir={tmp_path}")

@@ -15,7 +15,7 @@ import pytest
 from cnn import data, task
 from cnn.config import CnnConfig
 from cnn.run import Run
-from errors import UserError
+from harness.errors import UserError
 from launch import main, parse
 
 ROOT = Path(__file__).parents[2]

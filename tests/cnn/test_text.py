@@ -38,9 +38,9 @@ from cnn.config import CnnConfig
 from cnn.text import MOST_LAYERS, LayersError, format_layers, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
 from demo.trained import load
-from errors import UserError
+from harness.errors import UserError
+from harness.workdir import write_config
 from tests.cnn.prepare import prepare
-from workdir import write_config
 
 NUMBERS = st.integers(1, 100_000)
 KINDS = (

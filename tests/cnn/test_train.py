@@ -16,7 +16,7 @@ from cnn.model import Network
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from cnn.results import _augmented_samples
 from cnn.run import prepare
-from errors import UserError
+from harness.errors import UserError
 
 KEY = jax.random.key(0)
 EPS = float(np.finfo(np.float32).eps)

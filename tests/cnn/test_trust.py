@@ -17,9 +17,9 @@ import pytest
 import launch
 from cnn import run
 from cnn.config import CnnConfig
-from errors import UserError
+from harness.errors import UserError
+from harness.workdir import write_config
 from tests import crash, damage
-from workdir import write_config
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4

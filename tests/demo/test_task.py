@@ -11,7 +11,7 @@ import pytest
 
 from demo import task
 from demo.config import DemoConfig
-from errors import UserError
+from harness.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 OFFLINE = """

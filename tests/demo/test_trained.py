@@ -9,8 +9,8 @@ from backprop.config import BackpropConfig
 from cnn import data
 from cnn.config import CnnConfig
 from demo.trained import as_mnist, load
-from errors import UserError
-from workdir import write_config
+from harness.errors import UserError
+from harness.workdir import write_config
 
 IMAGES = data.load("mnist", None).test.images[:1000, :, :, 0]
 

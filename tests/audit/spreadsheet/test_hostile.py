@@ -18,7 +18,7 @@ from audit.spreadsheet import recalculation
 from audit.spreadsheet.annotate import annotated
 from audit.spreadsheet.reading import read_sheets
 from audit.spreadsheet.verdict import audit_file
-from errors import UserError
+from harness.errors import UserError
 from tests.audit.spreadsheet.bounded import MEGABYTES
 from tests.audit.spreadsheet.hostile import CSV, RIGHT, XLSX, csv_table, merged_over_the_table, right
 from tests.audit.test_task import ROOT, audit

@@ -9,7 +9,7 @@ from openpyxl.worksheet.formula import ArrayFormula
 
 from audit.spreadsheet import reading, recalculation
 from audit.spreadsheet.reading import Cell, read_sheets
-from errors import UserError
+from harness.errors import UserError
 
 
 def saved(book, file):

@@ -8,7 +8,7 @@ import pytest
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES
 from cnn.zoo import ZOO
-from errors import UserError
+from harness.errors import UserError
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from errors import UserError, explain, one_line, require, require_folder_name
+from harness.errors import UserError, explain, one_line, require, require_folder_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 import pytest
 from matplotlib.figure import Figure
 
-from html_report import write_report
-from workdir import save_figure, write_csv, write_json
+from harness.report import write_report
+from harness.workdir import save_figure, write_csv, write_json
 
 VOID = {"meta", "img", "wbr", "link", "br", "hr", "input"}
 HOSTILE = "</title></td><script>alert('1')</script>\"&<img src=http://example.com/x onerror=alert(1)>"
