@@ -38,7 +38,7 @@ class Training:
         network = Network(config.entry.architecture, recipe.initialization)
         self.setup = train.Setup(network, recipe, images=count, mean=0.1307, deviation=0.3081)
         self.mesh = devices.make_mesh(jax.devices()[:num_devices], seeds=1)
-        run = Run(config, Path(), split, evaluated={}, setup=self.setup, seeds=np.zeros(1, np.uint32))
+        run = Run(config, Path(), split, {}, self.setup, np.zeros(1, np.uint32), dataset={})
         progress = loop.start(run)
         images = epoch.put_images(split, self.mesh)
         state, totals, seeds = self._put((progress.state, progress.totals, run.seeds))

@@ -250,7 +250,7 @@ def measure(name: str, seed: int) -> None:
     mean, deviation = data.grey_statistics(training.images)
     network = Network(architecture, recipe.initialization)
     setup = train.Setup(network, recipe, len(training.labels), mean, deviation)
-    run = Run(config, Path(), training, {"validation": validation}, setup, np.array([seed], np.uint32))
+    run = Run(config, Path(), training, {"validation": validation}, setup, np.array([seed], np.uint32), {})
     *_, progress = loop.train_on(run, loop.start(run), lambda: None)
     last = progress.history[-1]
     errors = round((1 - last["validation_accuracy"]) * _VALIDATION)

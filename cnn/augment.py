@@ -10,6 +10,7 @@ from cnn.recipe import Distortion
 
 _POINTS = 6
 _BENDS, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
+_LUMINANCE = (0.2989, 0.587, 0.114)
 _ERASED_AREA, _ERASED_RATIO, _ATTEMPTS = (0.02, 0.33), (0.3, 3.3), 10  # torchvision's RandomErasing
 
 
@@ -25,7 +26,7 @@ def random_distortion(
     they are, and no value leaves the range of the image and 0; brightness and contrast clip to 0 .. 1.
 
     Args:
-      images: grey values; 0 is background.
+      images: values of each channel; 0 is background. All channels of an image are distorted alike.
       keys: randomness, a key an image.
       strength: how much of each.
       progress: share of the training that is over, which strength.fade makes it weaker by.
@@ -38,7 +39,7 @@ def random_distortion(
     if strength.brightness:
         images = _blend(images, 0.0, _keys(keys, _BRIGHTNESS), left * strength.brightness)
     if strength.contrast:
-        mean = images.mean((1, 2, 3), keepdims=True)
+        mean = _grey(images).mean((1, 2, 3), keepdims=True)
         images = _blend(images, mean, _keys(keys, _CONTRAST), left * strength.contrast)
     if strength.erasing:
         images = _erase(images, _keys(keys, _ERASING), left * strength.erasing)
@@ -48,6 +49,13 @@ def random_distortion(
 def _keys(keys: Key[Array, " batch"], purpose: int) -> Key[Array, " batch"]:
     """Of each image, for one kind of distortion; the affine map's draws come from its key itself."""
     return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
+
+
+def _grey(images: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width _"]:
+    """Of red, green and blue their luminance, as torchvision's rgb_to_grayscale; others as they are."""
+    if images.shape[-1] != 3:
+        return images
+    return (images * jnp.array(_LUMINANCE)).sum(-1, keepdims=True)
 
 
 def _move(

@@ -86,7 +86,7 @@ def evaluation_function(setup: Setup, mesh: Mesh) -> Callable[[TrainState, Image
     """From (state, images of put_images) to the logits of each seed."""
     setup, axis = _over(mesh, setup)
 
-    def logits(state: TrainState, images: Images) -> Float[Array, "seeds count 10"]:
+    def logits(state: TrainState, images: Images) -> Float[Array, "seeds count classes"]:
         return _each_seed(lambda state: train.all_logits(state, images.images, setup=setup))(state)
 
     return jax.jit(_on_devices(logits, mesh, (S, P(axis)), P(SEED, axis)))

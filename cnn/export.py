@@ -1,11 +1,12 @@
 """A trained network in formats that others read: safetensors, ONNX, StableHLO.
 
-Both programs take "images", float32, batch x 28 x 28 x 1 with any batch, as grey values from 0
+Both programs take "images", float32, batch x height x width x channels with any batch, as values from 0
 (background) to 255, and give "logits"; the normalisation is inside.
 """
 
 import functools
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from cnn.architecture import (
     summarize,
     unknown_layer,
 )
-from cnn.data import IMAGE_SHAPE
 from cnn.model import EPSILON
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_json
@@ -54,7 +54,7 @@ _BATCH = 500
 _OPSET = 17
 _IR_VERSION = 8  # the one that came with opset 17: older runtimes read it too
 
-Images = UInt8[np.ndarray, "images 28 28 1"]
+Images = UInt8[np.ndarray, "images height width channels"]
 Logits = Float[np.ndarray, "images classes"]
 
 
@@ -100,7 +100,7 @@ def export(
         "input": {
             "name": "images",
             "dtype": "float32",
-            "shape": ["batch", *IMAGE_SHAPE],
+            "shape": ["batch", *setup.network.architecture.input_shape],
             "values": "0 to 255",
         },
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
@@ -125,14 +125,14 @@ def allowed(largest: float) -> float:
 
 def to_safetensors(variables: dict[str, Any], *, name: str, setup: train.Setup) -> bytes:
     """The arrays under flat names such as params/Conv_0/kernel; kernels are height, width, in, out."""
-    metadata = {"model": name, "mean": str(setup.mean), "deviation": str(setup.deviation)}
+    metadata = {"model": name, "mean": json.dumps(setup.mean), "deviation": json.dumps(setup.deviation)}
     return safetensors.numpy.save(flatten_dict(variables, sep="/"), metadata)
 
 
 def to_stablehlo(variables: dict[str, Any], *, setup: train.Setup) -> bytes:
     """The program by jax.export, weights inside, for CPU, CUDA and TPU; read by jax.export.deserialize."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *IMAGE_SHAPE), jnp.float32)
+    images = jax.ShapeDtypeStruct((batch, *setup.network.architecture.input_shape), jnp.float32)
     program = jax.export.export(_program(variables, setup), platforms=("cpu", "cuda", "tpu"))(images)
     return bytes(program.serialize())
 
@@ -141,7 +141,7 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = setup.network.architecture
     constants = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
-    arrays: dict[str, Any] = {label: np.float32(value) for label, value in constants.items()}
+    arrays: dict[str, Any] = {label: np.asarray(value, np.float32) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array

@@ -268,7 +268,7 @@ def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array,
 
 
 def _sums_by_moments(
-    images: Float[Array, "batch height width 1"],
+    images: Float[Array, "batch height width channels"],
     mask: Bool[Array, " batch"] | None,
     params: Any,
     layer: Conv,
@@ -278,10 +278,10 @@ def _sums_by_moments(
 
     From the first and second moments of the patches it sees. Those do not depend on its weights,
     so that the gradient through these sums needs no reduction over the devices of its own. None
-    where a patch has more values than the layer has features, and its moments cost too much.
+    where a patch has more values than the layer has features, and its moments cost too much, or channels.
     """
     kernel, stride, padding = layer.kernel, layer.stride, layer.padding
-    if kernel**2 > layer.features:
+    if kernel**2 > layer.features or images.shape[-1] > 1:
         return None
     padded = jnp.pad(images[..., 0], ((0, 0), (padding, padding), (padding, padding)))
     rows, columns = ((size - kernel) // stride + 1 for size in padded.shape[1:])

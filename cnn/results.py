@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, UInt32
 
-from cnn import data, devices, figures, train
+from cnn import devices, figures, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.checkpoint import Progress
@@ -20,6 +20,7 @@ from cnn.run import Run
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
 
+_MOST_AUGMENTED = 20  # classes that augmented.png shows
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 _LABELS = {
     "final_test_accuracy": "test accuracy after the last epoch",
@@ -78,12 +79,13 @@ def write_results(run: Run, progress: Progress) -> None:
         np.asarray(train.evaluate(state_of(progress, seed), images, setup=run.setup).logits)
         for seed in range(len(run.seeds))
     ]
-    counts = np.zeros((data.CLASSES, data.CLASSES), np.int64)
+    classes = logits[0].shape[1]
+    counts = np.zeros((classes, classes), np.int64)
     for of_seed in logits:
         np.add.at(counts, (test.labels, of_seed.argmax(-1)), 1)
     write_csv(
         run.folder / "confusion.csv",
-        ["true", *(f"predicted_{label}" for label in range(data.CLASSES))],
+        ["true", *(f"predicted_{label}" for label in range(classes))],
         ([label, *row] for label, row in enumerate(counts.tolist())),
     )
     summary = _summarize(run, history)
@@ -135,7 +137,7 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     summary = {
         "model": run.config.name,
         "dataset": run.config.dataset,
-        "parameters": count_parameters(run.config.entry.architecture),
+        "parameters": count_parameters(run.setup.network.architecture),
         "epochs": run.setup.recipe.epochs,
         "target_accuracy": run.config.target_accuracy,
         "best_epoch_chosen_on": "test images",
@@ -189,15 +191,18 @@ def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
 
 
 def _augmented_samples(run: Run) -> np.ndarray:
-    """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
+    """The first training image of each class, twenty classes at most, and five random maps of each.
+
+    Rows x classes x height x width x channels.
+    """
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
-    def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
+    def maps(images: Float[Array, "*shape"], seed: UInt32[Array, ""]) -> Float[Array, "*shape"]:
         return random_distortion(
             images, train.sample_keys(jax.random.key(seed), len(images)), run.setup.recipe
         )
 
-    firsts = np.unique(run.training.labels, return_index=True)[1]
+    firsts = np.unique(run.training.labels, return_index=True)[1][:_MOST_AUGMENTED]
     originals = run.training.images[firsts] / np.float32(255)
     distorted = maps(np.tile(originals, (5, 1, 1, 1)), run.seeds[0])
-    return np.concatenate([originals, distorted]).reshape(6, *originals.shape[:-1])
+    return np.concatenate([originals, distorted]).reshape(6, *originals.shape)

@@ -11,7 +11,7 @@ from cnn import data, train
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.model import Network
 from harness.errors import require
-from harness.workdir import make_config, open_folder, read_flags
+from harness.workdir import make_config, open_folder, read_config, read_flags
 
 _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "target_accuracy"),
@@ -29,6 +29,7 @@ class Run(NamedTuple):
       evaluated: the images it is evaluated on after every epoch, by name: test, and validation
         where some are held out.
       seeds: of all randomness, one for each network to train.
+      dataset: what was read, as config.json keeps it.
     """
 
     config: CnnConfig
@@ -37,12 +38,14 @@ class Run(NamedTuple):
     evaluated: dict[str, data.Split]
     setup: train.Setup
     seeds: UInt32[np.ndarray, " seeds"]
+    dataset: dict[str, Any]
 
 
 def prepare(config: CnnConfig, folder: Path) -> Run:
     """Read the data, derive what is constant; nothing is written to the folder."""
     if config.export is not None:
         open_folder("export", config.export)
+    config.require_network()
     dataset = data.load(config.dataset, config.data_dir)
     training, validation = data.hold_out(dataset.train, config.validation_size)
     recipe, count = config.resolved_recipe, len(training.labels)
@@ -52,13 +55,16 @@ def prepare(config: CnnConfig, folder: Path) -> Run:
     )
     mean, deviation = data.grey_statistics(training.images)
     setup = train.Setup(
-        network=Network(config.entry.architecture, recipe.initialization, config.compute_dtype),
+        network=Network(config.architecture, recipe.initialization, config.compute_dtype),
         recipe=recipe,
         images=count,
         mean=mean,
         deviation=deviation,
     )
     held_out = {"validation": validation} if config.validation_size else {}
+    record = dataset.record
+    if held_out:
+        record["warnings"] += data.classes_without_images("validation", validation, dataset.classes)
     return Run(
         config=config,
         folder=folder,
@@ -66,6 +72,7 @@ def prepare(config: CnnConfig, folder: Path) -> Run:
         evaluated={**held_out, "test": dataset.test},
         setup=setup,
         seeds=np.arange(config.seed, config.seed + config.num_seeds, dtype=np.uint32),
+        dataset=record,
     )
 
 
@@ -96,6 +103,8 @@ def require_new_or_same(config: CnnConfig, folder: Path) -> None:
         return
     before = CnnConfig(**read_flags(str(folder), "mnist"))
     changeable = set(_MAY_CHANGE_ON_RESUME)
+    if "dataset" in read_config(str(folder), "mnist"):
+        changeable.add("dataset")  # what its files hold is require_same_images' to say
     recipe = config.resolved_recipe
     the_same_so_far = recipe.fade == 0 and recipe.schedule in ("constant", "step", "multistep", "plateau")
     if the_same_so_far and recipe.epochs >= before.resolved_recipe.epochs:
@@ -109,3 +118,22 @@ def require_new_or_same(config: CnnConfig, folder: Path) -> None:
             f"--{name}={value} is not what the run in {folder} has ({was[name]}): "
             "leave it out, or start a new run in another --workdir",
         )
+
+
+def require_same_images(run: Run) -> None:
+    """Refuse to go on, or to evaluate, with other images than the run in its folder began with.
+
+    A file may have another name, or lie elsewhere. Runs of earlier versions did not say what they read.
+
+    Raises:
+      UserError: the files that differ.
+    """
+    if not (run.folder / "config.json").exists():
+        return
+    before = read_config(str(run.folder), "mnist").get("dataset", run.dataset)["files"].values()
+    changed = [name for name, digest in run.dataset["files"].items() if digest not in before]
+    require(
+        not changed,
+        f"{', '.join(changed)} is not what the run in {run.folder} has read, its SHA-256 differs: "
+        "put the former file back, or start a new run in another --workdir",
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from cnn import checkpoint, devices, epoch, hosts, interrupt, loop, train
 from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
-from cnn.run import Run, prepare, require_new_or_same
-from harness.errors import UserError, explain, require_installed
+from cnn.run import Run, prepare, require_new_or_same, require_same_images
+from harness.errors import UserError, explain, one_line, require_installed
 from harness.workdir import hold, open_folder, open_workdir, require_no_link, write_config
 
 _EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
@@ -51,12 +52,15 @@ def _train(config: CnnConfig) -> None:
     run = run._replace(folder=folder)
     with hold(folder, wait=config.wait):
         require_new_or_same(config, folder)
+        require_same_images(run)
         with _refused(run):
             _train_in(run)
 
 
 def _train_in(run: Run) -> None:
     folder = run.folder
+    for warning in run.dataset["warnings"]:
+        print(one_line(f"warning: {warning}"), file=sys.stderr)
     with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
         progress = loop.start(run)
         restored = checkpoint.restore(checkpoints, like=progress)
@@ -130,6 +134,7 @@ def load(config: CnnConfig) -> tuple[Run, Progress]:
     require_no_link(folder / "checkpoints")
     require_new_or_same(config, folder)
     run = prepare(config, folder)
+    require_same_images(run)
     with checkpoint.open_checkpoints(folder, read_only=True) as checkpoints:
         progress = checkpoint.restore(checkpoints, like=loop.start(run))
     if progress is None or not progress.history:
@@ -145,7 +150,8 @@ def _write_config(run: Run, finished_epochs: int) -> None:
     recipe = dataclasses.asdict(run.setup.recipe)
     resumed_after = finished_epochs if run.config.resume else None
     device = devices.name(used)
-    write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, recipe=recipe)
+    more = {"recipe": recipe, "dataset": run.dataset}
+    write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, **more)
 
 
 def _write_events(run: Run, progress: Progress) -> None:

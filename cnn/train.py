@@ -33,14 +33,14 @@ class Setup:
 
     Attributes:
       images: number of training images.
-      mean, deviation: of their grey values, as fractions of 255.
+      mean, deviation: of their values as fractions of 255; of several channels one for each.
     """
 
     network: Network
     recipe: Recipe
     images: int
-    mean: float
-    deviation: float
+    mean: float | tuple[float, ...]
+    deviation: float | tuple[float, ...]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -58,7 +58,7 @@ class Setup:
 class Images(NamedTuple):
     """Images on the device, as bytes, with their labels."""
 
-    images: UInt8[Array, "count 28 28 1"]
+    images: UInt8[Array, "count height width channels"]
     labels: Int32[Array, " count"]
 
 
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
     An epoch's last batch is filled up with images that do not count (Setup.images_in).
     """
 
-    inputs: Float[Array, "batch 28 28 1"]
+    inputs: Float[Array, "batch height width channels"]
     labels: Int32[Array, " batch"]
 
 
@@ -111,7 +111,7 @@ class Evaluation(NamedTuple):
 
     loss: Float[Array, ""]
     correct: Int32[Array, ""]
-    logits: Float[Array, "count 10"]
+    logits: Float[Array, "count classes"]
 
 
 def learning_rate_schedule(setup: Setup) -> optax.Schedule:
@@ -362,9 +362,9 @@ def evaluated_variables(state: TrainState, setup: Setup) -> dict[str, Any]:
 
 
 def predict(
-    variables: Any, images: Num[Array, "batch 28 28 1"], *, setup: Setup
+    variables: Any, images: Num[Array, "batch height width channels"], *, setup: Setup
 ) -> Float[Array, "batch classes"]:
-    """Logits of images whose grey values are 0 to 255."""
+    """Logits of images whose values are 0 to 255."""
     grey = images / jnp.float32(255)
     return setup.network.apply(variables, _normalize(setup, grey), train=False)  # type: ignore[return-value]
 
@@ -381,8 +381,8 @@ def evaluate(state: TrainState, data: Images, *, setup: Setup) -> Evaluation:
 
 
 def all_logits(
-    state: TrainState, images: UInt8[Array, "count 28 28 1"], *, setup: Setup
-) -> Float[Array, "count 10"]:
+    state: TrainState, images: UInt8[Array, "count height width channels"], *, setup: Setup
+) -> Float[Array, "count classes"]:
     """Logits of any number of images, a few at a time."""
     variables = evaluated_variables(state, setup)
     return jax.lax.map(
@@ -405,8 +405,8 @@ def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:
     return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STEP), step))
 
 
-def _normalize(setup: Setup, grey: Float[Array, "batch 28 28 1"]) -> Float[Array, "batch 28 28 1"]:
-    return (grey - setup.mean) / setup.deviation
+def _normalize(setup: Setup, grey: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
+    return (grey - jnp.float32(setup.mean)) / jnp.float32(setup.deviation)
 
 
 def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Trained(NamedTuple):
     run: Run
     state: train.TrainState
     history: list[dict[str, Any]]
-    logits: Float[np.ndarray, "images 10"]
+    logits: Float[np.ndarray, "images classes"]
 
 
 def load(workdir: str) -> Trained:

@@ -211,15 +211,23 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
     Raises:
       UserError: no folder named, no run in it, one of another task, or a damaged config.json.
     """
+    flags = read_config(path, task)["flags"]
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+
+
+def read_config(path: str | None, task: str) -> dict[str, Any]:
+    """The content of config.json of the run that a folder holds.
+
+    Raises:
+      UserError: see read_flags.
+    """
     require(bool(path), "--resume and --eval_only need --workdir: name the folder of the run")
     config = _read_config(Path(str(path)).expanduser() / "config.json")
     require(
         config["task"] == task,
         f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
     )
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["flags"].items()
-    }
+    return config
 
 
 def _read_config(file: Path) -> dict[str, Any]:
