@@ -95,7 +95,9 @@ def _readable(file: Path) -> Iterator[None]:
 
 def _npy(file: Path, archive: zipfile.ZipFile, name: str) -> Stored:
     with archive.open(f"{name}.npy") as stream:
-        shape, dtype = _npy_header(stream)
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[version](stream)
         size = archive.getinfo(f"{name}.npy").file_size - stream.tell()
 
     def read() -> np.ndarray:
@@ -111,13 +113,6 @@ def _npy(file: Path, archive: zipfile.ZipFile, name: str) -> Stored:
     declared = _bytes(array)
     require(size == declared, f"{array.name} is damaged: {declared:,} bytes are declared, {size:,} are there")
     return array
-
-
-def _npy_header(stream: zipfile.ZipExtFile) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = readers[version](stream)
-    return shape, dtype
 
 
 def _idx_file(folder: Path, base: str) -> Path:

@@ -193,6 +193,11 @@ def _own_path(name: str, data_dir: str | None) -> Path | None:
     if is_name and (data_dir is not None or not os.path.lexists(path)):
         return None
     require(
+        data_dir is None,
+        f"--data_dir={data_dir} holds data sets of tensorflow-datasets, and --dataset={name} is no name of "
+        "one: leave one out",
+    )
+    require(
         os.path.lexists(path),
         f"--dataset={name} is no file or folder here: give mnist, an .npz file, a folder of IDX files, "
         "or a tensorflow-datasets name such as fashion_mnist",
@@ -334,7 +339,8 @@ def _checked(train: Split, test: Split, classes: int, files: Iterable[Path]) -> 
     )
     if shared:
         warnings.append(
-            f"{shared:,} of the {count:,} test images are training images, too: the test accuracy is too good"
+            f"{shared:,} of the {count:,} test images are training images, too: "
+            "the test accuracy is not that of new images"
         )
     sums = {}
     for file in files:

@@ -64,7 +64,8 @@ def prepare(config: CnnConfig, folder: Path) -> Run:
     held_out = {"validation": validation} if config.validation_size else {}
     record = dataset.record
     if held_out:
-        record["warnings"] += data.classes_without_images("validation", validation, dataset.classes)
+        for line in data.classes_without_images("validation", validation, dataset.classes):
+            record["warnings"].append(f"{line}; the last training images are held out: shuffle them")
     return Run(
         config=config,
         folder=folder,

@@ -406,7 +406,8 @@ def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:
 
 
 def _normalize(setup: Setup, grey: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
-    return (grey - jnp.float32(setup.mean)) / jnp.float32(setup.deviation)
+    mean, deviation = (jnp.asarray(value, grey.dtype) for value in (setup.mean, setup.deviation))
+    return (grey - mean) / deviation
 
 
 def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:

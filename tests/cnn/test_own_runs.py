@@ -50,7 +50,9 @@ def test_a_network_that_does_not_fit_is_refused(tmp_path, capsys):
     assert "--model=bn_4k on the 8x8x3 images of" in refused(capsys, f"--dataset={small}", "--model=bn_4k")
     for name in ("nowhere.npz", "a;b", "a/b/c", "../nowhere", "٣"):
         assert "give mnist, an .npz" in refused(capsys, f"--dataset={name}", "--describe")
-    assert "no file or folder here: give" in refused(capsys, "--dataset=./a", "--data_dir=b", "--describe")
+    assert "--data_dir=b holds data sets of tensorflow-datasets, and --dataset=./a is no name" in refused(
+        capsys, "--dataset=./a", "--data_dir=b", "--describe"
+    )
 
 
 def test_a_description_has_the_data_sets_size(tmp_path, capsys):
@@ -121,6 +123,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     content = data_set()
     content["x_test"][0] = content["x_train"][0]
+    order = np.argsort(content["y_train"], kind="stable")
+    content["x_train"], content["y_train"] = content["x_train"][order], content["y_train"][order]
     flags = [f"--dataset={saved(folder, content)}", f"--layers={LAYERS}", "--epochs=1", "--batch_size=16"]
     flags += ["--validation_size=7", "--contrast=0.2", "--num_devices=1", f"--workdir={folder / 'run'}"]
     assert main(["launch.py", "--task=mnist", *flags, f"--export={folder / 'exported'}"]) == 0
@@ -142,10 +146,11 @@ def test_a_run_on_ones_own_images(trained):
     record = json.loads((run / "config.json").read_text())["dataset"]
     sizes = {"training_images": 56, "test_images": 21, "image_shape": [32, 32, 3], "classes": 7}
     assert record == sizes | {"files": record["files"], "warnings": record["warnings"]}
-    (file, digest), (warning,) = *record["files"].items(), record["warnings"]
+    ((file, digest),), (warning, of_validation) = record["files"].items(), record["warnings"]
     assert file == str(trained / "mine.npz")
     assert len(digest) == 64
     assert warning.startswith("1 of the 21 test images are training images, too")
+    assert "no validation images of 0, 1, 2, 3, 4, 5; the last training images" in of_validation
     report = (run / "report.html").read_text()
     assert digest in report
     assert "1 of the 21 test images" in report
