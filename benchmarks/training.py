@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn import data, devices, epoch, loop, train
+from cnn import cpu, data, devices, epoch, loop, train
 from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.recipe import Recipe
@@ -29,13 +29,14 @@ class Training:
         num_devices: int,
         batch_size: int | None = None,
         recipe: Recipe | None = None,
+        forms: cpu.Forms = cpu.FORMS,
     ) -> None:
         config = CnnConfig(model=name, batch_size=batch_size)
         recipe = config.resolved_recipe if recipe is None else recipe
         train_split = data.load("mnist", None).train
         count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
         split = data.Split(train_split.images[:count], train_split.labels[:count])
-        network = Network(config.entry.architecture, recipe.initialization)
+        network = Network(config.entry.architecture, recipe.initialization, forms=forms)
         self.setup = train.Setup(network, recipe, images=count, mean=0.1307, deviation=0.3081)
         self.mesh = devices.make_mesh(jax.devices()[:num_devices], seeds=1)
         run = Run(config, Path(), split, evaluated={}, setup=self.setup, seeds=np.zeros(1, np.uint32))

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn import data, epoch, loop, train
+from cnn import cpu, data, loop, train
 from cnn.architecture import (
     Architecture,
     AveragePool,
@@ -245,7 +245,7 @@ def measure(name: str, seed: int) -> None:
     recipe, architecture = _RECIPE.with_flags(changes), parse(text)
     config = CnnConfig(validation_size=_VALIDATION, batch_size=recipe.batch_size)
     start(config)
-    epoch.keep_freed_memory()
+    cpu.keep_freed_memory()
     training, validation = data.hold_out(data.load("mnist", None).train, _VALIDATION)
     mean, deviation = data.grey_statistics(training.images)
     network = Network(architecture, recipe.initialization)

@@ -1,9 +1,7 @@
 """An epoch of training on a mesh of devices: one dispatch, or a loop over the compiled step."""
 
-import ctypes
 import dataclasses
 import functools
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int32, UInt32
 
-from cnn import devices, train
+from cnn import cpu, devices, train
 from cnn.data import Split
 from cnn.devices import DATA, SEED
 from cnn.train import Batch, Images, Setup, Totals, TrainState
@@ -25,7 +23,6 @@ RunSteps = Callable[[TrainState, Totals, Array, int, int, Report], tuple[TrainSt
 
 S = P(SEED)
 _STEPS_A_REPORT = 5  # see _compile_loop before raising it
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 def compile_steps(
@@ -99,18 +96,6 @@ def put_images(split: Split, mesh: Mesh) -> Images:
     return devices.put(Images(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep the memory that a step frees for the next step.
-
-    By default it goes back to Linux and comes again page by page, which costs a CPU much of
-    its time (benchmarks/memory.py). Does nothing where the C library is another.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
 def _one_dispatch(compiled: Any, images: Images) -> RunSteps:
     def run_steps(
         state: TrainState, totals: Totals, seeds: Array, first: int, last: int, report: Report
@@ -133,12 +118,7 @@ def _compile_loop(
     """
     zero = jnp.int32(0)
     inner, axis = _over(mesh, setup)
-    # Where there are several devices each has a core and no more. At LLVM's level 1 the programs are as
-    # fast as at 3, XLA's default, and are there sooner.
-    options: dict[str, Any] = {
-        "xla_cpu_multi_thread_eigen": mesh.size == 1,
-        "xla_backend_optimization_level": 1,
-    }
+    options = cpu.step_options(mesh.size)
 
     def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, **jit: Any) -> Any:
         on_mesh = _on_devices(functools.partial(function, setup=inner), mesh, takes, gives)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, UInt32
 
-from cnn import data, devices, figures, train
+from cnn import cpu, data, devices, figures, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.checkpoint import Progress
@@ -191,7 +191,7 @@ def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
 def _augmented_samples(run: Run) -> np.ndarray:
     """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
+    @functools.partial(jax.jit, compiler_options=cpu.RUN_ONCE)
     def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
         return random_distortion(
             images, train.sample_keys(jax.random.key(seed), len(images)), run.setup.recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from cnn import checkpoint, devices, epoch, hosts, interrupt, loop, train
+from cnn import checkpoint, cpu, devices, hosts, interrupt, loop, train
 from cnn.checkpoint import Progress
 from cnn.config import CnnConfig
 from cnn.results import mean_rows, state_of, write_metrics, write_results
@@ -32,7 +32,7 @@ def run(config: CnnConfig) -> None:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
     if config.export is not None:
         require_installed("export", _EXPORT_PACKAGES, extra="export")
-    epoch.keep_freed_memory()
+    cpu.keep_freed_memory()
     with hosts.together():
         devices.start(config)
         if not devices.is_main():

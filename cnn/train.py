@@ -15,6 +15,7 @@ import optax.contrib
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int32, Key, Num, UInt8
 
+from cnn import cpu
 from cnn.augment import random_distortion
 from cnn.model import Network, image_keys, places
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
@@ -237,9 +238,7 @@ def _kernels_as_matrices(params: Any) -> Any:
     return jax.tree.map(lambda leaf: kernel if leaf.ndim == 4 else None, params)
 
 
-@functools.partial(  # run once: what it takes is the time to compile it, most of it in LLVM's optimisations
-    jax.jit, static_argnames="setup", compiler_options={"xla_backend_optimization_level": 0}
-)
+@functools.partial(jax.jit, static_argnames="setup", compiler_options=cpu.RUN_ONCE)
 def init_state(setup: Setup, key: Key[Array, ""]) -> TrainState:
     """The state before the first step."""
     image = jnp.zeros((1, *setup.network.architecture.input_shape))

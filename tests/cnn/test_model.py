@@ -24,7 +24,8 @@ from cnn.architecture import (
     format_table,
     summarize,
 )
-from cnn.model import Network, dropout, global_max, image_keys
+from cnn.cpu import dropout, global_max
+from cnn.model import Network, image_keys
 from cnn.zoo import ZOO, Entry
 
 EPS = float(np.finfo(np.float32).eps)
