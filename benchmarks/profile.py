@@ -24,7 +24,7 @@ from cnn import cpu, devices  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
-_STEP = "jit__step"
+_STEP = "jit__update"
 _OTHERS = {"jit__prepare": "augmentation", "jit__arrange": "the order of an epoch"}
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 

@@ -81,7 +81,8 @@ class Network(nn.Module):
                     case kinds.Dropout(rate) if train:
                         x = self.forms.dropout(x, rate, self._dropout_keys(x))
                     case kinds.ChannelDropout(rate) if train:
-                        x = x * self.forms.dropout(jnp.ones_like(x[:, :1, :1]), rate, self._dropout_keys(x))
+                        keys = self._dropout_keys(x)
+                        x = x * self.forms.dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
                     case kinds.Dropout() | kinds.ChannelDropout():
                         pass
                     case kinds.MaxPool(window):
