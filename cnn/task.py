@@ -17,7 +17,7 @@ from cnn.loop import Result
 from cnn.results import Run, mean_rows, state_of, write_metrics, write_results
 from harness.errors import UserError, explain, require, require_installed
 from harness.workdir import (
-    hold,
+    lock,
     make_config,
     open_folder,
     open_workdir,
@@ -83,7 +83,7 @@ def _train(flags: CnnConfig) -> None:
     run = prepare(flags, Path())  # before the folder: a run that is refused leaves none
     folder = open_workdir(flags.workdir, "mnist")
     run = run._replace(folder=folder)
-    with hold(folder, wait=flags.wait):
+    with lock(folder, wait=flags.wait):
         require_new_or_same(flags, folder)
         with _refused(run):
             _train_in(run)
