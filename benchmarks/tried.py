@@ -11,13 +11,11 @@ pooling, X = global average and max pooling, D0.05 = dropout. A dense layer ends
 
 import argparse
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from cnn import data, epoch, loop, train
+from cnn import cpu, data, loop
 from cnn.architecture import (
     Architecture,
     AveragePool,
@@ -35,9 +33,7 @@ from cnn.architecture import (
 )
 from cnn.config import CnnConfig
 from cnn.devices import start
-from cnn.model import Network
 from cnn.recipe import Recipe
-from cnn.run import Run
 
 _VALIDATION = 10_000
 _FIVE = "c16.5p M c24p c24p M c24 c24 A"
@@ -243,16 +239,13 @@ def measure(name: str, seed: int) -> None:
     """Train one of them; print its row."""
     text, changes = TRIED[name]
     recipe, architecture = _RECIPE.with_flags(changes), parse(text)
-    config = CnnConfig(validation_size=_VALIDATION, batch_size=recipe.batch_size)
-    start(config)
-    epoch.keep_freed_memory()
-    training, validation = data.hold_out(data.load("mnist", None).train, _VALIDATION)
-    mean, deviation = data.grey_statistics(training.images)
-    network = Network(architecture, recipe.initialization)
-    setup = train.Setup(network, recipe, len(training.labels), mean, deviation)
-    run = Run(config, Path(), training, {"validation": validation}, setup, np.array([seed], np.uint32), {})
-    *_, progress = loop.train_on(run, loop.start(run), lambda: None)
-    last = progress.history[-1]
+    start(CnnConfig(validation_size=_VALIDATION, batch_size=recipe.batch_size))
+    cpu.keep_freed_memory()
+    dataset = data.load("mnist", None)
+    config, splits = loop.configure(architecture, recipe, dataset, validation_size=_VALIDATION)
+    del splits["test"]
+    *_, result = loop.train_epochs(config, splits, loop.start(config, [seed]))
+    last = result.history[-1]
     errors = round((1 - last["validation_accuracy"]) * _VALIDATION)
     print(
         f"{name:<32}{count_parameters(architecture):>8,}{recipe.epochs:>4} epochs, seed {seed}: "

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Key
 from cnn.recipe import Distortion
 
 _POINTS = 6
-_BENDS, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
+_ELASTIC, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
 _LUMINANCE = (0.2989, 0.587, 0.114)
 _ERASED_AREA, _ERASED_RATIO, _ATTEMPTS = (0.02, 0.33), (0.3, 3.3), 10  # torchvision's RandomErasing
 
@@ -66,8 +66,8 @@ def _move(
 ) -> Float[Array, "batch height width channels"]:
     """Each image under an affine map about its centre and bent, sampled bilinearly.
 
-    The bends are a cubic B-spline through 6 x 6 control points, each moved at random (Rueckert et al.
-    1999); elastic distortions are what helps most on MNIST (Simard et al. 2003). Outside the image is
+    The elastic distortion is a cubic B-spline through 6 x 6 control points, each moved at random
+    (Rueckert et al. 1999); it is what helps most on MNIST (Simard et al. 2003). Outside the image is
     0, the background of MNIST.
     """
     draws = left * jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
@@ -82,12 +82,12 @@ def _move(
     rows, columns = jax.vmap(_sources, (0, 0, None))(matrices, shift, (images.shape[1], images.shape[2]))
     if strength.elastic:
         normal = jax.vmap(
-            lambda key: jax.random.normal(jax.random.fold_in(key, _BENDS), (2, _POINTS, _POINTS))
+            lambda key: jax.random.normal(jax.random.fold_in(key, _ELASTIC), (2, _POINTS, _POINTS))
         )
         moved = left * strength.elastic * normal(keys)
         down, right = (_spline(size) for size in images.shape[1:3])
-        bends = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
-        rows, columns = rows + bends[0], columns + bends[1]
+        elastic = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
+        rows, columns = rows + elastic[0], columns + elastic[1]
     return sample(images, rows, columns)
 
 

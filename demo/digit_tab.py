@@ -56,7 +56,7 @@ STYLE = """
 
 def digit_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built; of a network for other images it says so."""
-    shape, classes = trained.run.setup.network.architecture.input_shape, trained.logits.shape[1]
+    shape, classes = trained.run.config.network.architecture.input_shape, trained.logits.shape[1]
     if (shape, classes) != (IMAGE_SHAPE, CLASSES):
         gr.Markdown(
             f"This network reads images of {format_shape(shape)} in {classes} classes; a drawn digit is one "
@@ -78,7 +78,7 @@ def digit_tab(trained: Trained) -> None:
         with gr.Column():
             paper = gr.HTML(html_template=_PAPER, js_on_load=_PEN, elem_id="paper")
         with gr.Column():
-            name = trained.run.config.name
+            name = trained.run.flags.name
             label = gr.Label(num_top_classes=10, label=f"the answer of {name}", elem_id="answer")
         with gr.Column():
             seen = gr.Image(

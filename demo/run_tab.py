@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnn.architecture import count_parameters
-from cnn.figures import picture
+from cnn.plots import picture
 from demo.trained import Trained
 
 _COLOURS = {"train": "#7f7f7f", "validation": "#0072b2", "test": "#d55e00"}  # Okabe and Ito, and grey
@@ -30,13 +30,12 @@ STYLE = """
 
 def run_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
-    config, test = trained.run.config, trained.run.evaluated["test"]
+    flags, test = trained.run.flags, trained.run.splits["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
     gr.Markdown(
-        f"### {config.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
-        f"{count_parameters(trained.run.setup.network.architecture):,} parameters, "
-        f"epoch {len(trained.history)} of "
-        f"{config.resolved_recipe.epochs}, in {trained.run.folder}"
+        f"### {flags.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
+        f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
+        f"{flags.resolved_recipe.epochs}, in {trained.run.folder}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from cnn import data, export, figures, train
+from cnn import data, export, plots, train
 from cnn.architecture import Architecture, AveragePool, Conv, Dense
 from cnn.model import Network
 from cnn.recipe import Recipe
@@ -81,18 +81,18 @@ def test_colours_are_computed_as_pytorch_and_onnx_do(shape):
     layers = (Conv(16, 3, padding=1, bias=False), Conv(9, 3, stride=2), AveragePool(), Dense(7))
     mean, deviation = (0.2, 0.3, 0.4)[:channels], (0.1, 0.2, 0.3)[:channels]
     network = Network(Architecture(layers, shape), "torch")
-    setup = train.Setup(network, Recipe(epochs=1, batch_size=1), 1, mean, deviation)
-    state = train.init_state(setup, jax.random.key(0))
+    config = train.Config(network, Recipe(epochs=1, batch_size=1), 1, mean, deviation)
+    state = train.init_state(config, jax.random.key(0))
     values = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    ours = np.asarray(train.predict(variables, jnp.asarray(values), setup=setup))
+    ours = np.asarray(train.predict(variables, jnp.asarray(values), config=config))
     twin = torch_twin.build(network.architecture)
     torch_twin.copy_weights(state, twin)
     normalised = ((values / 255 - np.array(mean)) / np.array(deviation)).astype(np.float32)
     theirs = twin(torch.from_numpy(normalised.transpose(0, 3, 1, 2))).detach().numpy()
     largest = float(np.abs(ours).max())
     assert np.abs(ours - theirs).max() < export.allowed(largest)
-    content = export.to_onnx(variables, name="mine", setup=setup).SerializeToString()
+    content = export.to_onnx(variables, name="mine", config=config).SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (onnx,) = session.run(None, {"images": values.astype(np.float32)})
     assert np.abs(ours - onnx).max() < export.allowed(largest)
@@ -105,16 +105,16 @@ def test_figures_hold_images_of_any_kind(channels, classes, side):
     logits, labels = random.normal(size=(classes, classes)), np.arange(classes)
     counts = random.integers(0, 9, (classes, classes))
     for figure in (
-        figures.confusion(counts, name="mine"),
-        figures.misclassified(pictures, labels, logits, name="mine"),
-        figures.augmented(np.tile(pictures / 255, (2, 1, 1, 1, 1))),
+        plots.confusion(counts, name="mine"),
+        plots.misclassified(pictures, labels, logits, name="mine"),
+        plots.augmented(np.tile(pictures / 255, (2, 1, 1, 1, 1))),
     ):
         figure.savefig(io.BytesIO(), format="png")
-    assert figures.picture(pictures).shape == (classes, side, side, 3)
+    assert plots.picture(pictures).shape == (classes, side, side, 3)
     if channels == 3:
-        np.testing.assert_array_equal(figures.picture(pictures), pictures)
+        np.testing.assert_array_equal(plots.picture(pictures), pictures)
     if channels == 1:
-        np.testing.assert_array_equal(figures.picture(pictures)[..., 2:], 255 - pictures)
+        np.testing.assert_array_equal(plots.picture(pictures)[..., 2:], 255 - pictures)
 
 
 @pytest.fixture(scope="module")
