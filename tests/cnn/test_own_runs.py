@@ -15,8 +15,10 @@ import torch
 
 from cnn import data, export, plots, train
 from cnn.architecture import Architecture, AveragePool, Conv, Dense
+from cnn.loop import fit
 from cnn.model import Network
 from cnn.recipe import Recipe
+from cnn.zoo import DEFAULT, ZOO, Entry
 from launch import main
 from tests.cnn import torch_twin
 from tests.cnn.test_own_images import data_set, saved
@@ -194,3 +196,15 @@ def test_the_page_says_that_it_reads_no_digits(trained):
     said = json.dumps(page.get_config_file()["components"], default=str)
     assert "This network reads images of 32x32x3 in 7 classes" in said
     assert "data:image/png;base64," in said
+
+
+def test_the_same_from_python(trained):
+    """A network for ten classes gets seven, and learns what the command line's does."""
+    recipe = ZOO[DEFAULT].recipe.with_flags({"epochs": 1, "batch_size": 16, "contrast": 0.2})
+    entry = Entry(LAYERS.replace("dense 7", "dense 10"), recipe, note="mine")
+    result = fit(entry, data.load(str(trained / "mine.npz")), validation_size=7)
+    (ours,) = result.history
+    with (trained / "run" / "metrics.csv").open() as stream:
+        (theirs,) = csv.DictReader(stream)
+    for name in ("train_loss", "validation_loss", "test_loss", "test_accuracy"):
+        assert ours[name] == float(theirs[name])
