@@ -290,14 +290,14 @@ def _bytes_of(images: Stored) -> UInt8[np.ndarray, "..."]:
     """Values from 0 to 255, whole numbers or of floats from 0 to 1."""
     values = images.read()
     is_float = values.dtype.kind == "f"
-    wrong = ~np.isfinite(values)
-    first = np.unravel_index(wrong.argmax(), wrong.shape)[0]
-    require(
-        not wrong.any(),
-        f"{images.name} has {wrong.sum():,} values that are NaN or infinite, the first in image {first}: "
-        "mend them, or leave these images out",
-    )
     low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        wrong = ~np.isfinite(values)
+        first = np.unravel_index(wrong.argmax(), wrong.shape)[0]
+        raise UserError(
+            f"{images.name} has {wrong.sum():,} values that are NaN or infinite, the first in image {first}: "
+            "mend them, or leave these images out"
+        )
     require(
         bool(low >= 0 and high <= (1 if is_float else 255)),
         f"{images.name} has {values.dtype} values from {low:g} to {high:g}: give whole numbers from 0 to "
