@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
     test: Split
 
 
-def load(name: str, data_dir: str | None) -> Dataset:
+def load(name: str, data_dir: str | None = None) -> Dataset:
     """The bundled MNIST, or a data set that tensorflow-datasets prepared.
 
     Args:

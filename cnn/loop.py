@@ -392,11 +392,10 @@ def _arrange(
         size //= jax.lax.axis_size(axis)
 
     def batches(key: UInt32[Array, " words"]) -> Split:
-        order = train.shuffle(jax.random.wrap_key_data(key), epoch, config.images)
-        filled = jnp.resize(order, (config.steps_per_epoch, config.recipe.batch_size))  # with the first ones
+        order = train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config)
         if axis is not None:
-            filled = jax.lax.dynamic_slice_in_dim(filled, jax.lax.axis_index(axis) * size, size, axis=1)
-        return jax.tree.map(lambda leaf: leaf[filled], images)
+            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
+        return jax.tree.map(lambda leaf: leaf[order], images)
 
     return _each_seed(batches)(keys)
 
