@@ -23,10 +23,12 @@ SMALL = zoo.Entry(
 @pytest.fixture
 def few(monkeypatch):
     """108 training images, three batches and a smaller one; 50 test images; a network for them."""
-    train_, test = data.load("mnist")
-    cut = data.Dataset(
-        *(data.Split(*(array[:n] for array in each)) for each, n in ((train_, 108), (test, 50)))
+    whole = data.load("mnist")
+    train_images, test_images = (
+        data.Split(*(array[:count] for array in split))
+        for split, count in ((whole.train, 108), (whole.test, 50))
     )
+    cut = whole._replace(train=train_images, test=test_images)
     monkeypatch.setattr(data, "load", lambda name: cut)
     monkeypatch.setitem(zoo.ZOO, "bn_4k", SMALL)
     return cut
