@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, UInt32
 from tqdm import tqdm
 
@@ -61,15 +61,10 @@ def fit(entry: Entry, dataset: Dataset, *, seeds: Sequence[int] = (0,), validati
       validation_size: training images to hold out, which are evaluated after every epoch, too.
 
     Raises:
-      UserError: a batch or a validation that the images are too few for, or a network or a recipe that
-        does not fit them; its last layer gets as many features as there are classes.
+      UserError: see configure.
       Diverged: the loss is no longer a finite number.
     """
-    shape = dataset.train.images.shape[1:]
-    network = with_classes(dataclasses.replace(entry.architecture, input_shape=shape), dataset.classes)
-    require_classes(network, dataset.classes)
-    entry.recipe.require_side(shape[0])
-    config, splits = configure(network, entry.recipe, dataset, validation_size=validation_size)
+    config, splits = configure(entry.architecture, entry.recipe, dataset, validation_size=validation_size)
     *_, result = train_epochs(config, splits, start(config, seeds))
     return result
 
@@ -84,9 +79,17 @@ def configure(
 ) -> tuple[Config, dict[str, Split]]:
     """What is constant in a training; its images by name: train, test, and validation if some are held out.
 
+    The network takes images of the data set's shape, and its last layer has as many features as there are
+    classes.
+
     Raises:
-      UserError: a batch or a validation that the images are too few for.
+      UserError: a batch or a validation that the images are too few for, or a network or a recipe that does
+        not fit them.
     """
+    shape = dataset.train.images.shape[1:]
+    architecture = with_classes(dataclasses.replace(architecture, input_shape=shape), dataset.classes)
+    require_classes(architecture, dataset.classes)
+    recipe.require_side(shape[0])
     training, validation = data.hold_out(dataset.train, validation_size)
     count = len(training.labels)
     require(
@@ -397,11 +400,10 @@ def _arrange(
         size //= jax.lax.axis_size(axis)
 
     def batches(key: UInt32[Array, " words"]) -> Split:
-        order = train.shuffle(jax.random.wrap_key_data(key), epoch, config.images)
-        filled = jnp.resize(order, (config.steps_per_epoch, config.recipe.batch_size))  # with the first ones
+        order = train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config)
         if axis is not None:
-            filled = jax.lax.dynamic_slice_in_dim(filled, jax.lax.axis_index(axis) * size, size, axis=1)
-        return jax.tree.map(lambda leaf: leaf[filled], images)
+            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
+        return jax.tree.map(lambda leaf: leaf[order], images)
 
     return _each_seed(batches)(keys)
 
@@ -450,10 +452,12 @@ def _on_devices(function: Callable[..., Any], mesh: Mesh, takes: Any, gives: Any
 
 
 def make_mesh(devices: Sequence[Any], seeds: int) -> Mesh:
-    """The devices as rows of seeds, each row sharing the batches of its seeds."""
+    """The devices as rows of seeds, each row sharing the batches of its seeds.
+
+    In their own order: jax.make_mesh refuses three of a TPU's 2x2 chips, or two rows of 4x4x4.
+    """
     rows = math.gcd(seeds, len(devices))
-    shape = rows, len(devices) // rows
-    return jax.make_mesh(shape, (SEED, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
 
 
 def require_divides(batch_size: int, mesh: Mesh) -> None:

@@ -259,6 +259,13 @@ def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[A
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
 
 
+def epoch_order(
+    key: Key[Array, ""], epoch: Int32[Array, ""], *, config: Config
+) -> Int32[Array, "steps batch_size"]:
+    """The images of each step of an epoch; the last batch is filled up with the first ones of the order."""
+    return jnp.resize(shuffle(key, epoch, config.images), (config.steps_per_epoch, config.recipe.batch_size))
+
+
 def sample_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
     """A key for each of the augmented images that the report shows."""
     return jax.random.split(jax.random.fold_in(key, _SAMPLES), count)

@@ -133,7 +133,7 @@ def test_a_network_by_either_form_is_the_same(monkeypatch):
     """Logits, statistics and gradients in float64, of layers that have each form; without dropout's draws."""
     monkeypatch.setattr(jnp, "float32", jnp.float64)
     layers = (Conv(10, 3), BatchNorm(), ReLU(), MaxPool(2), Conv(4, 3, padding=1), ConcatPool(), Dense(10))
-    mesh = jax.make_mesh((1,), ("data",))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
 
     def computed(forms):
         network = Network(Architecture(layers), "torch", jnp.float64, axis_name="data", forms=forms)
@@ -152,7 +152,7 @@ def test_a_network_by_either_form_is_the_same(monkeypatch):
         def step(params, inputs):
             return jax.grad(loss, has_aux=True)(params, inputs)
 
-        everywhere = jax.P()
+        everywhere = jax.sharding.PartitionSpec()
         program = jax.shard_map(
             step, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=everywhere, check_vma=False
         )
