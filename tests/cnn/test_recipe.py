@@ -63,6 +63,7 @@ VALUES = st.fixed_dictionaries(
         "schedule": st.sampled_from(recipe.SCHEDULES),
         "initialization": st.sampled_from(recipe.INITIALIZATIONS),
         "nesterov": st.booleans(),
+        "crop_size": st.integers(1, 28),  # MNIST's pixels
         "milestones": st.lists(st.integers(1, 60_000), min_size=1, unique=True).map(
             lambda x: tuple(sorted(x))
         ),
