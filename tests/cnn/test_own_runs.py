@@ -76,12 +76,11 @@ def test_a_description_has_the_data_sets_size(tmp_path, capsys):
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("shape", [(32, 32, 3), (12, 12, 2)])
-def test_colours_are_computed_as_pytorch_and_onnx_do(shape):
+def test_colours_are_computed_as_pytorch_and_onnx_do():
     """The logits of images whose channels are normalised each by its own mean and deviation."""
-    channels = shape[-1]
+    shape = 32, 32, 3
     layers = (Conv(16, 3, padding=1, bias=False), Conv(9, 3, stride=2), AveragePool(), Dense(7))
-    mean, deviation = (0.2, 0.3, 0.4)[:channels], (0.1, 0.2, 0.3)[:channels]
+    mean, deviation = (0.2, 0.3, 0.4), (0.1, 0.2, 0.3)
     network = Network(Architecture(layers, shape), "torch")
     config = train.Config(network, Recipe(epochs=1, batch_size=1), 1, mean, deviation)
     state = train.init_state(config, jax.random.key(0))
@@ -100,7 +99,7 @@ def test_colours_are_computed_as_pytorch_and_onnx_do(shape):
     assert np.abs(ours - onnx).max() < export.allowed(largest)
 
 
-@pytest.mark.parametrize(("channels", "classes", "side"), [(1, 2, 8), (2, 31, 28), (3, 12, 64), (4, 7, 5)])
+@pytest.mark.parametrize(("channels", "classes", "side"), [(1, 2, 5), (2, 31, 28), (3, 7, 32)])
 def test_figures_hold_images_of_any_kind(channels, classes, side):
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (classes, side, side, channels), np.uint8)
@@ -128,7 +127,13 @@ def trained(tmp_path_factory):
     order = np.argsort(content["y_train"], kind="stable")
     content["x_train"], content["y_train"] = content["x_train"][order], content["y_train"][order]
     flags = [f"--dataset={saved(folder, content)}", f"--layers={LAYERS}", "--epochs=1", "--batch_size=16"]
-    flags += ["--validation_size=7", "--contrast=0.2", "--num_devices=1", f"--workdir={folder / 'run'}"]
+    flags += [
+        "--recipe=plain_4k",
+        "--validation_size=7",
+        "--contrast=0.2",
+        "--num_devices=1",
+        f"--workdir={folder / 'run'}",
+    ]
     assert main(["launch.py", "--task=mnist", *flags, f"--export={folder / 'exported'}"]) == 0
     return folder
 
