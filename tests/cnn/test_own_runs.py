@@ -18,7 +18,7 @@ from cnn.architecture import Architecture, AveragePool, Conv, Dense
 from cnn.loop import fit
 from cnn.model import Network
 from cnn.recipe import Recipe
-from cnn.zoo import DEFAULT, ZOO, Entry
+from cnn.zoo import ZOO, Entry
 from launch import main
 from tests.cnn import torch_twin
 from tests.cnn.test_own_images import data_set, saved
@@ -205,7 +205,7 @@ def test_the_page_says_that_it_reads_no_digits(trained):
 
 def test_the_same_from_python(trained):
     """A network for ten classes gets seven, and learns what the command line's does."""
-    recipe = ZOO[DEFAULT].recipe.with_flags({"epochs": 1, "batch_size": 16, "contrast": 0.2})
+    recipe = ZOO["plain_4k"].recipe.with_flags({"epochs": 1, "batch_size": 16, "contrast": 0.2})
     entry = Entry(LAYERS.replace("dense 7", "dense 10"), recipe, note="mine")
     result = fit(entry, data.load(str(trained / "mine.npz")), validation_size=7)
     (ours,) = result.history
