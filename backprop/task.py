@@ -22,7 +22,7 @@ from backprop.shape import CLASSROOM, Shape
 from backprop.workbook import workbook
 from harness.report import write_report
 from harness.workdir import (
-    hold,
+    lock,
     open_workdir,
     read_flags,
     save_figure,
@@ -55,7 +55,7 @@ def run(config: BackpropConfig) -> None:
     """
     jax.config.update("jax_platforms", "cpu")  # JAX would look for a GPU and a TPU, too
     folder = open_workdir(config.workdir, "backprop")
-    with hold(folder, wait=config.wait):
+    with lock(folder, wait=config.wait):
         _run_in(folder, config)
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 

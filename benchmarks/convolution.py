@@ -13,7 +13,7 @@ import jax
 from jax.typing import ArrayLike
 
 from benchmarks.spread import spread
-from cnn import convolution, epoch
+from cnn import cpu
 from cnn.architecture import Conv, summarize
 from cnn.config import CnnConfig
 from cnn.zoo import ZOO
@@ -60,7 +60,7 @@ def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convolution", description=__doc__)
     parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
-    epoch.keep_freed_memory()
+    cpu.keep_freed_memory()
     print(f"{_IMAGES} images, median of {_REPEATS} alternating repeats (min to max)")
     for network in parser.parse_args().networks:
         print(f"\n{network:<30}{'jax.lax, ms':>26}{'ours, ms':>26}{'jax.lax / ours':>26}")
@@ -68,7 +68,7 @@ def main() -> None:
         shape: tuple[int, ...] = architecture.input_shape
         for layer, row in zip(architecture.layers, summarize(architecture), strict=True):
             if isinstance(layer, Conv):
-                functions: tuple[Convolve, ...] = jax.lax.conv_general_dilated, convolution.convolution
+                functions: tuple[Convolve, ...] = jax.lax.conv_general_dilated, cpu.convolution
                 measures = [milliseconds(function, layer, shape) for function in functions]
                 times = [[measure() for measure in measures] for _ in range(_REPEATS)]
                 theirs, ours = (spread(each, ".2f") for each in zip(*times, strict=True))

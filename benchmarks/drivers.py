@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn import epoch
+from cnn.loop import epoch_function
 
 _STEPS, _REPEATS = 20, 5
 
@@ -15,17 +15,15 @@ _STEPS, _REPEATS = 20, 5
 def measure(name: str) -> None:
     """Print one row of the table: a network's speed as a loop over steps and in one dispatch."""
     training = Training(name, steps=_STEPS, num_devices=1)
-    state, totals, images, seeds = training.arguments
     first, last = np.int32(0), np.int32(_STEPS)
-    epoch_function = epoch.epoch_function(training.setup, training.mesh)
-    whole = jax.jit(epoch_function).lower(state, totals, images, seeds, first, last).compile()
+    epoch = jax.jit(epoch_function(training.config, training.mesh))
+    whole = epoch.lower(training.state, training.images, first, last).compile()
     speeds = []
     for _ in range(_REPEATS):
         loop = training.images_a_second()
-        state, totals, images, seeds = training.arguments
         start = time.perf_counter()
-        jax.block_until_ready(whole(state, totals, images, seeds, first, last))
-        speeds.append((loop, training.setup.images / (time.perf_counter() - start)))
+        jax.block_until_ready(whole(training.state, training.images, first, last))
+        speeds.append((loop, training.config.images / (time.perf_counter() - start)))
     looped, dispatched = (spread(each, ",.0f") for each in zip(*speeds, strict=True))
     ratio = spread([one / other for one, other in speeds], ".1f")
     print(f"{name:<16}{looped:>26}{dispatched:>30}{ratio:>24}")

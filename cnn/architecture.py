@@ -8,7 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.errors import UserError, require
@@ -321,6 +321,27 @@ def _summarize(
 def count_parameters(architecture: Architecture) -> int:
     """Number of trainable parameters."""
     return sum(row.parameters for row in summarize(architecture))
+
+
+def with_classes(architecture: Architecture, classes: int) -> Architecture:
+    """The network with as many features in its last convolution or dense layer as there are classes."""
+    layers = list(architecture.layers)
+    for place in reversed(range(len(layers))):
+        layer = layers[place]
+        if isinstance(layer, Conv | Dense):
+            layers[place] = replace(layer, features=classes)
+            break
+    return replace(architecture, layers=tuple(layers))
+
+
+def require_classes(architecture: Architecture, classes: int) -> None:
+    """Raise UserError unless the network's layers fit each other and leave one number a class."""
+    shape = summarize(architecture)[-1].output_shape
+    require(
+        math.prod(shape) == classes,
+        f"it ends in {format_shape(shape)} = {math.prod(shape):,} numbers, not in one a class: for {classes} "
+        f"classes end with dense {classes} bias, or conv {classes} 1x1 and global average pool",
+    )
 
 
 def describe(layer: Layer) -> str:

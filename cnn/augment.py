@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Key
 from cnn.recipe import Distortion
 
 _POINTS = 6
-_BENDS, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
+_ELASTIC, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
+_LUMINANCE = (0.2989, 0.587, 0.114)
 _ERASED_AREA, _ERASED_RATIO, _ATTEMPTS = (0.02, 0.33), (0.3, 3.3), 10  # torchvision's RandomErasing
 
 
@@ -25,7 +26,7 @@ def random_distortion(
     they are, and no value leaves the range of the image and 0; brightness and contrast clip to 0 .. 1.
 
     Args:
-      images: grey values; 0 is background.
+      images: values of each channel; 0 is background. All channels of an image are distorted alike.
       keys: randomness, a key an image.
       strength: how much of each.
       progress: share of the training that is over, which strength.fade makes it weaker by.
@@ -38,7 +39,7 @@ def random_distortion(
     if strength.brightness:
         images = _blend(images, 0.0, _keys(keys, _BRIGHTNESS), left * strength.brightness)
     if strength.contrast:
-        mean = images.mean((1, 2, 3), keepdims=True)
+        mean = _grey(images).mean((1, 2, 3), keepdims=True)
         images = _blend(images, mean, _keys(keys, _CONTRAST), left * strength.contrast)
     if strength.erasing:
         images = _erase(images, _keys(keys, _ERASING), left * strength.erasing)
@@ -50,6 +51,13 @@ def _keys(keys: Key[Array, " batch"], purpose: int) -> Key[Array, " batch"]:
     return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
 
 
+def _grey(images: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width _"]:
+    """Of red, green and blue their luminance, as torchvision's rgb_to_grayscale; others as they are."""
+    if images.shape[-1] != 3:
+        return images
+    return (images * jnp.array(_LUMINANCE)).sum(-1, keepdims=True)
+
+
 def _move(
     images: Float[Array, "batch height width channels"],
     keys: Key[Array, " batch"],
@@ -58,8 +66,8 @@ def _move(
 ) -> Float[Array, "batch height width channels"]:
     """Each image under an affine map about its centre and bent, sampled bilinearly.
 
-    The bends are a cubic B-spline through 6 x 6 control points, each moved at random (Rueckert et al.
-    1999); elastic distortions are what helps most on MNIST (Simard et al. 2003). Outside the image is
+    The elastic distortion is a cubic B-spline through 6 x 6 control points, each moved at random
+    (Rueckert et al. 1999); it is what helps most on MNIST (Simard et al. 2003). Outside the image is
     0, the background of MNIST.
     """
     draws = left * jax.vmap(lambda key: jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))(keys)
@@ -74,12 +82,12 @@ def _move(
     rows, columns = jax.vmap(_sources, (0, 0, None))(matrices, shift, (images.shape[1], images.shape[2]))
     if strength.elastic:
         normal = jax.vmap(
-            lambda key: jax.random.normal(jax.random.fold_in(key, _BENDS), (2, _POINTS, _POINTS))
+            lambda key: jax.random.normal(jax.random.fold_in(key, _ELASTIC), (2, _POINTS, _POINTS))
         )
         moved = left * strength.elastic * normal(keys)
         down, right = (_spline(size) for size in images.shape[1:3])
-        bends = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
-        rows, columns = rows + bends[0], columns + bends[1]
+        elastic = jnp.einsum("ra,nxab,cb->xnrc", down, moved, right)
+        rows, columns = rows + elastic[0], columns + elastic[1]
     return sample(images, rows, columns)
 
 

@@ -11,26 +11,21 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cnn.train import Totals, TrainState
+from cnn.loop import Result
+from cnn.train import TrainState
 from harness.errors import UserError, explain, require
 
 _KEPT = 2
 
 
-class Progress(NamedTuple):
-    """How far a run has come. All arrays are NumPy's, with a leading axis of seeds.
+class _Saved(NamedTuple):
+    """The state under the names by which every version has saved it; the key follows from the seed."""
 
-    Attributes:
-      state: of each seed; state.step is 0 for those that have not begun.
-      totals: of the epoch that each seed is in.
-      seconds: spent on that epoch.
-      history: the rows of metrics.csv.
-    """
-
-    state: TrainState
-    totals: Totals
-    seconds: np.ndarray
-    history: list[dict[str, Any]]
+    step: Any
+    params: Any
+    batch_stats: Any
+    optimizer_state: Any
+    ema: Any
 
 
 def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
@@ -69,13 +64,13 @@ def _drop_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
-    """Save a run's progress under the number of steps that its seeds have made together."""
-    step = int(progress.state.step.sum())
+def save(manager: ocp.CheckpointManager, result: Result) -> None:
+    """Save what a run has come to under the number of steps that its seeds have made together."""
+    step = int(result.state.step.sum())
     if step == manager.latest_step():
         return
-    record = {"seconds": progress.seconds.tolist(), "history": progress.history}
-    arrays = {"state": progress.state, "totals": progress.totals}
+    record = {"seconds": result.seconds.tolist(), "history": result.history}
+    arrays = _arrays(result.state)
     record["sha256"] = _digest(arrays, record)
     items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
     try:
@@ -85,7 +80,7 @@ def save(manager: ocp.CheckpointManager, progress: Progress) -> None:
         raise
 
 
-def require_whole_epochs(progress: Progress, steps_per_epoch: int, folder: Path) -> None:
+def require_whole_epochs(result: Result, steps_per_epoch: int, folder: Path) -> None:
     """Refuse to go on from a run whose epochs had other numbers of steps.
 
     Those of earlier versions left out what did not fill a batch.
@@ -93,16 +88,16 @@ def require_whole_epochs(progress: Progress, steps_per_epoch: int, folder: Path)
     Raises:
       UserError: its rows of metrics are not those of the steps it made.
     """
-    epochs = int((progress.state.step // steps_per_epoch).sum())
+    epochs = int((result.state.step // steps_per_epoch).sum())
     require(
-        epochs == len(progress.history),
+        epochs == len(result.history),
         f"{folder} holds a run of an earlier version, whose epochs left out the last, smaller batch: go on "
         "with the version that config.json names, or start a new run",
     )
 
 
-def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
-    """The last saved progress; None where there is none.
+def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
+    """The last saved result; None where there is none.
 
     Args:
       like: of the same network, recipe and seeds.
@@ -113,7 +108,7 @@ def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
     step = manager.latest_step()
     if step is None:
         return None
-    target = {"state": like.state, "totals": like.totals}
+    target = _arrays(like.state)
     try:
         restored = manager.restore(
             step,
@@ -130,7 +125,14 @@ def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
             f"{manager.directory / str(step)} cannot be restored ({str(error).splitlines()[0][:200]}): "
             "delete that folder to go on from the checkpoint before it"
         ) from error
-    return Progress(arrays["state"], arrays["totals"], np.array(record["seconds"]), record["history"])
+    step, params, batch_stats, opt_state, ema = arrays["state"]
+    state = TrainState(step, like.state.key, params, batch_stats, opt_state, ema, metrics=arrays["totals"])
+    return Result(like.seeds, state, np.array(record["seconds"]), record["history"])
+
+
+def _arrays(state: TrainState) -> dict[str, Any]:
+    saved = _Saved(state.step, state.params, state.batch_stats, state.opt_state, state.ema)
+    return {"state": saved, "totals": state.metrics}
 
 
 def _digest(arrays: Any, record: dict[str, Any]) -> str:

@@ -1,15 +1,22 @@
 """What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
-import math
+import functools
 import os
 import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from cnn.architecture import format_shape, format_table, summarize
+from cnn.architecture import (
+    Architecture,
+    count_parameters,
+    format_shape,
+    format_table,
+    require_classes,
+    with_classes,
+)
 from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
-from cnn.text import on_one_line
+from cnn.text import on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO, Entry
 from harness.errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
@@ -17,7 +24,7 @@ MAX_SEEDS = 1_000
 MAX_DEVICES = 10_000
 COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
-CLASSES = 10
+_MNIST = (28, 28, 1), 10  # the shape of its images, its classes
 _LONGEST_FILE = 100_000  # bytes
 
 
@@ -83,7 +90,11 @@ class CnnConfig:
     compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
     validation_size: Annotated[int, "training images held out and evaluated after every epoch"] = 0
     target_accuracy: Annotated[float, "test accuracy to reach, as a fraction"] = 0.994
-    dataset: Annotated[str, "mnist (bundled) or a 28x28x1 tensorflow-datasets name"] = "mnist"
+    dataset: Annotated[
+        str,
+        "mnist (bundled), one's own FILE.npz with x_train, y_train, x_test and y_test, a folder of MNIST's "
+        "four IDX files, or a tensorflow-datasets name",
+    ] = "mnist"
     data_dir: Annotated[str | None, "folder of prepared tensorflow-datasets"] = None
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
     wait: Annotated[bool, "wait while another run writes to --workdir"] = False
@@ -110,7 +121,7 @@ class CnnConfig:
     def __post_init__(self) -> None:
         if self.recipe is not None:
             require_choice("recipe", self.recipe, ZOO)
-        network = self._require_network()
+        network = self._settle_network()
         recipe = self.resolved_recipe
         require(
             1 <= self.num_seeds <= MAX_SEEDS,
@@ -137,8 +148,8 @@ class CnnConfig:
             f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
         )
         require(
-            re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)?", self.dataset) is not None,
-            f"--dataset={self.dataset}: give mnist or a tensorflow-datasets name, such as fashion_mnist",
+            self.dataset.strip() != "",
+            "--dataset is empty: give mnist, an .npz file, a folder, or a tensorflow-datasets name",
         )
         require(
             self.dataset != "mnist" or self.data_dir is None,
@@ -154,21 +165,16 @@ class CnnConfig:
             not self.describe or (self.export is None and not self.tensorboard),
             "--describe trains nothing to export: leave out --export and --tensorboard",
         )
-        if self.enforce_budget:
-            parameters = sum(row.parameters for row in summarize(self.entry.architecture))
-            require(
-                parameters < self.max_parameters,
-                f"{network} has {parameters:,} parameters, the budget is fewer than "
-                f"{self.max_parameters:,}: choose another, give --max_parameters, or add --noenforce_budget",
-            )
-            require(
-                recipe.epochs <= self.max_epochs,
-                f"--epochs={recipe.epochs} is over the budget of {self.max_epochs}: "
-                "give fewer, give --max_epochs, or add --noenforce_budget",
-            )
+        if self.dataset == "mnist":  # all others have to be read first
+            self.require_network(network)
+        require(
+            recipe.epochs <= self.max_epochs or not self.enforce_budget,
+            f"--epochs={recipe.epochs} is over the budget of {self.max_epochs}: "
+            "give fewer, give --max_epochs, or add --noenforce_budget",
+        )
 
-    def _require_network(self) -> str:
-        """Settle on a network that fits; return the flag that it comes from, for errors."""
+    def _settle_network(self) -> str:
+        """Keep the zoo's network or a text; return the flag that it comes from, for errors."""
         flag = "--layers" if self.model is None else f"--model={self.model}"
         if self.model is None and self.layers is None:
             object.__setattr__(self, "model", DEFAULT)
@@ -186,19 +192,54 @@ class CnnConfig:
             f"{flag} and --layers exclude each other: give one (a run that goes on keeps its network)",
         )
         if self.layers is None:
-            return flag
+            return f"--model={self.model}"
         try:
-            rows = summarize(self.entry.architecture)
+            parse(self.layers)  # as it was written: an error names the line
         except UserError as error:
             raise UserError(f"{flag}: {error}") from error
         object.__setattr__(self, "layers", on_one_line(self.layers))
-        shape = rows[-1].output_shape
-        require(
-            math.prod(shape) == CLASSES,
-            f"{flag} ends in {format_shape(shape)} = {math.prod(shape):,} numbers, not in one a class: "
-            f"end with dense {CLASSES} bias, or conv {CLASSES} 1x1 and global average pool",
-        )
         return flag
+
+    @functools.cached_property
+    def image_size(self) -> tuple[tuple[int, int, int], int]:
+        """The shape of the data set's images, and the number of its classes.
+
+        Raises:
+          UserError: the data set is not there, or damaged, or makes no sense.
+        """
+        if self.dataset == "mnist":
+            return _MNIST
+        from cnn import data  # with NumPy, which takes a while to import
+
+        return data.size(self.dataset, self.data_dir)
+
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """The network for these images; a network of the zoo gets as many outputs as there are classes."""
+        shape, classes = self.image_size
+        network = dataclasses.replace(self.entry.architecture, input_shape=shape)
+        return network if self.layers is not None else with_classes(network, classes)
+
+    def require_network(self, flag: str | None = None) -> None:
+        """Raise UserError unless network and recipe fit the images and their classes, and the budget.
+
+        Args:
+          flag: the one that the network comes from.
+        """
+        shape, classes = self.image_size
+        flag = flag or ("--layers" if self.model is None else f"--model={self.model}")
+        try:
+            require_classes(self.architecture, classes)
+        except UserError as error:
+            on = "" if self.dataset == "mnist" else f" on the {format_shape(shape)} images of {self.dataset}"
+            raise UserError(f"{flag}{on}: {error}") from error
+        self.resolved_recipe.require_side(shape[0])
+        parameters = count_parameters(self.architecture)
+        require(
+            parameters < self.max_parameters or not self.enforce_budget,
+            f"{flag} has {parameters:,} parameters, the budget is fewer than "
+            f"{self.max_parameters:,}: choose another, give --max_parameters, or add --noenforce_budget",
+        )
 
     def _check_processes(self) -> None:
         """All three flags of a run of several processes, or none."""
@@ -238,7 +279,7 @@ class CnnConfig:
     @property
     def description(self) -> str:
         """The network's note, its table of layers, and its recipe."""
-        table = format_table(self.entry.architecture)
+        table = format_table(self.architecture)
         return f"{self.name}: {self.entry.note}\n\n{table}\n\nrecipe: {self.resolved_recipe.flags}\n"
 
     @property

@@ -1,4 +1,4 @@
-"""The devices of a run: how JAX is started, the mesh over them, arrays to it and back."""
+"""The devices of a run: how JAX is started, and how many of them to use."""
 
 import contextlib
 import importlib.metadata
@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnn import cores, hosts
+from cnn import cores, distributed
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from harness.errors import UserError, require
 from harness.workdir import open_folder
 
-SEED, DATA = "seed", "data"
 _SET_BY_JAX = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}  # wherever libtpu is installed
 _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
@@ -34,7 +30,7 @@ def start(config: CnnConfig) -> None:
         a batch that does not divide among those asked for.
     """
     keep_compiled_programs(config.compilation_cache)
-    run, wanted = hosts.processes(config), config.num_devices
+    run, wanted = distributed.processes(config), config.num_devices
     _require_shares(config, run.count)
     if config.deterministic:  # XLA reads it when its backend starts
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
@@ -46,11 +42,11 @@ def start(config: CnnConfig) -> None:
         local = _virtual_devices(config.resolved_recipe.batch_size, config.num_seeds, cores.usable())
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
-    hosts.meet(run)
+    distributed.meet(run)
     find()
     if jax.process_count() > 1:
         _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are
-        hosts.require_same_flags(config)
+        distributed.require_same_flags(config)
     require(
         (wanted or 0) <= jax.device_count(),
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
@@ -164,11 +160,6 @@ def _nearest_multiple(number: int, divisor: int) -> int:
     return max(divisor, round(number / divisor) * divisor)
 
 
-def is_main() -> bool:
-    """Whether this is the process that writes files and speaks."""
-    return jax.process_index() == 0
-
-
 def available(num_devices: int | None, batch_size: int, num_seeds: int) -> list[jax.Device]:
     """The devices to use, as many of each process: as asked for, or as many as can share the batches."""
     count = jax.process_count()
@@ -199,59 +190,6 @@ def _at_once(pending: int, count: int, platform: str) -> int:
     if platform != "cpu":
         return pending
     return max(n for n in range(1, count + 1) if count % n == 0 and n <= pending)
-
-
-def make_mesh(devices: list[jax.Device], seeds: int) -> Mesh:
-    """The devices as rows of seeds, each row sharing the batches of its seeds."""
-    rows = math.gcd(seeds, len(devices))
-    return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
-
-
-def require_divides(batch_size: int, mesh: Mesh) -> None:
-    """Raise UserError unless a batch divides among a row: of a run that goes on elsewhere it may not."""
-    require(
-        batch_size % mesh.shape[DATA] == 0,
-        f"--batch_size={batch_size} does not divide among the {mesh.shape[DATA]} devices of a seed: "
-        f"give --num_devices={math.gcd(batch_size, mesh.size)}",
-    )
-
-
-def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
-    """Arrays of the host on the mesh, their first axes sharded as named.
-
-    Each process provides the parts of its own devices and no more.
-    """
-    sharding = NamedSharding(mesh, PartitionSpec(*axes))
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_callback(np.shape(leaf), sharding, leaf.__getitem__), tree
-    )
-
-
-def fetch(tree: Any) -> Any:
-    """Arrays of the mesh on the host of every process."""
-    if jax.process_count() > 1:
-        return multihost_utils.process_allgather(tree, tiled=True)
-    return jax.tree.map(np.array, tree)  # a copy: the state's memory is donated to the next step
-
-
-def share(tree: Any) -> Any:
-    """Process 0's arrays of the host, for every process; what is not an array stays each one's own."""
-    if jax.process_count() == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
-    shared = iter(multihost_utils.broadcast_one_to_all(arrays))
-    return jax.tree.unflatten(
-        structure,
-        [np.asarray(next(shared)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves],
-    )
-
-
-def agree(flag: bool) -> bool:
-    """Whether the flag is set on any process; all of them have to ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def name(devices: list[jax.Device]) -> str:

@@ -1,11 +1,12 @@
 """A trained network in formats that others read: safetensors, ONNX, StableHLO.
 
-Both programs take "images", float32, batch x 28 x 28 x 1 with any batch, as grey values from 0
+Both programs take "images", float32, batch x height x width x channels with any batch, as values from 0
 (background) to 255, and give "logits"; the normalisation is inside.
 """
 
 import functools
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from cnn.architecture import (
     summarize,
     unknown_layer,
 )
-from cnn.data import IMAGE_SHAPE
 from cnn.model import EPSILON
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_json
@@ -54,12 +54,12 @@ _BATCH = 500
 _OPSET = 17
 _IR_VERSION = 8  # the one that came with opset 17: older runtimes read it too
 
-Images = UInt8[np.ndarray, "images 28 28 1"]
+Images = UInt8[np.ndarray, "images height width channels"]
 Logits = Float[np.ndarray, "images classes"]
 
 
 def export(
-    folder: Path, variables: dict[str, Any], images: Images, *, name: str, setup: train.Setup
+    folder: Path, variables: dict[str, Any], images: Images, *, name: str, config: train.Config
 ) -> dict[str, Any]:
     """Write model.safetensors, model.onnx, model.stablehlo and export.json; read each back and compare.
 
@@ -68,7 +68,7 @@ def export(
       variables: params and batch_stats, those that are evaluated.
       images: what each format is run on once it is read back.
       name: of the network.
-      setup: the network, and the normalisation of its images.
+      config: the network, and the normalisation of its images.
 
     Returns:
       The content of export.json: with the largest logit and each file's largest difference from
@@ -79,13 +79,13 @@ def export(
     """
     variables = jax.tree.map(np.asarray, variables)
     with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
-        write_bytes(folder / "model.safetensors", to_safetensors(variables, name=name, setup=setup))
-        write_bytes(folder / "model.onnx", to_onnx(variables, name=name, setup=setup).SerializeToString())
-        write_bytes(folder / "model.stablehlo", to_stablehlo(variables, setup=setup))
-        ours = _program(variables, setup)
+        write_bytes(folder / "model.safetensors", to_safetensors(variables, name=name, config=config))
+        write_bytes(folder / "model.onnx", to_onnx(variables, name=name, config=config).SerializeToString())
+        write_bytes(folder / "model.stablehlo", to_stablehlo(variables, config=config))
+        ours = _program(variables, config)
         logits = _in_batches(ours, images)
         differences = {
-            file: float(np.abs(_in_batches(read(folder / file, setup), images) - logits).max())
+            file: float(np.abs(_in_batches(read(folder / file, config), images) - logits).max())
             for file, read in _READERS.items()
         }
     largest = float(np.abs(logits).max())
@@ -100,12 +100,12 @@ def export(
         "input": {
             "name": "images",
             "dtype": "float32",
-            "shape": ["batch", *IMAGE_SHAPE],
+            "shape": ["batch", *config.network.architecture.input_shape],
             "values": "0 to 255",
         },
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
-        "mean": setup.mean,
-        "deviation": setup.deviation,
+        "mean": config.mean,
+        "deviation": config.std,
         "compared_on_images": len(images),
         "largest_logit": largest,
         "largest_difference": differences,
@@ -123,25 +123,25 @@ def allowed(largest: float) -> float:
     return max(TOLERANCE, ROUNDING * largest)
 
 
-def to_safetensors(variables: dict[str, Any], *, name: str, setup: train.Setup) -> bytes:
+def to_safetensors(variables: dict[str, Any], *, name: str, config: train.Config) -> bytes:
     """The arrays under flat names such as params/Conv_0/kernel; kernels are height, width, in, out."""
-    metadata = {"model": name, "mean": str(setup.mean), "deviation": str(setup.deviation)}
+    metadata = {"model": name, "mean": json.dumps(config.mean), "deviation": json.dumps(config.std)}
     return safetensors.numpy.save(flatten_dict(variables, sep="/"), metadata)
 
 
-def to_stablehlo(variables: dict[str, Any], *, setup: train.Setup) -> bytes:
+def to_stablehlo(variables: dict[str, Any], *, config: train.Config) -> bytes:
     """The program by jax.export, weights inside, for CPU, CUDA and TPU; read by jax.export.deserialize."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *IMAGE_SHAPE), jnp.float32)
-    program = jax.export.export(_program(variables, setup), platforms=("cpu", "cuda", "tpu"))(images)
+    images = jax.ShapeDtypeStruct((batch, *config.network.architecture.input_shape), jnp.float32)
+    program = jax.export.export(_program(variables, config), platforms=("cpu", "cuda", "tpu"))(images)
     return bytes(program.serialize())
 
 
-def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx.ModelProto:
+def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> onnx.ModelProto:
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
-    architecture = setup.network.architecture
-    constants = {"white": 255, "mean": setup.mean, "deviation": setup.deviation}
-    arrays: dict[str, Any] = {label: np.float32(value) for label, value in constants.items()}
+    architecture = config.network.architecture
+    constants = {"white": 255, "mean": config.mean, "deviation": config.std}
+    arrays: dict[str, Any] = {label: np.asarray(value, np.float32) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
@@ -239,20 +239,20 @@ def to_onnx(variables: dict[str, Any], *, name: str, setup: train.Setup) -> onnx
     return model
 
 
-def _program(variables: dict[str, Any], setup: train.Setup) -> jax.stages.Wrapped:
-    return jax.jit(functools.partial(train.predict, variables, setup=setup))
+def _program(variables: dict[str, Any], config: train.Config) -> jax.stages.Wrapped:
+    return jax.jit(functools.partial(train.predict, variables, config=config))
 
 
-def _read_safetensors(file: Path, setup: train.Setup) -> Callable[..., Any]:
-    return _program(unflatten_dict(safetensors.numpy.load(file.read_bytes()), sep="/"), setup)
+def _read_safetensors(file: Path, config: train.Config) -> Callable[..., Any]:
+    return _program(unflatten_dict(safetensors.numpy.load(file.read_bytes()), sep="/"), config)
 
 
-def _read_onnx(file: Path, _: train.Setup) -> Callable[..., Any]:
+def _read_onnx(file: Path, _: train.Config) -> Callable[..., Any]:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda images: session.run(["logits"], {"images": images})[0]
 
 
-def _read_stablehlo(file: Path, _: train.Setup) -> Callable[..., Any]:
+def _read_stablehlo(file: Path, _: train.Config) -> Callable[..., Any]:
     return jax.export.deserialize(bytearray(file.read_bytes())).call
 
 

@@ -1,246 +1,505 @@
-"""The loop over seeds and epochs: trains, evaluates, and says when to save."""
+"""The loop over seeds and epochs: the mesh, the two ways to drive an epoch, evaluation, rows of metrics.
 
+`fit` trains to the end. `train_epochs` yields what a run has come to wherever it is to be saved.
+"""
+
+import dataclasses
 import functools
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int32
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int32, UInt32
 from tqdm import tqdm
 
-from cnn import devices, epoch, train
-from cnn.checkpoint import Progress
-from cnn.devices import SEED
-from cnn.interrupt import Interrupted
-from cnn.run import Run
-from cnn.train import Totals
-from harness.errors import Diverged
+from cnn import cpu, data, devices, distributed, train
+from cnn.architecture import Architecture, require_classes, with_classes
+from cnn.data import Dataset, Split
+from cnn.model import Network
+from cnn.recipe import Recipe
+from cnn.train import Config, Metrics, TrainState
+from cnn.zoo import Entry
+from harness.errors import Diverged, require
 
 Row = dict[str, Any]
+RunSteps = Callable[[TrainState, int, int], Iterator[tuple[TrainState, Metrics]]]
+
+SEED, DATA = "seed", "data"
+_S = PartitionSpec(SEED)
+_STEPS_A_REPORT = 5  # see _compile_loop before raising it
 
 
-class _Programs(NamedTuple):
-    """What is compiled for a number of seeds at once.
+class Result(NamedTuple):
+    """What a run has come to so far. All arrays are NumPy's, with a leading axis of seeds.
 
     Attributes:
-      put: from arrays of the host, with a leading axis of seeds, to arrays on the devices.
-      logits: from a state on the devices to each split's logits, on the host.
+      seeds: of all randomness.
+      state: of each seed; its step is 0 for those that have not begun.
+      seconds: spent on the epoch that each seed is in.
+      history: the rows of metrics.csv.
     """
 
-    put: Callable[[Any], Any]
-    run_steps: epoch.RunSteps
-    logits: Callable[[train.TrainState], dict[str, np.ndarray]]
+    seeds: UInt32[np.ndarray, " seeds"]
+    state: TrainState
+    seconds: Float[np.ndarray, " seeds"]
+    history: list[Row]
 
 
-def start(run: Run) -> Progress:
-    """A run's progress before its first step."""
-    states = [jax.device_get(train.init_state(run.setup, jax.random.key(seed))) for seed in run.seeds]
-    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-    return Progress(state, _no_totals(len(states)), np.zeros(len(states)), [])
-
-
-def train_on(run: Run, progress: Progress, interrupted: Callable[[], int | None]) -> Iterator[Progress]:
-    """Train what is left of a run; yield its progress wherever it is to be saved.
-
-    That is after every epoch, every --checkpoint_every_steps, and when a signal came.
+def fit(entry: Entry, dataset: Dataset, *, seeds: Sequence[int] = (0,), validation_size: int = 0) -> Result:
+    """Train a network by its recipe on all devices that JAX has, as --task=mnist does.
 
     Args:
-      interrupted: the number of the signal that came, None while none has.
+      entry: such as zoo.ZOO["bn_4k"].
+      dataset: such as data.load("mnist"): the images to learn from, and those to be tested on.
+      seeds: one for each network to train.
+      validation_size: training images to hold out, which are evaluated after every epoch, too.
+
+    Raises:
+      UserError: see configure.
+      Diverged: the loss is no longer a finite number.
+    """
+    config, splits = configure(entry.architecture, entry.recipe, dataset, validation_size=validation_size)
+    *_, result = train_epochs(config, splits, start(config, seeds))
+    return result
+
+
+def configure(
+    architecture: Architecture,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    validation_size: int = 0,
+    compute_dtype: str = "float32",
+) -> tuple[Config, dict[str, Split]]:
+    """What is constant in a training; its images by name: train, test, and validation if some are held out.
+
+    The network takes images of the data set's shape, and its last layer has as many features as there are
+    classes.
+
+    Raises:
+      UserError: a batch or a validation that the images are too few for, or a network or a recipe that does
+        not fit them.
+    """
+    shape = dataset.train.images.shape[1:]
+    architecture = with_classes(dataclasses.replace(architecture, input_shape=shape), dataset.classes)
+    require_classes(architecture, dataset.classes)
+    recipe.require_side(shape[0])
+    training, validation = data.hold_out(dataset.train, validation_size)
+    count = len(training.labels)
+    require(
+        recipe.batch_size <= count,
+        f"--batch_size={recipe.batch_size} is more than the {count} training images: give {count} or fewer",
+    )
+    network = Network(architecture, recipe.initialization, compute_dtype)
+    config = Config(network, recipe, count, *data.grey_statistics(training.images))
+    held_out = {"validation": validation} if validation_size else {}
+    return config, {"train": training, **held_out, "test": dataset.test}
+
+
+def start(config: Config, seeds: Sequence[int]) -> Result:
+    """A run before its first step."""
+    states = [jax.device_get(train.init_state(config, jax.random.key(np.uint32(seed)))) for seed in seeds]
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    return Result(np.array(seeds, np.uint32), state, np.zeros(len(states)), [])
+
+
+def train_epochs(
+    config: Config,
+    splits: Mapping[str, Split],
+    result: Result,
+    *,
+    num_devices: int | None = None,
+    save_every: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Result, None, None]:
+    """Train what is left of a run; yield what it has come to wherever it is to be saved.
+
+    That is after every epoch, every so many steps, and where it was asked to stop.
+
+    Args:
+      splits: train is learned from, the others are evaluated after every epoch.
+      result: from `start`, or what was yielded last.
+      num_devices: to train on; None: as many as can share the batches.
+      save_every: steps after which it is yielded within an epoch, too.
+      stop: says whether to yield within an epoch what is reached, to whoever then asks for no more.
 
     Raises:
       Diverged: the loss or the weights are no longer finite numbers.
-      Interrupted: a signal came; what was yielded last is where the run can go on.
     """
-    recipe, steps = run.setup.recipe, run.setup.steps_per_epoch
-    before = (progress.state.step // steps).sum() * run.setup.images + progress.totals.seen.sum()
-    usable = devices.available(run.config.num_devices, recipe.batch_size, len(run.seeds))
-    programs: dict[int, _Programs] = {}
-    with tqdm(
-        total=len(run.seeds) * recipe.epochs * run.setup.images,
-        initial=int(before),
+    recipe, steps = config.recipe, config.steps_per_epoch
+    usable = devices.available(num_devices, recipe.batch_size, len(result.seeds))
+    alone = jax.process_count() == 1  # several processes have to stop at the same step
+    programs: dict[int, tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]] = {}
+    with _progress_bar(config, result) as bar:
+        while (pending := np.flatnonzero(result.state.step < recipe.epochs * steps)).size:
+            alike = pending[result.state.step[pending] == result.state.step[pending[0]]]
+            group = alike[: devices.seeds_at_once(len(alike), len(usable))]
+            mesh = make_mesh(usable, len(group))
+            if len(group) not in programs:
+                programs[len(group)] = _compile(config, mesh, splits, _take(result.state, slice(len(group))))
+            run_steps, logits = programs[len(group)]
+            while (first := int(result.state.step[group[0]])) < recipe.epochs * steps:
+                began, part = time.perf_counter(), _take(result._replace(history=[]), group)
+                begun, seen = put(part.state, mesh, SEED), int(part.state.metrics.seen[0])
+                last = (first // steps + 1) * steps
+                if save_every:
+                    last = min(last, (first // save_every + 1) * save_every)
+                for state, metrics in run_steps(begun, first, last):  # noqa: B007
+                    here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
+                    bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
+                    bar.update((int(here.seen[0]) - seen) * len(group))
+                    seen = int(here.seen[0])
+                    if alone and (stop() or (here.diverged_at >= 0).any()):
+                        break
+                part = part._replace(state=fetch(state))
+                _require_finite(config, part)
+                part = part._replace(seconds=part.seconds + (time.perf_counter() - began))
+                if part.state.step[0] % steps == 0:
+                    part = _end_epoch(config, splits, part, logits(state))
+                    for row in part.history:
+                        bar.write(_line(row, config, len(result.seeds)))
+                result = _replace(result, part, group)
+                yield result
+
+
+def _progress_bar(config: Config, result: Result) -> tqdm:
+    epochs = (result.state.step // config.steps_per_epoch).sum()
+    return tqdm(
+        total=len(result.seeds) * config.recipe.epochs * config.images,
+        initial=int(epochs * config.images + result.state.metrics.seen.sum()),
         unit=" images",
         unit_scale=True,
-        disable=None if devices.is_main() else True,
-    ) as bar:
-        while (pending := np.flatnonzero(progress.state.step < recipe.epochs * steps)).size:
-            alike = pending[progress.state.step[pending] == progress.state.step[pending[0]]]
-            count = devices.seeds_at_once(len(alike), len(usable))
-            if count not in programs:
-                programs[count] = _compile(run, usable, progress, count)
-            group = alike[:count]
-            while progress.state.step[group[0]] < recipe.epochs * steps:
-                progress = _advance(run, programs[count], progress, group, bar, interrupted)
-                yield progress
-                if devices.agree(interrupted() is not None):
-                    number = interrupted() or signal.SIGTERM
-                    where = run.folder if devices.is_main() else "FOLDER, the one that process 0 names"
-                    raise Interrupted(number, f"saved; go on with --resume --workdir={where}")
+        disable=None if distributed.is_main() else True,
+    )
 
 
-def _compile(run: Run, usable: list[jax.Device], progress: Progress, count: int) -> _Programs:
-    """Compile training and evaluation of `count` seeds at once."""
-    mesh = devices.make_mesh(usable, count)
-    devices.require_divides(run.setup.recipe.batch_size, mesh)
-
-    def put(tree: Any) -> Any:
-        return devices.put(tree, mesh, SEED)
-
-    arrays = put(_take((progress.state, progress.totals, run.seeds), slice(count)))
-    images = epoch.put_images(run.training, mesh)
-    run_steps, seconds = epoch.compile_steps(run.setup, mesh, images, *arrays)
-    print(f"{devices.name(usable)}; compiled in {seconds:.1f} s")
-    evaluation = epoch.evaluation_function(run.setup, mesh)
-    splits = {
-        name: (len(split.labels), epoch.put_images(split, mesh)) for name, split in run.evaluated.items()
-    }
-
-    def logits(state: train.TrainState) -> dict[str, np.ndarray]:
-        return {
-            name: devices.fetch(evaluation(state, split))[:, :size] for name, (size, split) in splits.items()
-        }
-
-    return _Programs(put, run_steps, logits)
-
-
-def _advance(
-    run: Run,
-    programs: _Programs,
-    progress: Progress,
-    group: np.ndarray,
-    bar: tqdm,
-    interrupted: Callable[[], int | None],
-) -> Progress:
-    """Train the seeds of the group up to where the run is saved next."""
-    setup, every = run.setup, run.config.checkpoint_every_steps
-    first = int(progress.state.step[group[0]])
-    end = (first // setup.steps_per_epoch + 1) * setup.steps_per_epoch
-    last = min(end, (first // every + 1) * every) if every else end
-    alone = jax.process_count() == 1  # several processes have to stop at the same step
-    seen = int(progress.totals.seen[group[0]])
-
-    def report(totals: Totals) -> bool:
-        nonlocal seen
-        here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), totals)
-        bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
-        bar.update((int(here.seen[0]) - seen) * len(group))
-        seen = int(here.seen[0])
-        return not alone or (interrupted() is None and bool((here.diverged_at < 0).all()))
-
-    began = time.perf_counter()
-    on_devices, totals, seeds = programs.put(_take((progress.state, progress.totals, run.seeds), group))
-    on_devices, totals, reached = programs.run_steps(on_devices, totals, seeds, first, last, report)
-    state, totals = devices.fetch((on_devices, totals))
-    _require_finite(run, state, totals, group)
-    seconds = progress.seconds[group] + (time.perf_counter() - began)
-    rows: list[Row] = []
-    if reached == end:
-        rows = _rows(run, state, totals, seconds, programs.logits(on_devices), group)
-        for row in rows:
-            bar.write(_line(row, run))
-        state = _end_epoch(run, state, rows)
-        totals, seconds = _no_totals(len(group)), 0 * seconds
-    before = progress._replace(history=[])
-    new = Progress(state, totals, seconds, [])
-    return _replace(before, new, group)._replace(history=[*progress.history, *rows])
-
-
-@jax.jit  # one program, where each operation would be compiled alone
-def _mean_loss(logits: Float[Array, "images classes"], labels: Int32[Array, " images"]) -> Float[Array, ""]:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def _rows(
-    run: Run,
-    state: train.TrainState,
-    totals: Totals,
-    seconds: np.ndarray,
-    logits: dict[str, np.ndarray],
-    group: np.ndarray,
-) -> list[Row]:
-    """A row of metrics for each seed of the group, which has come to the end of an epoch."""
-    end = int(state.step[0])
-    rows = []
-    for index, seed in enumerate(group):
+def _end_epoch(
+    config: Config, splits: Mapping[str, Split], part: Result, logits: Mapping[str, np.ndarray]
+) -> Result:
+    """Seeds that have come to the end of an epoch, with their rows of metrics, ready for the next one."""
+    state, metrics = part.state, part.state.metrics
+    end, rows = int(state.step[0]), []
+    for index, seed in enumerate(part.seeds):
         row: Row = {
-            "seed": int(run.seeds[seed]),
-            "epoch": end // run.setup.steps_per_epoch,
-            "train_loss": float(totals.loss[index]) / int(totals.seen[index]),
-            "train_accuracy": int(totals.correct[index]) / int(totals.seen[index]),
-            "learning_rate": train.learning_rate(_take(state, index), end - 1, setup=run.setup),
-            "seconds": float(seconds[index]),
-            "seeds_at_once": len(group),
+            "seed": int(seed),
+            "epoch": end // config.steps_per_epoch,
+            "train_loss": float(metrics.loss[index]) / int(metrics.seen[index]),
+            "train_accuracy": int(metrics.correct[index]) / int(metrics.seen[index]),
+            "learning_rate": train.learning_rate(_take(state, index), end - 1, config=config),
+            "seconds": float(part.seconds[index]),
+            "seeds_at_once": len(part.seeds),
         }
         for name, of_all in logits.items():
-            labels = run.evaluated[name].labels
-            row[f"{name}_loss"] = float(_mean_loss(of_all[index], labels))
-            row[f"{name}_accuracy"] = int((of_all[index].argmax(-1) == labels).sum()) / len(labels)
+            labels = splits[name].labels
+            evaluation = train.score(of_all[index], labels)
+            row[f"{name}_loss"] = float(evaluation.loss)
+            row[f"{name}_accuracy"] = int(evaluation.correct) / len(labels)
             if not math.isfinite(row[f"{name}_loss"]):
                 raise Diverged(
                     f"the {name} loss of seed {row['seed']} is {row[f'{name}_loss']} after epoch "
                     f"{row['epoch']}: start a new run, in another folder, with a smaller --learning_rate"
                 )
         rows.append(row)
-    return rows
+    if config.recipe.schedule == "plateau":
+        watched = "validation_loss" if "validation" in splits else "train_loss"
+        losses = jax.device_put(np.array([row[watched] for row in rows], np.float32))
+        state = jax.device_get(jax.vmap(functools.partial(train.end_epoch, config=config))(state, losses))
+    empty = jax.tree.map(lambda leaf: np.full(len(part.seeds), leaf), train.no_metrics())
+    return Result(part.seeds, state._replace(metrics=empty), 0 * part.seconds, rows)
 
 
-def _end_epoch(run: Run, state: train.TrainState, rows: list[Row]) -> train.TrainState:
-    """The states with what plateau takes from the epoch's loss: on held-out images where there are some."""
-    if run.setup.recipe.schedule != "plateau":
-        return state
-    watched = "validation_loss" if "validation" in run.evaluated else "train_loss"
-    losses = jax.device_put(np.array([row[watched] for row in rows], np.float32))
-    end_epoch = functools.partial(train.end_epoch, setup=run.setup)
-    return jax.device_get(jax.vmap(end_epoch)(state, losses))
-
-
-def _require_finite(run: Run, state: train.TrainState, totals: Totals, group: np.ndarray) -> None:
+def _require_finite(config: Config, part: Result) -> None:
     """Raise Diverged, with the step and what led to it, unless all numbers are finite."""
-    for index, seed in enumerate(group):
-        step = int(totals.diverged_at[index])
-        finite = all(np.isfinite(leaf[index]).all() for leaf in jax.tree.leaves(state))
-        if step < 0 and finite:
+    metrics = part.state.metrics
+    weights = jax.tree.leaves(part.state._replace(metrics=None))  # type: ignore[arg-type]
+    for index, seed in enumerate(part.seeds):
+        step = int(metrics.diverged_at[index])
+        if step < 0 and all(np.isfinite(leaf[index]).all() for leaf in weights):
             continue
-        what, step = ("the loss", step) if step >= 0 else ("a weight", int(state.step[index]) - 1)
-        rate = train.learning_rate(_take(state, index), step, setup=run.setup)
+        what, step = ("the loss", step) if step >= 0 else ("a weight", int(part.state.step[index]) - 1)
+        learning_rate = train.learning_rate(_take(part.state, index), step, config=config)
         raise Diverged(
-            f"{what} of seed {run.seeds[seed]} is not a finite number at step {step} "
-            f"(epoch {step // run.setup.steps_per_epoch + 1}), learning rate "
-            f"{rate:g}; the gradient's norm before was "
-            f"{totals.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
+            f"{what} of seed {seed} is not a finite number at step {step} "
+            f"(epoch {step // config.steps_per_epoch + 1}), learning rate "
+            f"{learning_rate:g}; the gradient's norm before was "
+            f"{metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
             "--learning_rate"
         )
 
 
-def _line(row: Row, run: Run) -> str:
+def _line(row: Row, config: Config, num_seeds: int) -> str:
+    """What the terminal shows of an epoch."""
     splits = [name for name in ("train", "validation", "test") if f"{name}_loss" in row]
     metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
-    images = run.setup.images * row["seeds_at_once"]
-    seed = f"seed {row['seed']}  " if len(run.seeds) > 1 else ""
+    images = config.images * row["seeds_at_once"]
+    seed = f"seed {row['seed']}  " if num_seeds > 1 else ""
     return (
-        f"{seed}epoch {row['epoch']:2d}/{run.setup.recipe.epochs}  {metrics}  "
+        f"{seed}epoch {row['epoch']:2d}/{config.recipe.epochs}  {metrics}  "
         f"rate {row['learning_rate']:.4f}  {row['seconds']:.1f} s  {images / row['seconds']:,.0f} images/s"
     )
-
-
-def _no_totals(count: int) -> Totals:
-    return jax.tree.map(lambda leaf: np.full(count, leaf), train.no_totals())
 
 
 def _take(tree: Any, group: np.ndarray | slice | int) -> Any:
     return jax.tree.map(lambda leaf: leaf[group], tree)
 
 
-def _replace(tree: Any, part: Any, group: np.ndarray) -> Any:
-    """The tree with the group's rows replaced by those of `part`."""
+def _replace(result: Result, part: Result, group: np.ndarray) -> Result:
+    """The result with the group's seeds as they are in `part`, whose rows come after the others."""
 
     def replace(leaf: np.ndarray, rows: np.ndarray) -> np.ndarray:
         leaf = leaf.copy()
         leaf[group] = rows
         return leaf
 
-    return jax.tree.map(replace, tree, part)
+    arrays = jax.tree.map(replace, result._replace(history=[]), part._replace(history=[]))
+    return arrays._replace(history=[*result.history, *part.history])  # type: ignore[no-any-return]
+
+
+# What is compiled for a number of seeds at once.
+
+
+def _compile(
+    config: Config, mesh: Mesh, splits: Mapping[str, Split], state: TrainState
+) -> tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]:
+    """Training and evaluation on the mesh: run_steps, and from a state to each split's logits on the host."""
+    require_divides(config.recipe.batch_size, mesh)
+    images, state = put_images(splits["train"], mesh), put(state, mesh, SEED)
+    began = time.perf_counter()
+    run_steps = compile_steps(config, mesh, images, state)
+    print(f"{devices.name(list(mesh.devices.flat))}; compiled in {time.perf_counter() - began:.1f} s")
+    program = evaluation_function(config, mesh)
+    evaluated = {name: split for name, split in splits.items() if name != "train"}
+    on_devices = {name: put_images(split, mesh) for name, split in evaluated.items()}
+
+    def logits(state: TrainState) -> dict[str, np.ndarray]:
+        return {
+            name: fetch(program(state, on_devices[name]))[:, : len(split.labels)]
+            for name, split in evaluated.items()
+        }
+
+    return run_steps, logits
+
+
+def compile_steps(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+    """Compile the training of the steps of an epoch.
+
+    Each epoch visits the images in a new order; its last batch is smaller where they do not divide.
+    On a GPU or a TPU the steps are one dispatch. On a CPU they are a Python loop over the compiled
+    step, since XLA's CPU backend runs the gradient of a convolution inside a loop 8 to 10 times
+    slower (jax-ml/jax issue 12868; benchmarks.drivers).
+
+    Args:
+      images: the training images, from put_images.
+      state: with a leading axis of seeds, sharded over the mesh's axis "seed".
+
+    Returns:
+      A function of (state, first, last) that trains the steps from `first` to before `last`, all of one
+      epoch. It yields the newest state and metrics that are ready, now and then and at the end; no step
+      waits for the host. Whoever asks for no more ends it.
+    """
+    return (_compile_loop if jax.default_backend() == "cpu" else _compile_dispatch)(
+        config, mesh, images, state
+    )
+
+
+def _compile_dispatch(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+    """The whole epoch as one program, to which the state is donated."""
+    zero = jnp.int32(0)
+    program = jax.jit(epoch_function(config, mesh), donate_argnums=0)
+    compiled = program.lower(state, images, zero, zero).compile()
+
+    def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
+        state = compiled(state, images, np.int32(first), np.int32(last))
+        yield state, state.metrics
+
+    return run_steps
+
+
+def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Split, Array, Array], TrainState]:
+    """From (state, images, first, last) to the state after those steps.
+
+    What a GPU or a TPU runs in one dispatch; ahead-of-time compilation takes it from here.
+    """
+    config, axis = _over(mesh, config)
+
+    def epoch(state: TrainState, images: Split, first: Array, last: Array) -> TrainState:
+        batches = _arrange(images, state.key, first // config.steps_per_epoch, config=config)
+
+        def one(step: Array, state: TrainState) -> TrainState:
+            return _update(state, _prepare(batches, state.key, step, config=config), config=config)
+
+        return jax.lax.fori_loop(first, last, one, state)
+
+    return _on_devices(epoch, mesh, (_S, PartitionSpec(axis), PartitionSpec(), PartitionSpec()), _S)
+
+
+def _compile_loop(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+    """The loop over the compiled step.
+
+    At most 2 x _STEPS_A_REPORT steps, of two programs each, wait on a device: where 32 do, XLA's CPU client
+    holds a thread until one is done, and with a thread a device those that wait for each other in a
+    reduction have none left.
+    """
+    zero, keys = jnp.int32(0), state.key
+    inner, axis = _over(mesh, config)
+    everywhere, batched, batch = PartitionSpec(), PartitionSpec(SEED, None, axis), PartitionSpec(SEED, axis)
+
+    def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any) -> Any:
+        on_mesh = _on_devices(functools.partial(function, config=inner), mesh, takes, gives)
+        options = cpu.step_options(mesh.size)
+        return jax.jit(on_mesh).lower(*arguments).compile(compiler_options=options)
+
+    arrange = compiled(_arrange, (PartitionSpec(axis), _S, everywhere), batched, images, keys, zero)
+    batches = arrange(images, keys, zero)
+    # A program of its own: as a part of the step XLA fetches every pixel several times, and slowly.
+    prepare = compiled(_prepare, (batched, _S, everywhere), batch, batches, keys, zero)
+    update = compiled(_update, (_S, batch), _S, state, prepare(batches, keys, zero))
+
+    def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
+        keys = state.key
+        batches = arrange(images, keys, np.int32(first // config.steps_per_epoch))
+        earlier = None
+        for step in range(first, last):
+            state = update(state, prepare(batches, keys, np.int32(step)))
+            if (step + 1 - first) % _STEPS_A_REPORT == 0:
+                if earlier is not None:
+                    yield state, jax.block_until_ready(earlier)
+                earlier = state.metrics
+        yield state, state.metrics
+
+    return run_steps
+
+
+def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Split], Float[Array, "..."]]:
+    """From (state, images of put_images) to the logits of each seed."""
+    config, axis = _over(mesh, config)
+
+    def logits(state: TrainState, images: Split) -> Float[Array, "seeds count classes"]:
+        pixels: Any = images.images
+        return _each_seed(lambda state: train.all_logits(state, pixels, config=config))(state)
+
+    return jax.jit(_on_devices(logits, mesh, (_S, PartitionSpec(axis)), PartitionSpec(SEED, axis)))
+
+
+# What each device does with its part: a leading axis of the seeds that are there.
+
+
+def _arrange(
+    images: Split, keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
+) -> Split:
+    """This device's part of every batch of an epoch: seeds x steps x images."""
+    axis, size = config.network.axis_name, config.recipe.batch_size
+    if axis is not None:
+        images = jax.lax.all_gather(images, axis, tiled=True)
+        size //= jax.lax.axis_size(axis)
+
+    def batches(key: UInt32[Array, " words"]) -> Split:
+        order = train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config)
+        if axis is not None:
+            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
+        return jax.tree.map(lambda leaf: leaf[order], images)
+
+    return _each_seed(batches)(keys)
+
+
+def _prepare(
+    batches: Split, keys: UInt32[Array, "seeds words"], step: Int32[Array, ""], *, config: Config
+) -> Split:
+    """train.prepare_batch of each seed on its images of the step."""
+    images = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step % config.steps_per_epoch, 1, keepdims=False),
+        batches,
+    )
+
+    def one(images: Split, key: UInt32[Array, " words"]) -> Split:
+        return train.prepare_batch(images, step, key=jax.random.wrap_key_data(key), config=config)
+
+    return _each_seed(one)(images, keys)
+
+
+def _update(state: TrainState, batch: Split, *, config: Config) -> TrainState:
+    """train.update of each seed on its batch."""
+    return _each_seed(functools.partial(train.update, config=config))(state, batch)
+
+
+def _each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over the leading axis; where that is 1, without the batched convolutions of a vmap."""
+
+    def apply(*trees: Any) -> Any:
+        if len(jax.tree.leaves(trees)[0]) > 1:
+            return jax.vmap(function)(*trees)
+        return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], trees)))
+
+    return apply
+
+
+def _on_devices(function: Callable[..., Any], mesh: Mesh, takes: Any, gives: Any) -> Callable[..., Any]:
+    """What each device does with its part, as a function of whole arrays.
+
+    A gradient within it is of the device's own part (check_vma=False): train.update sums them once,
+    where JAX would sum each parameter's on its own.
+    """
+    return jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=gives, check_vma=False)
+
+
+# The mesh, arrays to it and back.
+
+
+def make_mesh(devices: Sequence[Any], seeds: int) -> Mesh:
+    """The devices as rows of seeds, each row sharing the batches of its seeds.
+
+    In their own order: jax.make_mesh refuses three of a TPU's 2x2 chips, or two rows of 4x4x4.
+    """
+    rows = math.gcd(seeds, len(devices))
+    return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
+
+
+def require_divides(batch_size: int, mesh: Mesh) -> None:
+    """Raise UserError unless a batch divides among a row: of a run that goes on elsewhere it may not."""
+    require(
+        batch_size % mesh.shape[DATA] == 0,
+        f"--batch_size={batch_size} does not divide among the {mesh.shape[DATA]} devices of a seed: "
+        f"give --num_devices={math.gcd(batch_size, mesh.size)}",
+    )
+
+
+def _over(mesh: Mesh, config: Config) -> tuple[Config, str | None]:
+    """The configuration of a device of the mesh, and the axis that batches are sharded over."""
+    axis = _data_axis(mesh)
+    return dataclasses.replace(config, network=config.network.clone(axis_name=axis)), axis
+
+
+def _data_axis(mesh: Mesh) -> str | None:
+    """The axis that batches are sharded over; None where there is one device a seed."""
+    return DATA if mesh.shape[DATA] > 1 else None
+
+
+def put_images(split: Split, mesh: Mesh) -> Split:
+    """Images sharded over the mesh's axis "data", the first ones repeated where it does not divide."""
+    count = len(split.labels)
+    rows = np.arange(-(-count // mesh.shape[DATA]) * mesh.shape[DATA]) % count
+    return put(Split(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
+
+
+def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
+    """Arrays of the host on the mesh, their first axes sharded as named.
+
+    Each process provides the parts of its own devices and no more.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(np.shape(leaf), sharding, leaf.__getitem__), tree
+    )
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays of the mesh on the host of every process."""
+    if jax.process_count() > 1:
+        return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(np.array, tree)  # a copy: on a GPU the state's memory is donated to the next steps

@@ -5,6 +5,7 @@ from cnn.config import CnnConfig
 
 def run(config: CnnConfig) -> None:
     """Print the network's layers, or train or evaluate it (cnn.task.run)."""
+    config.require_network()
     if config.describe:
         print(config.description)
         return

@@ -1,40 +1,18 @@
 """An Architecture as a Flax module, with PyTorch's semantics where they matter."""
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int32, Key, UInt32
+from jaxtyping import Array, Float, Int32, Key
 
-from cnn.architecture import (
-    GELU,
-    Architecture,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    ConcatPool,
-    Conv,
-    Crop,
-    Dense,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    MaxPool,
-    ReLU,
-    Residual,
-    SiLU,
-    unknown_layer,
-)
-from cnn.convolution import convolution
+from cnn import architecture as kinds
+from cnn import cpu
 from cnn.recipe import INITIALIZATIONS
 from harness.errors import unknown
-
-Initializer = Callable[..., Array]
 
 EPSILON = 1e-5
 _MOMENTUM = 0.1
@@ -50,12 +28,14 @@ class Network(nn.Module):
       dtype: of activations and products; parameters, statistics and logits are float32.
       axis_name: mesh axis that a batch is sharded over, inside shard_map: statistics are those of
         the whole batch, and what is dropped depends on an image's place in it; None: no axis.
+      forms: of the operations that have two, cpu.FORMS or PLAIN; they give the same.
     """
 
-    architecture: Architecture
+    architecture: kinds.Architecture
     initialization: str
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    forms: cpu.Forms = cpu.FORMS
 
     @nn.compact
     def __call__(
@@ -74,62 +54,52 @@ class Network(nn.Module):
           real: how many images of the whole batch count, the first ones: the others only fill it up,
             and no statistics are taken over them. None: all.
         """
-        mask = None if real is None else places(len(images), self.axis_name) < real
         convolutions: list[nn.Conv] = []
 
-        def through(layers: tuple[Layer, ...], x: Array) -> Array:
+        def through(layers: tuple[kinds.Layer, ...], x: Array) -> Array:
             for index, layer in enumerate(layers):
                 match layer:
-                    case Crop(margin):
+                    case kinds.Crop(margin):
                         x = x[:, margin:-margin, margin:-margin]
-                    case Conv(features, kernel, stride, padding, bias, shares):
-                        kernel_init, bias_init = self._initializers(fan_in=kernel * kernel * x.shape[-1])
+                    case kinds.Conv(features, kernel, stride, padding, bias, shares):
                         convolve = nn.Conv(
                             features,
                             (kernel, kernel),
                             strides=stride,
                             padding=padding,
                             use_bias=bias,
-                            kernel_init=kernel_init,
-                            bias_init=bias_init,
                             dtype=self.dtype,
-                            conv_general_dilated=convolution if train else None,
+                            conv_general_dilated=self.forms.convolution if train else None,
+                            **self._initializers(fan_in=kernel * kernel * x.shape[-1]),
                         )
                         convolutions.append(convolve if shares is None else convolutions[shares])
                         x = convolutions[-1](x)
-                    case BatchNorm():
-                        sums, first = None, layers[0]
+                    case kinds.BatchNorm():
                         is_second = layers is self.architecture.layers and index == 1
-                        if train and self.axis_name is not None and is_second and isinstance(first, Conv):
-                            params = convolve.variables["params"]
-                            sums = _sums_by_moments(images, mask, params, first, self.axis_name)
+                        sums = self._first_sums(images, convolutions, real) if train and is_second else None
                         x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
-                    case Dropout(rate):
-                        if train:
-                            x = dropout(x, rate, image_keys(self.make_rng("dropout"), len(x), self.axis_name))
-                    case ChannelDropout(rate):
-                        if train:
-                            keys = image_keys(self.make_rng("dropout"), len(x), self.axis_name)
-                            x = x * dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
-                    case MaxPool(window):
-                        x = max_pool(x, window)
-                    case AveragePool(None):
+                    case kinds.Dropout(rate) if train:
+                        x = self.forms.dropout(x, rate, self._dropout_keys(x))
+                    case kinds.ChannelDropout(rate) if train:
+                        keys = self._dropout_keys(x)
+                        x = x * self.forms.dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
+                    case kinds.Dropout() | kinds.ChannelDropout():
+                        pass
+                    case kinds.MaxPool(window):
+                        x = self.forms.max_pool(x, window)
+                    case kinds.AveragePool(None):
                         x = x.mean(axis=(1, 2), keepdims=True)
-                    case AveragePool(int(window)):
-                        x = _windows(x, window).mean(axis=(2, 4))
-                    case ConcatPool():
-                        x = jnp.concatenate([x.mean(axis=(1, 2)), global_max(x)], -1)[:, None, None]
-                    case Dense(features, bias):
+                    case kinds.AveragePool(int(window)):
+                        x = cpu.windows(x, window).mean(axis=(2, 4))
+                    case kinds.ConcatPool():
+                        x = jnp.concatenate([x.mean(axis=(1, 2)), self.forms.global_max(x)], -1)[
+                            :, None, None
+                        ]
+                    case kinds.Dense(features, bias):
                         x = x.reshape(x.shape[0], -1)
-                        kernel_init, bias_init = self._initializers(fan_in=x.shape[-1])
-                        x = nn.Dense(
-                            features,
-                            use_bias=bias,
-                            kernel_init=kernel_init,
-                            bias_init=bias_init,
-                            dtype=self.dtype,
-                        )(x)
-                    case Residual(inside):
+                        initializers = self._initializers(fan_in=x.shape[-1])
+                        x = nn.Dense(features, use_bias=bias, dtype=self.dtype, **initializers)(x)
+                    case kinds.Residual(inside):
                         x = x + through(inside, x)
                     case _:
                         x = activation(layer, x)
@@ -138,7 +108,7 @@ class Network(nn.Module):
         x = through(self.architecture.layers, images)
         return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
-    def _initializers(self, *, fan_in: int) -> tuple[Initializer, Initializer]:
+    def _initializers(self, *, fan_in: int) -> dict[str, Any]:
         """Of the kernel and of the bias."""
         bound = 1 / math.sqrt(fan_in)
 
@@ -147,30 +117,41 @@ class Network(nn.Module):
 
         match self.initialization:
             case "he":
-                return nn.initializers.he_normal(), nn.initializers.zeros
+                return {"kernel_init": nn.initializers.he_normal(), "bias_init": nn.initializers.zeros}
             case "torch":
-                return uniform, uniform
+                return {"kernel_init": uniform, "bias_init": uniform}
             case _:
                 raise unknown("initialization", self.initialization, INITIALIZATIONS)
 
+    def _dropout_keys(self, x: Array) -> Key[Array, " batch"]:
+        return image_keys(self.make_rng("dropout"), len(x), self.axis_name)
 
-def activation(layer: Layer, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def _first_sums(self, images: Array, made: list[nn.Conv], real: Any) -> Float[Array, "2 channels"] | None:
+        """Of a batch norm after a first convolution, the only one made, where the batch is sharded."""
+        first = self.architecture.layers[0]
+        if self.axis_name is None or not isinstance(first, kinds.Conv):
+            return None
+        mask = None if real is None else places(len(images), self.axis_name) < real
+        return self.forms.first_sums(images, mask, made[0].variables["params"], first, self.axis_name)
+
+
+def activation(layer: kinds.Layer, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """What a layer makes of each value alone.
 
     Raises:
       TypeError: the layer is none that does so.
     """
     match layer:
-        case ReLU():
+        case kinds.ReLU():
             return nn.relu(x)
-        case SiLU():
+        case kinds.SiLU():
             return nn.silu(x)
-        case GELU():
+        case kinds.GELU():
             return nn.gelu(x, approximate=False)
-        case LeakyReLU(slope):
+        case kinds.LeakyReLU(slope):
             return nn.leaky_relu(x, slope)
         case _:
-            raise unknown_layer(layer)
+            raise kinds.unknown_layer(layer)
 
 
 class Normalization(nn.Module):
@@ -246,97 +227,22 @@ def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Ar
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places(count, axis_name))
 
 
-def dropout(
-    x: Float[Array, "images *shape"], rate: float, keys: Key[Array, " images"]
-) -> Float[Array, "images *shape"]:
-    """Zero each element with probability `rate` and scale the others to keep the mean.
-
-    An element's random word is a hash of its place and of its image's key: a few integer operations
-    that XLA computes where the word is needed. Threefry's words took a fifth of a step on a CPU.
-    """
-    words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
-    place = jnp.arange(x[0].size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    keep = _mix(place + words[:, :1], words[:, 1:]) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
-    return jnp.where(keep.reshape(x.shape), x / (1 - rate), 0)
-
-
-def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """MurmurHash3's 32-bit finalizer (Appleby 2011) with a key between its two multiplications."""
-    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B) ^ key
-    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
-    return word ^ (word >> 16)
-
-
-def _sums_by_moments(
-    images: Float[Array, "batch height width 1"],
-    mask: Bool[Array, " batch"] | None,
-    params: Any,
-    layer: Conv,
-    axis_name: str,
-) -> Float[Array, "2 channels"] | None:
-    """Sums of a first convolution's values and of their squares over the whole batch, or its masked images.
-
-    From the first and second moments of the patches it sees. Those do not depend on its weights,
-    so that the gradient through these sums needs no reduction over the devices of its own. None
-    where a patch has more values than the layer has features, and its moments cost too much.
-    """
-    kernel, stride, padding = layer.kernel, layer.stride, layer.padding
-    if kernel**2 > layer.features:
-        return None
-    padded = jnp.pad(images[..., 0], ((0, 0), (padding, padding), (padding, padding)))
-    rows, columns = ((size - kernel) // stride + 1 for size in padded.shape[1:])
-    patches = jnp.stack(
-        [
-            padded[:, row : row + stride * rows : stride, column : column + stride * columns : stride]
-            for row in range(kernel)
-            for column in range(kernel)
-        ],
-        -1,
-    )
-    patches = jnp.concatenate([patches, jnp.ones_like(patches[..., :1])], -1)  # the last value meets the bias
-    if mask is not None:
-        patches = jnp.where(mask[:, None, None, None], patches, 0)
-    patches = patches.reshape(-1, kernel * kernel + 1)
-    moments = jax.lax.psum(jnp.matmul(patches.T, patches, precision="highest"), axis_name)
-    weights = params["kernel"].reshape(kernel * kernel, -1)
-    weights = jnp.concatenate([weights, params.get("bias", jnp.zeros(weights.shape[1]))[None]])
-    products = jnp.matmul(moments, weights, precision="highest")
-    return jnp.stack([products[-1], (weights * products).sum(0)])
-
-
-def max_pool(
+def _max_pool(
     x: Float[Array, "batch height width channels"], window: int
 ) -> Float[Array, "batch rows columns channels"]:
-    """The largest value of each window; of equal ones the first takes the gradient, as in PyTorch.
-
-    Chosen by comparisons, each of which sends the gradient to one of its two sides. The gradient
-    of jnp.max goes to the values that equal the maximum: where XLA computes them anew in another
-    fusion, rounded otherwise, none does, and the gradient is lost. That of reduce_window is slow
-    on a CPU.
-    """
-    windows = _windows(x, window)
-    values = [windows[:, :, row, :, column] for row in range(window) for column in range(window)]
-    return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
+    return nn.max_pool(x, (window, window), (window, window))
 
 
-def global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
-    """The largest value of each channel's map, which takes the whole gradient.
-
-    Found by its place, since a gradient must not hang on two values being equal (max_pool).
-    """
-    batch, height, width, channels = x.shape
-    places = x.reshape(batch, height * width, channels)
-    return (places * jax.nn.one_hot(places.argmax(1), places.shape[1], dtype=x.dtype, axis=1)).sum(1)
+def _global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+    return nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1)
 
 
-def _windows(
-    x: Float[Array, "batch height width channels"], window: int
-) -> Float[Array, "batch rows window columns window channels"]:
-    """x cut into windows that do not overlap; what is left at the border is dropped.
+def _dropout(
+    x: Float[Array, "images *shape"], rate: float, keys: Key[Array, " images"]
+) -> Float[Array, "images *shape"]:
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - rate), 0)
 
-    Axes 2 and 4 are those within a window.
-    """
-    batch, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(batch, rows, window, columns, window, channels)
+
+PLAIN = cpu.Forms(jax.lax.conv_general_dilated, _max_pool, _global_max, _dropout, lambda *_: None)
+"""As Flax and JAX have them."""

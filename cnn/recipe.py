@@ -137,6 +137,13 @@ class Recipe(Distortion):
                 words.append(f"--{name}={text}")
         return " ".join(words)
 
+    def require_side(self, side: int) -> None:
+        """Raise UserError unless the distortion can be had of images with so many rows and columns."""
+        require(
+            self.zoom == 0 or self.crop_size <= side,
+            f"--crop_size={self.crop_size} is more than the images' {side} pixels: give 1 to {side}",
+        )
+
     def with_flags(self, given: Mapping[str, Any]) -> "Recipe":
         """This recipe with what was given.
 
@@ -185,7 +192,7 @@ _LIMITS = {
     "contrast": _Limits(0.0, 10),
     "erasing": _SHARE,
     "zoom": _SHARE,
-    "crop_size": _Limits(1, 28),
+    "crop_size": _Limits(1, _MOST),
     "epochs": _EPOCHS,
     "batch_size": _EPOCHS,
     "momentum": _BELOW_ONE,

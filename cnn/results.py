@@ -1,25 +1,27 @@
-"""What a run leaves: metrics, confusion matrix, figures, summary and report."""
+"""What a run leaves: metrics, confusion matrix, plots, summary and report."""
 
 import functools
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, UInt32
 
-from cnn import data, devices, figures, train
+from cnn import cpu, devices, plots, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
-from cnn.checkpoint import Progress
-from cnn.run import Run
+from cnn.config import CnnConfig
+from cnn.data import Split
+from cnn.loop import Result
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
 
+_MOST_AUGMENTED = 20  # classes that augmented.png shows
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 _LABELS = {
     "final_test_accuracy": "test accuracy after the last epoch",
@@ -44,6 +46,20 @@ _LABELS = {
 Rows = Sequence[Mapping[str, Any]]
 
 
+class Run(NamedTuple):
+    """A run of --task=mnist: its flags, its folder, what is constant in it, its images by name.
+
+    Attributes:
+      dataset: what was read, as config.json keeps it.
+    """
+
+    flags: CnnConfig
+    folder: Path
+    config: train.Config
+    splits: dict[str, Split]
+    dataset: dict[str, Any]
+
+
 def write_metrics(folder: Path, history: Rows) -> None:
     """metrics.csv: a row an epoch; with several seeds also for each of them, the seed first."""
     columns = [*_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
@@ -65,35 +81,36 @@ def mean_rows(history: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(run: Run, progress: Progress) -> None:
-    """Metrics, confusion matrix, figures, summary and report of a finished run.
+def write_results(run: Run, result: Result) -> None:
+    """Metrics, confusion matrix, plots, summary and report of a finished run.
 
     The confusion matrix counts every seed's answers; misclassified images are the first seed's.
     """
-    history = progress.history
+    history = result.history
     write_metrics(run.folder, history)
-    test, name, target = run.evaluated["test"], run.config.name, run.config.target_accuracy
-    images = train.Images(*jax.device_put(test))
+    test, name, target = run.splits["test"], run.flags.name, run.flags.target_accuracy
+    images = jax.device_put(test)
     logits = [
-        np.asarray(train.evaluate(state_of(progress, seed), images, setup=run.setup).logits)
-        for seed in range(len(run.seeds))
+        np.asarray(train.evaluate(state_of(result, seed), images, config=run.config).logits)
+        for seed in range(len(result.seeds))
     ]
-    counts = np.zeros((data.CLASSES, data.CLASSES), np.int64)
+    classes = logits[0].shape[1]
+    counts = np.zeros((classes, classes), np.int64)
     for of_seed in logits:
         np.add.at(counts, (test.labels, of_seed.argmax(-1)), 1)
     write_csv(
         run.folder / "confusion.csv",
-        ["true", *(f"predicted_{label}" for label in range(data.CLASSES))],
+        ["true", *(f"predicted_{label}" for label in range(classes))],
         ([label, *row] for label, row in enumerate(counts.tolist())),
     )
-    summary = _summarize(run, history)
+    summary = _summarize(run, result)
     pictures = {
-        "curves": figures.curves(history, name=name, target=target),
-        "confusion": figures.confusion(counts, name=name),
-        "misclassified": figures.misclassified(test.images, test.labels, logits[0], name=name),
+        "curves": plots.curves(history, name=name, target=target),
+        "confusion": plots.confusion(counts, name=name),
+        "misclassified": plots.misclassified(test.images, test.labels, logits[0], name=name),
     }
-    if run.setup.recipe.distorts:
-        pictures["augmented"] = figures.augmented(_augmented_samples(run))
+    if run.config.recipe.distorts:
+        pictures["augmented"] = plots.augmented(_augmented_samples(run))
     for file, figure in pictures.items():
         save_figure(run.folder, file, figure)
     write_json(run.folder / "summary.json", summary)
@@ -102,9 +119,9 @@ def write_results(run: Run, progress: Progress) -> None:
     print(_closing(summary, run.folder))
 
 
-def state_of(progress: Progress, seed: int) -> train.TrainState:
+def state_of(result: Result, seed: int) -> train.TrainState:
     """The state of one of a run's seeds, counted from 0."""
-    return jax.tree.map(lambda leaf: leaf[seed], progress.state)
+    return jax.tree.map(lambda leaf: leaf[seed], result.state)
 
 
 def _closing(summary: Mapping[str, Any], folder: Path) -> str:
@@ -129,18 +146,19 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def _summarize(run: Run, history: Rows) -> dict[str, Any]:
-    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in run.seeds]
-    used = devices.available(run.config.num_devices, run.setup.recipe.batch_size, len(run.seeds))
+def _summarize(run: Run, result: Result) -> dict[str, Any]:
+    history = result.history
+    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in result.seeds]
+    used = devices.available(run.flags.num_devices, run.config.recipe.batch_size, len(result.seeds))
     summary = {
-        "model": run.config.name,
-        "dataset": run.config.dataset,
-        "parameters": count_parameters(run.config.entry.architecture),
-        "epochs": run.setup.recipe.epochs,
-        "target_accuracy": run.config.target_accuracy,
+        "model": run.flags.name,
+        "dataset": run.flags.dataset,
+        "parameters": count_parameters(run.config.network.architecture),
+        "epochs": run.config.recipe.epochs,
+        "target_accuracy": run.flags.target_accuracy,
         "best_epoch_chosen_on": "test images",
         "images_per_second": statistics.median(
-            run.setup.images * row["seeds_at_once"] / row["seconds"] for row in history
+            run.config.images * row["seeds_at_once"] / row["seconds"] for row in history
         ),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
         "device": devices.name(used),
@@ -150,18 +168,18 @@ def _summarize(run: Run, history: Rows) -> dict[str, Any]:
     means = mean_rows(history)
     best = max(of_seeds, key=lambda each: each["best_test_accuracy"])
     final = [each["final_test_accuracy"] for each in of_seeds]
-    mean, deviation = statistics.fmean(final), statistics.stdev(final)
-    half = float(scipy.special.stdtrit(len(final) - 1, 0.975)) * deviation / len(final) ** 0.5
+    mean, std = statistics.fmean(final), statistics.stdev(final)
+    half = float(scipy.special.stdtrit(len(final) - 1, 0.975)) * std / len(final) ** 0.5
     return summary | {
         "num_seeds": len(of_seeds),
         "final_test_loss": means[-1]["test_loss"],
         "final_test_accuracy": mean,
-        "final_test_accuracy_std": deviation,
+        "final_test_accuracy_std": std,
         "final_test_accuracy_95_interval": [mean - half, mean + half],
         "final_test_accuracy_worst": min(final),
         "best_test_accuracy": best["best_test_accuracy"],
         "best_epoch": best["best_epoch"],
-        **_at_target(means, run.config.target_accuracy),
+        **_at_target(means, run.flags.target_accuracy),
         "seeds": of_seeds,
     }
 
@@ -174,7 +192,7 @@ def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
         "final_test_accuracy": rows[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        **_at_target(rows, run.config.target_accuracy),
+        **_at_target(rows, run.flags.target_accuracy),
     }
 
 
@@ -189,15 +207,18 @@ def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
 
 
 def _augmented_samples(run: Run) -> np.ndarray:
-    """The first training image of each class, and five random maps of each: 6 x classes x 28 x 28."""
+    """The first training image of each class, twenty classes at most, and five random maps of each.
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run once
-    def maps(images: Float[Array, "count 28 28 1"], seed: UInt32[Array, ""]) -> Float[Array, "count 28 28 1"]:
+    Rows x classes x height x width x channels.
+    """
+
+    @functools.partial(jax.jit, compiler_options=cpu.RUN_ONCE)
+    def maps(images: Float[Array, "*shape"], seed: UInt32[Array, ""]) -> Float[Array, "*shape"]:
         return random_distortion(
-            images, train.sample_keys(jax.random.key(seed), len(images)), run.setup.recipe
+            images, train.sample_keys(jax.random.key(seed), len(images)), run.config.recipe
         )
 
-    firsts = np.unique(run.training.labels, return_index=True)[1]
-    originals = run.training.images[firsts] / np.float32(255)
-    distorted = maps(np.tile(originals, (5, 1, 1, 1)), run.seeds[0])
-    return np.concatenate([originals, distorted]).reshape(6, *originals.shape[:-1])
+    firsts = np.unique(run.splits["train"].labels, return_index=True)[1][:_MOST_AUGMENTED]
+    originals = run.splits["train"].images[firsts] / np.float32(255)
+    distorted = maps(np.tile(originals, (5, 1, 1, 1)), np.uint32(run.flags.seed))
+    return np.concatenate([originals, distorted]).reshape(6, *originals.shape)

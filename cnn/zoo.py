@@ -40,7 +40,7 @@ class Entry:
 
     layers: str
     recipe: Recipe
-    note: str
+    note: str = ""
     reported: Reported | None = None
 
     @functools.cached_property

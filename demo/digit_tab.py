@@ -7,6 +7,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from cnn.architecture import format_shape
+from cnn.data import CLASSES, IMAGE_SHAPE
 from demo.trained import Trained, as_mnist, probabilities
 
 _ENLARGED = 7  # times, so that a person sees each pixel
@@ -53,7 +55,14 @@ STYLE = """
 
 
 def digit_tab(trained: Trained) -> None:
-    """Lay out the tab in the gr.Blocks that is being built."""
+    """Lay out the tab in the gr.Blocks that is being built; of a network for other images it says so."""
+    shape, classes = trained.run.config.network.architecture.input_shape, trained.logits.shape[1]
+    if (shape, classes) != (IMAGE_SHAPE, CLASSES):
+        gr.Markdown(
+            f"This network reads images of {format_shape(shape)} in {classes} classes; a drawn digit is one "
+            f"of {format_shape(IMAGE_SHAPE)} in {CLASSES}, as MNIST has them."
+        )
+        return
 
     def answer(drawn: str) -> tuple[dict[str, float] | None, np.ndarray | None]:
         """The probabilities, and what the network sees, enlarged; nothing where nothing is drawn."""
@@ -69,7 +78,7 @@ def digit_tab(trained: Trained) -> None:
         with gr.Column():
             paper = gr.HTML(html_template=_PAPER, js_on_load=_PEN, elem_id="paper")
         with gr.Column():
-            name = trained.run.config.name
+            name = trained.run.flags.name
             label = gr.Label(num_top_classes=10, label=f"the answer of {name}", elem_id="answer")
         with gr.Column():
             seen = gr.Image(

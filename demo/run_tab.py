@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnn.architecture import count_parameters
-from cnn.data import CLASSES
+from cnn.plots import picture
 from demo.trained import Trained
 
 _COLOURS = {"train": "#7f7f7f", "validation": "#0072b2", "test": "#d55e00"}  # Okabe and Ito, and grey
@@ -30,12 +30,12 @@ STYLE = """
 
 def run_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
-    config, test = trained.run.config, trained.run.evaluated["test"]
+    flags, test = trained.run.flags, trained.run.splits["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
     gr.Markdown(
-        f"### {config.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
-        f"{count_parameters(config.entry.architecture):,} parameters, epoch {len(trained.history)} of "
-        f"{config.resolved_recipe.epochs}, in {trained.run.folder}"
+        f"### {flags.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
+        f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
+        f"{flags.resolved_recipe.epochs}, in {trained.run.folder}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):
@@ -56,7 +56,7 @@ def run_tab(trained: Trained) -> None:
                 buttons=[],
             )
     gr.Markdown(f"### Confusion matrix: {wrong} of {len(test.labels):,} test images are misclassified")
-    counts = np.zeros((CLASSES, CLASSES), np.int64)
+    counts = np.zeros((trained.logits.shape[1],) * 2, np.int64)
     np.add.at(counts, (test.labels, trained.logits.argmax(-1)), 1)
     gr.HTML(confusion_table(counts), elem_id="confusion")
     gr.Markdown("### Misclassified images (true → predicted), the most certain mistakes first")
@@ -88,7 +88,7 @@ def confusion_table(counts: Int[np.ndarray, "true predicted"]) -> str:
 
 
 def misclassified(
-    images: UInt8[np.ndarray, "images 28 28 1"],
+    images: UInt8[np.ndarray, "images height width channels"],
     labels: Int[np.ndarray, " images"],
     logits: Float[np.ndarray, "images classes"],
 ) -> str:
@@ -99,7 +99,7 @@ def misclassified(
     figures = []
     for index in wrong[np.argsort(-margin, kind="stable")][:_MOST_SHOWN]:
         png = io.BytesIO()
-        Image.fromarray(255 - images[index, :, :, 0]).save(png, "png")
+        Image.fromarray(picture(images[index])).save(png, "png")
         source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
         caption = f"{labels[index]} → {predicted[index]}"
         figures.append(

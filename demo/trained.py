@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cnn import task, train
-from cnn.results import mean_rows, state_of
-from cnn.run import Run, config_of
+from cnn.data import Split
+from cnn.results import Run, mean_rows, state_of
 
 _BOX, _SIDE = 20, 28
 
@@ -26,7 +26,7 @@ class Trained(NamedTuple):
     run: Run
     state: train.TrainState
     history: list[dict[str, Any]]
-    logits: Float[np.ndarray, "images 10"]
+    logits: Float[np.ndarray, "images classes"]
 
 
 def load(workdir: str) -> Trained:
@@ -35,17 +35,16 @@ def load(workdir: str) -> Trained:
     Raises:
       UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
     """
-    run, progress = task.load(config_of(workdir))
-    state = state_of(progress, 0)
-    test = train.Images(*jax.device_put(run.evaluated["test"]))
-    logits = np.asarray(train.evaluate(state, test, setup=run.setup).logits)
-    return Trained(run, state, mean_rows(progress.history), logits)
+    run, result = task.load(task.config_of(workdir))
+    state, test = state_of(result, 0), jax.device_put(run.splits["test"])
+    logits = np.asarray(train.evaluate(state, test, config=run.config).logits)
+    return Trained(run, state, mean_rows(result.history), logits)
 
 
 def probabilities(trained: Trained, image: UInt8[np.ndarray, "28 28"]) -> Float[np.ndarray, "10"]:
     """The network's probability of each class."""
-    one = train.Images(jax.device_put(image[None, :, :, None]), jax.numpy.zeros(1, jax.numpy.int32))
-    return np.asarray(jax.nn.softmax(train.evaluate(trained.state, one, setup=trained.run.setup).logits[0]))
+    one = jax.device_put(Split(image[None, :, :, None], np.zeros(1, np.int32)))
+    return np.asarray(jax.nn.softmax(train.evaluate(trained.state, one, config=trained.run.config).logits[0]))
 
 
 def as_mnist(drawing: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "28 28"]:

@@ -18,12 +18,9 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
 from harness.errors import UserError, explain, one_line, require, require_folder_name
 
@@ -89,13 +86,13 @@ def require_no_link(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, *, wait: bool) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool) -> Iterator[None]:
     """Keep other runs out of a workdir; remove the temporary files that a killed one left there.
 
     The kernel keeps the lock (flock on WORKDIR/.lock) and drops it when its process ends, however it
     ends: none is ever stale. The file's text only says who holds it. Linux carries flock over NFS to
-    other machines unless it is mounted with nolock. Where there is no flock (Windows, some network
-    file systems) a line says so, and nothing but the user keeps a second run out.
+    other machines unless it is mounted with nolock. Where there is no flock (some network file systems)
+    a line says so, and nothing but the user keeps a second run out.
 
     Args:
       folder: what open_workdir returned.
@@ -104,44 +101,36 @@ def hold(folder: Path, *, wait: bool) -> Iterator[None]:
     Raises:
       UserError: another process holds the folder and wait is false.
     """
-    file = folder / ".lock"
+    file, opened = folder / ".lock", list[int]()
     require_no_link(file)
-    with open(file, "a+", errors="backslashreplace") as stream:
-        if _lock(stream, folder, wait=wait):
-            stream.truncate(0)
-            now = datetime.datetime.now().isoformat(" ", "seconds")
-            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
-            stream.flush()
-            for left in folder.rglob(f".*{_TEMPORARY}"):
-                left.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            stream.truncate(0)
-
-
-def _lock(stream: TextIO, folder: Path, *, wait: bool) -> bool:
-    """Whether the lock is held now; not where there is none to be had."""
-    if fcntl is None:
-        print(one_line(f"this system has no flock: start no second run in {folder}"), file=sys.stderr)
-        return False
+    open(file, "a").close()  # an error here is not the lock's
+    held = FileLock(file, fallback_to_soft=False, on_acquired=opened.append)  # a soft lock may become stale
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # SMB says the latter
-        stream.seek(0)
-        holder = stream.read(200) or "another process"
+        held.acquire(blocking=False)
+    except Timeout:
+        holder = file.read_text(errors="backslashreplace")[:200] or "another process"
         require(
             wait,
             f"--workdir={folder} is in use by {holder}: add --wait to start when that ends, "
             "or give another folder",
         )
         print(one_line(f"waiting for {holder} to end in {folder}"), file=sys.stderr)
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        held.acquire()
     except OSError as error:
         reason = one_line(f"{folder} cannot be locked ({error.strerror})")
         print(f"{reason}: start no second run there", file=sys.stderr)
-        return False
-    return True
+    if held.is_locked:
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        os.ftruncate(opened[-1], 0)
+        os.write(opened[-1], f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
+        for left in folder.rglob(f".*{_TEMPORARY}"):
+            left.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if held.is_locked:
+            os.ftruncate(opened[-1], 0)
+            held.release()
 
 
 def write_config(
@@ -211,15 +200,23 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
     Raises:
       UserError: no folder named, no run in it, one of another task, or a damaged config.json.
     """
+    flags = read_config(path, task)["flags"]
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+
+
+def read_config(path: str | None, task: str) -> dict[str, Any]:
+    """The content of config.json of the run that a folder holds.
+
+    Raises:
+      UserError: see read_flags.
+    """
     require(bool(path), "--resume and --eval_only need --workdir: name the folder of the run")
     config = _read_config(Path(str(path)).expanduser() / "config.json")
     require(
         config["task"] == task,
         f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
     )
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["flags"].items()
-    }
+    return config
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -267,7 +264,7 @@ def write_bytes(file: Path, content: bytes) -> None:
     """Write a file whole or not at all, whatever happens to process or machine.
 
     A temporary file, fsync, rename, fsync of the folder. A link is replaced, not followed. What a
-    kill leaves, `hold` removes.
+    kill leaves, `lock` removes.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}{_TEMPORARY}")
     try:
@@ -281,7 +278,7 @@ def write_bytes(file: Path, content: bytes) -> None:
             error.filename = str(file)
         temporary.unlink(missing_ok=True)
         raise
-    if fcntl is not None:  # Windows opens no folder
+    if os.name != "nt":  # Windows opens no folder
         opened = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(opened)

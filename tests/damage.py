@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from cnn import checkpoint, train
-from cnn.checkpoint import Progress
+from cnn.loop import Result
 from cnn.model import Network
 from cnn.zoo import ZOO
 from harness.errors import UserError
@@ -33,20 +33,20 @@ _SECONDS = 600
 _BEFORE, _LAST = 10, 20
 
 
-def progress(step: int) -> Progress:
+def progress(step: int) -> Result:
     """Of a network with batch norm and an average, as it may be after some steps: random numbers."""
     entry, generator = ZOO["compact_20k"], np.random.default_rng(step)
-    setup = train.Setup(Network(entry.architecture, "he"), entry.recipe, 60_000, 0.1, 0.3)
-    tree = (train.init_state(setup, jax.random.key(0)), train.no_totals())
+    setup = train.Config(Network(entry.architecture, "he"), entry.recipe, 60_000, 0.1, 0.3)
 
     def like(leaf: jax.Array) -> np.ndarray:
         return generator.uniform(0, 1000, (1, *leaf.shape)).astype(leaf.dtype)
 
-    state, totals = jax.tree.map(like, tree)
+    state = jax.tree.map(like, train.init_state(setup, jax.random.key(0)))
+    state = state._replace(step=np.array([step], np.int32), key=np.zeros((1, 2), np.uint32))
     history = [
         {"seed": 0, "epoch": epoch + 1, "test_accuracy": generator.uniform()} for epoch in range(step // 10)
     ]
-    return Progress(state._replace(step=np.array([step], np.int32)), totals, np.array([step / 7]), history)
+    return Result(np.zeros(1, np.uint32), state, np.array([step / 7]), history)
 
 
 def save_two(folder: Path) -> None:
@@ -106,8 +106,8 @@ def restore(folder: Path) -> str:
     return "the one before" if _equal(restored, progress(_BEFORE)) else "other numbers"
 
 
-def _equal(ours: Progress, theirs: Progress) -> bool:
-    def content(of: Progress) -> tuple:
+def _equal(ours: Result, theirs: Result) -> bool:
+    def content(of: Result) -> tuple:
         leaves = [
             (leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in jax.tree.leaves(of._replace(history=[]))
         ]

@@ -132,7 +132,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "contrast": ("0.4", outside("-0.1", "11")),
         "erasing": ("0.5", outside("-0.1", "1.1")),
         "zoom": ("0.1", outside("-0.1", "1.1")),
-        "crop_size": ("20", COUNT | {"29": "from 1 to 28", "20": "belongs to --zoom"}),
+        "crop_size": ("20", COUNT | {"20": "belongs to --zoom", "29 --zoom=0.5": "more than the images' 28"}),
         "seed": ("3", {"-1": "from 0 to 4294967295", "4294967296": "from 0", "9" * 20: "from 0"}),
         "num_seeds": ("2", COUNT | {"1001": "from 1 to 1000"}),
         "compute_dtype": (
@@ -143,7 +143,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "target_accuracy": ("0.9", RATE | {"99.4": "a fraction above 0, at most 1", "1.1": "give"}),
         "dataset": (
             "kmnist",
-            dict.fromkeys(("", " ", "../mnist", "/x", "a;b", "a/b/c", "٣"), "give mnist or"),
+            NAME_OF_A_HOME | dict.fromkeys(("", " "), "is empty: give mnist, an .npz"),
         ),
         "data_dir": (
             "a",

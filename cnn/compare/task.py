@@ -13,8 +13,7 @@ from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.data import Split
 from cnn.results import state_of
-from cnn.run import config_of
-from cnn.task import load
+from cnn.task import config_of, load
 from harness.errors import require
 
 
@@ -59,18 +58,17 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         (Path(folder).expanduser() / "config.json").exists(),
         f"--{flag}={folder} holds no run: name the folder of a run of --task=mnist",
     )
-    config = config_of(folder)
-    run, progress = load(config)
-    test = run.evaluated["test"]
-    images = train.Images(*jax.device_put(test))
+    run, result = load(config_of(folder))
+    test = run.splits["test"]
+    images = jax.device_put(test)
     correct = {
         int(seed): np.asarray(
-            train.evaluate(state_of(progress, index), images, setup=run.setup).logits.argmax(-1)
+            train.evaluate(state_of(result, index), images, config=run.config).logits.argmax(-1)
             == images.labels
         )
-        for index, seed in enumerate(run.seeds)
+        for index, seed in enumerate(result.seeds)
     }
-    return _Evaluated(config.name, test, correct)
+    return _Evaluated(run.flags.name, test, correct)
 
 
 def _listed(run: _Evaluated) -> str:

@@ -11,15 +11,16 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import train
-from cnn.devices import DATA, SEED, make_mesh, most
-from cnn.epoch import epoch_function
+from cnn.data import Split
+from cnn.devices import most
+from cnn.loop import DATA, SEED, epoch_function, make_mesh
 from cnn.model import Network
 from cnn.tpu.config import TRAINING_IMAGES, TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES, Topology
 from cnn.zoo import ZOO
 from harness.errors import UserError
 
-_MEAN, _DEVIATION = 0.1307, 0.3081  # of MNIST; they change no figure
+_MEAN, _STD = 0.1307, 0.3081  # of MNIST; they change no figure
 
 
 class CompiledEpoch(NamedTuple):
@@ -33,7 +34,7 @@ class CompiledEpoch(NamedTuple):
 
     program: jax.stages.Compiled
     step: jax.stages.Compiled
-    setup: train.Setup
+    config: train.Config
     mesh: Mesh
     seconds: float
 
@@ -51,54 +52,46 @@ def devices(topology: Topology) -> list[Any]:
     ).devices
 
 
-def compile_epoch(config: TpuConfig) -> CompiledEpoch:
+def compile_epoch(flags: TpuConfig) -> CompiledEpoch:
     """Compile what a run of --task=mnist with these flags would dispatch on the TPU.
 
     Raises:
       UserError: it does not fit into the TPU's memory.
     """
-    setup = train.Setup(
-        network=Network(ZOO[config.model].architecture, config.recipe.initialization, config.compute_dtype),
-        recipe=config.recipe,
-        images=TRAINING_IMAGES,
-        mean=_MEAN,
-        deviation=_DEVIATION,
-    )
-    there = devices(TOPOLOGIES[config.topology])
-    used = there[: most(there, config.recipe.batch_size, config.num_seeds)]
-    mesh = make_mesh(used, config.num_seeds)
+    recipe = flags.recipe
+    network = Network(ZOO[flags.model].architecture, recipe.initialization, flags.compute_dtype)
+    config = train.Config(network, recipe, images=TRAINING_IMAGES, mean=_MEAN, std=_STD)
+    there = devices(TOPOLOGIES[flags.topology])
+    mesh = make_mesh(there[: most(there, recipe.batch_size, flags.num_seeds)], flags.num_seeds)
     began = time.perf_counter()
     try:
-        program = _compile(setup, mesh, config.num_seeds)
+        program = _compile(config, mesh, flags.num_seeds)
         seconds = time.perf_counter() - began
-        step = _compile(dataclasses.replace(setup, images=config.recipe.batch_size), mesh, config.num_seeds)
+        step = _compile(dataclasses.replace(config, images=recipe.batch_size), mesh, flags.num_seeds)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            f"--batch_size={config.recipe.batch_size} does not fit into the memory of {config.topology}: "
-            "give fewer"
+            f"--batch_size={recipe.batch_size} does not fit into the memory of {flags.topology}: give fewer"
         ) from error
-    return CompiledEpoch(program, step, setup, mesh, seconds)
+    return CompiledEpoch(program, step, config, mesh, seconds)
 
 
-def _compile(setup: train.Setup, mesh: Mesh, num_seeds: int) -> jax.stages.Compiled:
-    seeds = jax.ShapeDtypeStruct((num_seeds,), jnp.uint32)
-    start = train.init_state.eval_shape(setup, jax.random.key(0)), jax.eval_shape(train.no_totals)
-    state, totals = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((num_seeds, *leaf.shape), leaf.dtype), start
+def _compile(config: train.Config, mesh: Mesh, num_seeds: int) -> jax.stages.Compiled:
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_seeds, *leaf.shape), leaf.dtype),
+        train.init_state.eval_shape(config, jax.random.key(0)),
     )
-    images = train.Images(
-        jax.ShapeDtypeStruct((setup.images, 28, 28, 1), jnp.uint8),  # type: ignore[arg-type]
-        jax.ShapeDtypeStruct((setup.images,), jnp.int32),  # type: ignore[arg-type]
+    images = Split(
+        jax.ShapeDtypeStruct((config.images, 28, 28, 1), jnp.uint8),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((config.images,), jnp.int32),  # type: ignore[arg-type]
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    axes = SEED, SEED, DATA, SEED, None, None
     arguments = [
         _on_mesh(mesh, axis, tree)
-        for axis, tree in zip(axes, (state, totals, images, seeds, step, step), strict=True)
+        for axis, tree in zip((SEED, DATA, None, None), (state, images, step, step), strict=True)
     ]
-    return jax.jit(epoch_function(setup, mesh), donate_argnums=0).lower(*arguments).compile()
+    return jax.jit(epoch_function(config, mesh), donate_argnums=0).lower(*arguments).compile()
 
 
 def _on_mesh(mesh: Mesh, axis: str | None, tree: Any) -> Any:

@@ -15,7 +15,7 @@ def report(config: TpuConfig, compiled: CompiledEpoch, figures: Analysis) -> str
     """One figure a line, with what it means; then every convolution of a step."""
     topology, program = TOPOLOGIES[config.topology], figures.program
     step, once = figures.step, figures.once
-    batch, steps = compiled.setup.recipe.batch_size, compiled.setup.steps_per_epoch
+    batch, steps = compiled.config.recipe.batch_size, compiled.config.steps_per_epoch
     share = step.flops / step.seconds / topology.peak_flops
     rows = {
         "compiled in": f"{compiled.seconds:.1f} s, by libtpu {version('libtpu')}",

@@ -21,7 +21,7 @@ from backprop.descent import COLUMNS, explore, settle
 from backprop.figures import all_loss_curves, frontier_figure, loss_curve
 from backprop.task import descend_from_start, run, start
 from harness.errors import UserError
-from harness.workdir import hold, write_config
+from harness.workdir import lock, write_config
 from launch import parse
 
 from .test_descent import spreadsheet
@@ -193,7 +193,7 @@ def test_a_start_without_error_stays_there():
 
 
 def test_a_folder_that_another_run_holds_is_refused(tmp_path):
-    with hold(tmp_path, wait=False):
+    with lock(tmp_path, wait=False):
         done = launched(tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -7,7 +7,6 @@ that runs differ by 1e-9 where they differ by rounding alone. OUT, an .npz, gets
 
 import json
 import sys
-from pathlib import Path
 from unittest import mock
 
 import jax
@@ -22,7 +21,6 @@ import numpy as np  # noqa: E402
 from cnn import data, loop, train  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 from cnn.model import Network  # noqa: E402
-from cnn.run import Run  # noqa: E402
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -35,13 +33,13 @@ def curve(model: str, devices: int, seeds: list[int], as_gpu: bool) -> tuple[np.
         data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (27, 20), strict=True)
     )
     network = Network(config.entry.architecture, config.resolved_recipe.initialization, jnp.float64)
-    setup = train.Setup(network, config.resolved_recipe, images=27, mean=0.1307, deviation=0.3081)
-    run = Run(config, Path(), training, {"test": test}, setup, np.array(seeds, np.uint32))
+    setup = train.Config(network, config.resolved_recipe, images=27, mean=0.1307, std=0.3081)
+    splits = {"train": training, "test": test}
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
-        *_, progress = loop.train_on(run, loop.start(run), lambda: None)
-    rows = sorted(progress.history, key=lambda row: (row["seed"], row["epoch"]))
+        *_, result = loop.train_epochs(setup, splits, loop.start(setup, seeds), num_devices=devices)
+    rows = sorted(result.history, key=lambda row: (row["seed"], row["epoch"]))
     metrics = np.array([[row[name] for name in METRICS] for row in rows])
-    leaves = jax.tree.leaves((progress.state.params, progress.state.batch_stats, progress.state.ema))
+    leaves = jax.tree.leaves((result.state.params, result.state.batch_stats, result.state.ema))
     weights = np.concatenate([leaf.reshape(len(seeds), -1) for leaf in leaves], axis=1)
     assert weights.dtype == np.float64
     return metrics.reshape(len(seeds), 2, -1), weights

@@ -82,3 +82,22 @@ def test_a_tpus_way_to_sample_gives_what_the_others_give(images):
     )
     assert by_gathering.max() > 0.5
     np.testing.assert_allclose(by_products, by_gathering, atol=ROUNDING)
+
+
+def test_all_channels_of_an_image_are_distorted_alike(images):
+    everything = Distortion(20.0, 0.2, 0.3, 3.0, 1.5, brightness=0.5, erasing=0.5, zoom=0.5)
+    grey, colours = (
+        augment(each, jax.random.key(7), everything) for each in (images, jnp.repeat(images, 3, -1))
+    )
+    np.testing.assert_array_equal(colours, jnp.repeat(grey, 3, -1))
+
+
+def test_the_contrast_of_colours_is_about_the_luminances_mean():
+    """torchvision's adjust_contrast: factor * image + (1 - factor) * mean of rgb_to_grayscale, clipped."""
+    images = np.random.default_rng(0).uniform(0.3, 0.7, (8, 6, 6, 3)).astype(np.float32)  # nothing is clipped
+    after = np.asarray(augment(jnp.asarray(images), jax.random.key(1), Distortion(contrast=0.5)))
+    factors = after.std((1, 2, 3)) / images.std((1, 2, 3))
+    assert np.ptp(factors) > 0.2
+    factors = factors[:, None, None, None]
+    mean = (images @ np.float32([0.2989, 0.587, 0.114])).mean((1, 2))[:, None, None, None]
+    np.testing.assert_allclose(after, factors * images + (1 - factors) * mean, atol=1e-5)

@@ -38,10 +38,10 @@ def test_the_second_start_takes_every_program_that_the_first_one_kept(tmp_path, 
     assert start("first") == []
     kept = programs(cache)
     taken = start("second")
-    assert {"jit__step"} <= {*taken} >= {name.rsplit("-", 2)[0] for name in kept}
+    assert {"jit__update"} <= {*taken} >= {name.rsplit("-", 2)[0] for name in kept}
     assert len(taken) == len(kept)
     assert programs(cache) >= kept
-    steps = [name for name in programs(cache) if name.startswith("jit__step-")]
+    steps = [name for name in programs(cache) if name.startswith("jit__update-")]
     assert len(steps) == 1
     assert (tmp_path / "first" / "confusion.csv").read_bytes() == (
         tmp_path / "second" / "confusion.csv"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn import cores, data, devices
+from cnn import cores, data, devices, loop
 from cnn.config import CnnConfig
 from harness.errors import UserError
 from tests.cnn.prepare import prepare
@@ -148,10 +148,10 @@ def test_what_a_batch_has_to_divide_by(seeds, count, divisor):
 
 
 def test_a_mesh_whose_rows_do_not_divide_a_batch_is_refused():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1] * 8).reshape(2, 4), (devices.SEED, devices.DATA))
-    devices.require_divides(100, mesh)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1] * 8).reshape(2, 4), (loop.SEED, loop.DATA))
+    loop.require_divides(100, mesh)
     with pytest.raises(UserError, match=r"among the 4 devices of a seed: give --num_devices=2$"):
-        devices.require_divides(66, mesh)
+        loop.require_divides(66, mesh)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def tested_images(default_run):
 
 
 def make_setup(architecture):
-    return train.Setup(Network(architecture, "torch"), Recipe(epochs=1, batch_size=1), 1, 0.1307, 0.3081)
+    return train.Config(Network(architecture, "torch"), Recipe(epochs=1, batch_size=1), 1, 0.1307, 0.3081)
 
 
 def random_variables(setup):
@@ -109,8 +109,8 @@ def run_onnx(content, images):
 def test_onnx_computes_what_the_network_computes(architecture, test_images):
     setup = make_setup(architecture if architecture is EVERY_LAYER else ZOO[architecture].architecture)
     variables, images = random_variables(setup), test_images.images[:300]
-    content = export.to_onnx(variables, name="random", setup=setup).SerializeToString()
-    ours = np.asarray(jax.jit(lambda images: train.predict(variables, images, setup=setup))(images))
+    content = export.to_onnx(variables, name="random", config=setup).SerializeToString()
+    ours = np.asarray(jax.jit(lambda images: train.predict(variables, images, config=setup))(images))
     theirs = run_onnx(content, images)
     assert np.ptp(ours, axis=0).min() > 1e-3
     assert_same_logits(theirs, ours)
@@ -120,9 +120,9 @@ def test_onnx_computes_what_the_network_computes(architecture, test_images):
 def our_logits(workdir, images):
     """The variables and the logits of the run's last checkpoint, without cnn.export."""
     _, config = launch.parse(["", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
-    run, progress = task.load(config)
-    state, setup = results.state_of(progress, 0), run.setup
-    evaluation = train.evaluate(state, train.Images(*jax.device_put(images)), setup=setup)
+    run, result = task.load(config)
+    state, setup = results.state_of(result, 0), run.config
+    evaluation = train.evaluate(state, jax.device_put(images), config=setup)
     return train.evaluated_variables(state, setup), np.asarray(evaluation.logits)
 
 
@@ -225,14 +225,14 @@ def test_a_finished_run_is_exported_again(exported, tmp_path, capsys):
 def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch, test_images):
     setup = make_setup(EVERY_LAYER)
     variables = random_variables(setup)
-    right = export.to_onnx(variables, name="right", setup=setup)
+    right = export.to_onnx(variables, name="right", config=setup)
     bias = next(tensor for tensor in right.graph.initializer if tensor.name == "Dense_2/bias")
     bias.CopyFrom(
         onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name)
     )
     monkeypatch.setattr(export, "to_onnx", lambda *_, **__: right)
     with pytest.raises(UserError, match=r"model.onnx gives logits that differ from ours by 1.0e-03"):
-        export.export(tmp_path, variables, test_images.images[:7], name="wrong", setup=setup)
+        export.export(tmp_path, variables, test_images.images[:7], name="wrong", config=setup)
     assert not (tmp_path / "export.json").exists()
 
 

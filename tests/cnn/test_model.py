@@ -24,7 +24,8 @@ from cnn.architecture import (
     format_table,
     summarize,
 )
-from cnn.model import Network, dropout, global_max, image_keys
+from cnn.cpu import dropout, global_max
+from cnn.model import Network, image_keys
 from cnn.zoo import ZOO, Entry
 
 EPS = float(np.finfo(np.float32).eps)
@@ -120,13 +121,13 @@ def test_logits_equal_pytorch(name, images):
     torch = _torch()
     from tests.cnn import torch_twin
 
-    setup = train.Setup(
+    setup = train.Config(
         Network(NETWORKS[name].architecture, "torch"), NETWORKS[name].recipe, 1000, 0.1307, 0.3081
     )
     state = _disturbed(train.init_state(setup, jax.random.key(3)))._replace(ema=None)
     twin = torch_twin.build(NETWORKS[name].architecture).eval()
     torch_twin.copy_weights(state, twin)
-    ours = train.evaluate(state, train.Images(jnp.asarray(images), jnp.zeros(32, jnp.int32)), setup=setup)
+    ours = train.evaluate(state, data.Split(jnp.asarray(images), jnp.zeros(32, jnp.int32)), config=setup)
     with torch.no_grad():
         theirs = twin(_to_torch(images)).numpy()
     assert np.ptp(theirs, axis=0).min() > 1e-3
@@ -142,7 +143,7 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
     """
 
     network = Network(ZOO["bn_dropout_4k"].architecture, "torch")
-    setup = train.Setup(network, ZOO["bn_dropout_4k"].recipe, 1000, 0.1307, 0.3081)
+    setup = train.Config(network, ZOO["bn_dropout_4k"].recipe, 1000, 0.1307, 0.3081)
     state = train.init_state(setup, jax.random.key(0))
 
     def gradient(dtype):
@@ -180,19 +181,20 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     architecture = Architecture(without_dropout(NETWORKS[name].architecture.layers))
     recipe = replace(NETWORKS[name].recipe, batch_size=32)
     network = Network(architecture, recipe.initialization, jnp.float64)
-    setup = train.Setup(network, recipe, images=32 + 20, mean=0.1307, deviation=0.3081)
+    setup = train.Config(network, recipe, images=32 + 20, mean=0.1307, std=0.3081)
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     with jax.enable_x64(True):
         key = jax.random.key(0)
-        state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), train.init_state(setup, key))
-        state = state._replace(step=jnp.int32(0))
+        state = train.init_state(setup, key)
+        wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), state)
+        state = wide._replace(step=state.step, key=state.key)
         torch_twin.copy_weights(state, twin)
 
         @functools.partial(jax.jit, compiler_options=QUICKLY)
         def step(state, batch):
-            batch = train.prepare_batch(batch, state.step, key=key, setup=setup)
-            return train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
+            state = state._replace(metrics=train.no_metrics())
+            return train.train_step(state, batch, config=setup)
 
         for count in (32, 20):
             optimizer.zero_grad()
@@ -201,9 +203,10 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
             )
             loss.backward()
             optimizer.step()
-            state, totals = step(state, train.Images(jnp.asarray(images), jnp.asarray(labels)))
-            assert totals.seen == count
-            np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-12)
+            state = step(state, data.Split(jnp.asarray(images), jnp.asarray(labels)))
+            metrics = state.metrics
+            assert metrics.seen == count
+            np.testing.assert_allclose(metrics.loss / metrics.seen, loss.item(), rtol=1e-12)
         after = torch_twin.weights_by_name(state, twin)
     assert len(after) >= 7
     for tensor, (ours, theirs) in after.items():
@@ -225,22 +228,21 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
     recipe = entry.recipe.with_flags(
         {"batch_size": 128, "optimizer": "sgd", "schedule": "constant", **straight}
     )
-    setup = train.Setup(Network(Architecture(layers), "torch"), recipe, 1000, 0.1307, 0.3081)
+    setup = train.Config(Network(Architecture(layers), "torch"), recipe, 1000, 0.1307, 0.3081)
     images, labels = (array[:128] for array in data.load("mnist", None).train)
     key = jax.random.key(0)
     state = train.init_state(setup, key)
     twin = torch_twin.build(Architecture(layers)).train()
     torch_twin.copy_weights(state, twin)
     twin.double()
-    batch = train.prepare_batch(train.Images(images, labels), state.step, key=key, setup=setup)
-    step = jax.jit(functools.partial(train.train_step, setup=setup))
-    after, totals = step(state, train.no_totals(), batch, key=key)
+    step = jax.jit(functools.partial(train.train_step, config=setup))
+    after = step(state, data.Split(images, labels))
 
     loss = torch.nn.functional.cross_entropy(
         twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()
     )
     loss.backward()
-    np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=rounding(128))
+    np.testing.assert_allclose(after.metrics.loss / after.metrics.seen, loss.item(), rtol=rounding(128))
     parameters = twin.named_parameters(remove_duplicate=False)
     gradients = {tensor: weight.grad.numpy() for tensor, weight in parameters}
     before, after = (torch_twin.weights_by_name(each, twin) for each in (state, after))
@@ -296,7 +298,7 @@ def test_one_place_of_a_map_takes_the_gradient_of_its_maximum(images):
 
 def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
     entry = ZOO["strided_18k"]
-    setup = train.Setup(Network(entry.architecture, "torch"), entry.recipe, 1000, 0.1307, 0.3081)
+    setup = train.Config(Network(entry.architecture, "torch"), entry.recipe, 1000, 0.1307, 0.3081)
     params = train.init_state(setup, jax.random.key(0)).params
     fan_ins = {"Conv_0": 25, "Conv_1": 32 * 9, "Conv_6": 16 * 9}
     for name, fan_in in fan_ins.items():
@@ -363,7 +365,7 @@ def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):
     from tests.cnn import torch_twin
 
     draws, few = 400, images[:4]
-    setup = train.Setup(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1000, 0.1307, 0.3081)
+    setup = train.Config(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1000, 0.1307, 0.3081)
     state = train.init_state(setup, jax.random.key(3))
     twin = torch_twin.build(ZOO[name].architecture).train()
     torch_twin.copy_weights(state, twin)

@@ -47,11 +47,11 @@ def setup_of(*layers, **recipe):
     """What trains these layers with these settings, without augmentation unless given."""
     network = Network(Architecture(layers), "torch")
     recipe = Recipe(epochs=1, batch_size=1, **recipe)
-    return train.Setup(network, recipe, images=1, mean=0.1307, deviation=0.3081)
+    return train.Config(network, recipe, images=1, mean=0.1307, std=0.3081)
 
 
 def images_of(images, labels):
-    return train.Images(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    return data.Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
 
 
 def start(setup, seed=0):
@@ -59,15 +59,14 @@ def start(setup, seed=0):
 
 
 def step(setup, state, batch):
-    """(state after a step, its totals)."""
-    key = jax.random.key(0)
-    prepared = train.prepare_batch(batch, state.step, key=key, setup=setup)
-    return train.train_step(state, train.no_totals(), prepared, key=key, setup=setup)
+    """(state after a step, its metrics)."""
+    after = train.train_step(state, batch, config=setup)
+    return after, after.metrics
 
 
 def evaluate(setup, state, images):
     """(mean loss, images classified correctly, logits)."""
-    return train.evaluate(state, images, setup=setup)
+    return train.evaluate(state, images, config=setup)
 
 
 def averaged(decay, values):
@@ -76,7 +75,7 @@ def averaged(decay, values):
     ema = optax.ema(decay).init({"w": jnp.float32(0)})
     for value in values:
         _, ema = optax.ema(decay).update({"w": jnp.float32(value)}, ema)
-    state = train.TrainState(jnp.int32(len(values)), {}, {}, None, ema)
+    state = train.TrainState(jnp.int32(len(values)), None, {}, {}, None, ema, None)
     return float(train.evaluated_variables(state, setup)["w"])
 
 

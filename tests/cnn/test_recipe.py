@@ -22,7 +22,7 @@ from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.recipe import Distortion, Recipe
 from cnn.results import _at_target
-from cnn.run import require_new_or_same
+from cnn.task import require_new_or_same
 from cnn.zoo import ZOO
 from harness.errors import UserError
 from harness.workdir import write_config
@@ -63,6 +63,7 @@ VALUES = st.fixed_dictionaries(
         "schedule": st.sampled_from(recipe.SCHEDULES),
         "initialization": st.sampled_from(recipe.INITIALIZATIONS),
         "nesterov": st.booleans(),
+        "crop_size": st.integers(1, 28),  # MNIST's pixels
         "milestones": st.lists(st.integers(1, 60_000), min_size=1, unique=True).map(
             lambda x: tuple(sorted(x))
         ),
@@ -192,7 +193,7 @@ LAYERS = (Conv(10, 28), AveragePool())
 def setup_of(epochs=6, **values):
     network = Network(Architecture(LAYERS), "torch")
     right = Recipe(epochs=epochs, batch_size=8, **values)
-    return train.Setup(network, right, images=8 * STEPS_PER_EPOCH - 3, mean=0.1, deviation=0.3)
+    return train.Config(network, right, images=8 * STEPS_PER_EPOCH - 3, mean=0.1, std=0.3)
 
 
 def one_cycle(optimizer, setup):
@@ -265,9 +266,9 @@ def ended(patience):
     """After an epoch with a loss: the plateau's state of a network without weights, and its factor."""
     setup = setup_of(schedule="plateau", factor=0.5, patience=patience, learning_rate=0.1)
     state = train.TrainState(
-        jnp.int32(0), {}, {}, train.make_optimizer(setup).init({"w": jnp.zeros(1)}), None
+        jnp.int32(0), None, {}, {}, train.make_optimizer(setup).init({"w": jnp.zeros(1)}), None, None
     )
-    return setup, state, jax.jit(functools.partial(train.end_epoch, setup=setup))
+    return setup, state, jax.jit(functools.partial(train.end_epoch, config=setup))
 
 
 @settings(max_examples=25)
@@ -277,15 +278,13 @@ def test_plateau_is_pytorchs(patience, losses):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
     for loss in losses:
-        assert train.learning_rate(state, 3, setup=setup) == pytest.approx(
+        assert train.learning_rate(state, 3, config=setup) == pytest.approx(
             optimizer.param_groups[0]["lr"], rel=2 * EPS
         )
         scheduler.step(float(loss))
         state = end_epoch(state, jnp.float32(loss))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    updates, _ = train.make_optimizer(setup).update(
-        {"w": jnp.ones(1)}, state.optimizer_state, {"w": jnp.ones(1)}
-    )
+    updates, _ = train.make_optimizer(setup).update({"w": jnp.ones(1)}, state.opt_state, {"w": jnp.ones(1)})
     assert float(updates["w"][0]) == pytest.approx(-optimizer.param_groups[0]["lr"], rel=4 * EPS)
 
 
@@ -401,7 +400,7 @@ def test_smoothed_labels_are_pytorchs(share, seed):
 @pytest.fixture(scope="module")
 def images():
     """16 test images, as bytes, with their labels."""
-    return train.Images(*(jnp.asarray(array[:16]) for array in data.load("mnist", None).test))
+    return data.Split(*(jnp.asarray(array[:16]) for array in data.load("mnist", None).test))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
@@ -409,12 +408,11 @@ def test_a_step_learns_from_smoothed_labels_and_an_evaluation_does_not(images, s
     setup = dataclasses.replace(setup_of(label_smoothing=share), images=16)
     batch = jax.tree.map(lambda leaf: leaf[:8], images)
     state = train.init_state(setup, KEY)
-    prepared = train.prepare_batch(batch, state.step, key=KEY, setup=setup)
-    _, totals = train.train_step(state, train.no_totals(), prepared, key=KEY, setup=setup)
-    evaluated = train.evaluate(state, batch, setup=setup)
+    metrics = train.train_step(state, batch, config=setup).metrics
+    evaluated = train.evaluate(state, batch, config=setup)
     logits, labels = torch.tensor(np.asarray(evaluated.logits)), torch.tensor(np.asarray(batch.labels)).long()
     loss = functools.partial(torch.nn.functional.cross_entropy, logits, labels)
-    assert float(totals.loss) / 8 == pytest.approx(float(loss(label_smoothing=share)), rel=1e-5)
+    assert float(metrics.loss) / 8 == pytest.approx(float(loss(label_smoothing=share)), rel=1e-5)
     assert float(evaluated.loss) == pytest.approx(float(loss()), rel=1e-5)
 
 
@@ -482,7 +480,7 @@ def test_the_distortions_of_an_image_are_the_same_on_any_number_of_devices(image
             split = jax.tree.map(lambda leaf: leaf[0], split)
 
         def prepared(part):
-            return train.prepare_batch(part, step, key=jax.random.key(seed), setup=here).inputs
+            return train.prepare_batch(part, step, key=jax.random.key(seed), config=here).images
 
         each = jax.vmap(prepared, axis_name="data") if parts > 1 else prepared
         return each(split).reshape(16, 28, 28, 1)

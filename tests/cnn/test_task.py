@@ -14,7 +14,7 @@ import pytest
 
 from cnn import data, task
 from cnn.config import CnnConfig
-from cnn.run import Run
+from cnn.results import Run
 from harness.errors import UserError
 from launch import main, parse
 
@@ -51,8 +51,8 @@ def without_seconds(workdir):
 
 def test_a_run_on_the_bundled_mnist(tmp_path, capsys, monkeypatch):
     """1,500 of its training images, 500 of them held out: the whole test set, an epoch of 16 steps."""
-    train, test = data.load("mnist", None)
-    some = data.Dataset(data.Split(train.images[:1500], train.labels[:1500]), test)
+    train, test, *_ = data.load("mnist")
+    some = data.Dataset(data.Split(train.images[:1500], train.labels[:1500]), test, 10)
     monkeypatch.setattr(data, "load_bundled_mnist", lambda folder: some)
     flags = ["--model=plain_4k", "--validation_size=500", "--epochs=1", f"--workdir={tmp_path}"]
     assert main(["launch.py", "--task=mnist", *flags]) == 0
@@ -162,7 +162,7 @@ def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     ],
 )
 def test_resuming_is_advised_where_there_is_a_run_to_go_on_with(workdir, error, line, tmp_path):
-    run = Run(CnnConfig(workdir=workdir), tmp_path, *[None] * 4)
+    run = Run(CnnConfig(workdir=workdir), tmp_path, *[None] * 3)
     with pytest.raises(type(error)), task._refused(run):
         raise error
     (tmp_path / "config.json").touch()

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import launch
-from cnn import architecture, data, export, model, run, train
+from cnn import architecture, data, export, model, task, train
 from cnn.architecture import (
     GELU,
     Architecture,
@@ -334,13 +334,13 @@ def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
     torch_twin = pytest.importorskip("tests.cnn.torch_twin")
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse the type at once
     network = model.Network(Architecture((Forgotten(),)), "torch")
-    setup = train.Setup(network, ZOO["bn_4k"].recipe, 1, 0.1, 0.3)
+    setup = train.Config(network, ZOO["bn_4k"].recipe, 1, 0.1, 0.3)
     row = architecture.LayerSummary("forgotten", (28, 28, 1), 0, 1)
     places = (
         lambda: describe(Forgotten()),
         lambda: architecture._effect(Forgotten(), (28, 28, 1)),
         lambda: network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False),
-        lambda: export.to_onnx({}, name="forgotten", setup=setup),
+        lambda: export.to_onnx({}, name="forgotten", config=setup),
         lambda: torch_twin.build(network.architecture),
     )
     for module in (export, torch_twin):
@@ -409,7 +409,7 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     for flags in (again, [f"--model={file}", *again], [f"--layers={ONE_LINE}", *again]):
         config = parsed(*flags)
         assert config.layers == ONE_LINE
-        run.require_new_or_same(config, workdir)
+        task.require_new_or_same(config, workdir)
     file.write_text("dense 10 bias")
     with pytest.raises(UserError, match="is not the text of --layers, which a run that goes on has kept"):
         parsed(f"--model={file}", *again)
@@ -418,7 +418,7 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     ):
         parsed("--model=bn_4k", *again)
     with pytest.raises(UserError, match=r"--layers=dense 10 bias is not what the run in .* has"):
-        run.require_new_or_same(parsed("--layers=dense 10 bias", *again), workdir)
+        task.require_new_or_same(parsed("--layers=dense 10 bias", *again), workdir)
     file.unlink()
     assert parsed(*again).layers == ONE_LINE
     assert parsed(f"--flagfile={workdir / 'flags.txt'}").layers == ONE_LINE
@@ -457,5 +457,5 @@ def test_a_written_network_is_trained_resumed_evaluated_exported_compared_and_sh
     assert "no significant difference" in compared
     trained = load(str(workdir))
     assert trained.logits.shape == (530, 10)
-    correct = trained.logits.argmax(-1) == trained.run.evaluated["test"].labels
+    correct = trained.logits.argmax(-1) == trained.run.splits["test"].labels
     assert correct.mean() == pytest.approx(summary["final_test_accuracy"])

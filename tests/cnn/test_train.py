@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from cnn import data, devices, epoch, train
+from cnn import data, loop, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from cnn.results import _augmented_samples
-from cnn.run import prepare
+from cnn.task import prepare
 from harness.errors import UserError
 
 KEY = jax.random.key(0)
@@ -36,7 +36,7 @@ RECIPE = Recipe(
     shear=0.1,
     shift=1.0,
 )
-SETUP = train.Setup(Network(SMALL, "he"), RECIPE, images=1447, mean=0.1307, deviation=0.3081)
+SETUP = train.Config(Network(SMALL, "he"), RECIPE, images=1447, mean=0.1307, std=0.3081)
 
 
 @pytest.fixture(scope="module")
@@ -52,31 +52,27 @@ COMPILED = {}
 
 
 class OneDevice:
-    """Training of one seed on one device, and what its steps reported."""
+    """Training of one seed on one device."""
 
     def __init__(self, setup, split, *, seed=0, dtype=np.float32):
-        self.mesh = devices.make_mesh(jax.devices()[:1], 1)
-        self.setup, self.images = setup, epoch.put_images(split, self.mesh)
-        state = train.init_state(setup, jax.random.key(seed))
-        self.seeds = self.put(np.uint32(seed))
-        self.state, self.totals = (
-            self.put(jax.tree.map(lambda leaf: _as(leaf, dtype), each)) for each in (state, train.no_totals())
+        self.mesh = loop.make_mesh(jax.devices()[:1], 1)
+        self.setup, self.images = setup, loop.put_images(split, self.mesh)
+        state = jax.tree.map(
+            lambda leaf: _as(leaf, dtype)[None], train.init_state(setup, jax.random.key(seed))
         )
-        arguments = self.images, self.state, self.totals, self.seeds
-        if (setup, train.train_step) not in COMPILED:
-            COMPILED[setup, train.train_step], seconds = epoch.compile_steps(setup, self.mesh, *arguments)
-            assert seconds > 0
-        self.run_steps = COMPILED[setup, train.train_step]
+        self.state = loop.put(state, self.mesh, loop.SEED)
+        if (setup, train.update) not in COMPILED:
+            compiled = loop.compile_steps(setup, self.mesh, self.images, self.state)
+            COMPILED[setup, train.update] = compiled
+        self.run_steps = COMPILED[setup, train.update]
 
-    def put(self, tree):
-        return devices.put(jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree), self.mesh, devices.SEED)
-
-    def epoch(self, number, report=lambda totals: True):
+    def epoch(self, number):
+        """The metrics of an epoch."""
         first = number * self.setup.steps_per_epoch
-        self.state, totals, reached = self.run_steps(
-            self.state, self.totals, self.seeds, first, first + self.setup.steps_per_epoch, report
-        )
-        return totals, reached
+        empty = jax.tree.map(lambda leaf: np.asarray(leaf)[None], train.no_metrics())
+        self.state = self.state._replace(metrics=loop.put(empty, self.mesh, loop.SEED))
+        *_, (self.state, metrics) = self.run_steps(self.state, first, first + self.setup.steps_per_epoch)
+        return metrics
 
 
 def _as(leaf, dtype):
@@ -85,14 +81,14 @@ def _as(leaf, dtype):
 
 
 def _train(setup, split, *, epochs, seed=0):
-    """The state and the totals of each epoch."""
+    """The state and the metrics of each epoch."""
     run = OneDevice(setup, split, seed=seed)
     history = []
     for number in range(epochs):
-        totals, reached = run.epoch(number)
-        assert totals.seen[0] == setup.images
-        assert reached == (number + 1) * setup.steps_per_epoch
-        history.append(jax.tree.map(lambda leaf: np.array(leaf[0]), totals))
+        metrics = run.epoch(number)
+        assert metrics.seen[0] == setup.images
+        assert run.state.step[0] == (number + 1) * setup.steps_per_epoch
+        history.append(jax.tree.map(lambda leaf: np.array(leaf[0]), metrics))
     return jax.tree.map(lambda leaf: leaf[0], run.state), history
 
 
@@ -103,28 +99,23 @@ def test_one_dispatch_trains_like_the_loop_over_steps(mnist, monkeypatch, unchec
     with jax.enable_x64(True):
         steps, run = 12, OneDevice(setup, mnist[0], dtype=np.float64)
         unoptimized = {"xla_backend_optimization_level": 0}  # by LLVM, which takes most of the time
-        one_dispatch = jax.jit(epoch.epoch_function(setup, run.mesh), compiler_options=unoptimized)
-        arguments = run.state, run.totals, run.images, run.seeds
-        whole, totals = one_dispatch(*arguments, jnp.int32(0), jnp.int32(steps))
-        looped, loop_totals, reached = run.run_steps(
-            run.state, run.totals, run.seeds, 0, steps, lambda totals: True
-        )
-        assert reached == steps == int(looped.step[0]) == int(whole.step[0])
-        assert int(loop_totals.seen[0]) == int(totals.seen[0]) == steps * 32
+        one_dispatch = jax.jit(loop.epoch_function(setup, run.mesh), compiler_options=unoptimized)
+        whole = one_dispatch(run.state, run.images, jnp.int32(0), jnp.int32(steps))
+        *_, (looped, metrics) = run.run_steps(run.state, 0, steps)
+        assert steps == int(looped.step[0]) == int(whole.step[0])
+        assert int(metrics.seen[0]) == int(whole.metrics.seen[0]) == steps * 32
         assert whole.params["Conv_0"]["kernel"].dtype == np.float64
-        for ours, theirs in zip(
-            jax.tree.leaves((looped, loop_totals)), jax.tree.leaves((whole, totals)), strict=True
-        ):
+        for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(whole), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_training_learns_and_the_seed_decides_everything(mnist):
     state, history = _train(SETUP, mnist[0], epochs=3)
-    assert all(totals.diverged_at == -1 and totals.gradient_norm > 0 for totals in history)
+    assert all(metrics.diverged_at == -1 and metrics.gradient_norm > 0 for metrics in history)
     again, _ = _train(SETUP, mnist[0], epochs=3)
     other, _ = _train(SETUP, mnist[0], epochs=3, seed=1)
     assert history[2].loss < 0.5 * history[0].loss
-    accuracy = train.evaluate(state, _images(mnist[1]), setup=SETUP).correct / 613
+    accuracy = train.evaluate(state, jax.device_put(mnist[1]), config=SETUP).correct / 613
     assert accuracy > 0.6
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(again)))
     assert not np.array_equal(state.params["Conv_0"]["kernel"], other.params["Conv_0"]["kernel"])
@@ -133,32 +124,29 @@ def test_training_learns_and_the_seed_decides_everything(mnist):
 def test_no_step_of_an_epoch_waits_for_the_host(mnist):
     run = OneDevice(SETUP, mnist[0])
     with jax.transfer_guard_device_to_host("disallow"):
-        totals, _ = run.epoch(0)
-    assert int(totals.seen[0]) == 1447
+        metrics = run.epoch(0)
+    assert int(metrics.seen[0]) == 1447
 
 
-def test_an_epoch_stops_where_its_report_says_so(mnist):
+def test_an_epoch_ends_where_nobody_asks_for_more(mnist):
+    """Its first report is of steps that are over, and comes with the newest state."""
     run = OneDevice(SETUP, mnist[0])
-    totals, reached = run.epoch(0, lambda totals: False)
+    state, metrics = next(run.run_steps(run.state, 0, 46))
+    reached = int(state.step[0])
     assert reached < 45
-    assert int(run.state.step[0]) == reached
-    assert int(totals.seen[0]) == reached * 32
+    assert int(state.metrics.seen[0]) == reached * 32 > int(metrics.seen[0]) > 0
 
 
 def test_the_first_step_without_a_finite_loss_is_named(mnist):
     run = OneDevice(SETUP, mnist[0])
     params = jax.tree.map(lambda leaf: leaf * jnp.nan, run.state.params)
     state = run.state._replace(params=params, step=run.state.step + 3)
-    state, totals, _ = run.run_steps(state, run.totals, run.seeds, 3, 8, lambda *_: True)
-    assert int(totals.diverged_at[0]) == 3
-
-
-def _images(split):
-    return train.Images(*jax.device_put(split))
+    *_, (state, metrics) = run.run_steps(state, 3, 8)
+    assert int(metrics.diverged_at[0]) == 3
 
 
 def _first(split, count):
-    return train.Images(jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count]))
+    return data.Split(jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count]))
 
 
 def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
@@ -167,15 +155,8 @@ def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
 
     @jax.jit
     def loss_at(step, key):
-        at = state._replace(step=step)
-        _, totals = train.train_step(
-            at,
-            train.no_totals(),
-            train.prepare_batch(batch, at.step, key=key, setup=SETUP),
-            key=key,
-            setup=SETUP,
-        )
-        return totals.loss
+        at = state._replace(step=step, key=jax.random.key_data(key))
+        return train.train_step(at, batch, config=SETUP).metrics.loss
 
     def loss(step, key=KEY):
         return float(loss_at(jnp.int32(step), key))
@@ -188,12 +169,12 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     """Trains on images whose label is their index, and sees which labels come by."""
     visited = []
 
-    def spy(state, totals, batch, *, key, setup):
-        real = setup.images_in(state.step)
+    def spy(state, batch, *, config):
+        real = config.images_in(state.step)
         jax.debug.callback(lambda labels, count: visited.extend(labels[:count].tolist()), batch.labels, real)
-        return state._replace(step=state.step + 1), totals
+        return state._replace(step=state.step + 1)
 
-    monkeypatch.setattr(train, "train_step", spy)
+    monkeypatch.setattr(train, "update", spy)
     split = data.Split(mnist[0].images, np.arange(len(mnist[0].labels), dtype=np.int32))
     run = OneDevice(SETUP, split)
     run.epoch(0)
@@ -209,8 +190,7 @@ def test_average_is_unbiased_from_the_first_step(mnist):
 
     @jax.jit
     def step(state):
-        prepared = train.prepare_batch(batch, state.step, key=KEY, setup=SETUP)
-        return train.train_step(state, train.no_totals(), prepared, key=KEY, setup=SETUP)[0]
+        return train.train_step(state, batch, config=SETUP)
 
     seen = []
     for number in range(1, 5):
@@ -237,7 +217,7 @@ def test_a_fading_augmentation_is_gone_after_the_last_step(mnist):
 
     @functools.partial(jax.jit, static_argnums=1)
     def inputs(step, setup):
-        return train.prepare_batch(batch, step, key=KEY, setup=setup).inputs
+        return train.prepare_batch(batch, step, key=KEY, config=setup).images
 
     off = dict.fromkeys(("rotation", "scale", "shear", "shift"), 0.0)
     plain = inputs(0, dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, **off)))
@@ -303,7 +283,7 @@ def test_the_report_shows_samples_by_these_keys():
     run = prepare(CnnConfig(seed=3), Path())
     originals, *shown = _augmented_samples(run)
     keys = train.sample_keys(jax.random.key(3), 50)
-    expected = random_distortion(jnp.tile(originals, (5, 1, 1))[..., None], keys, run.setup.recipe)
+    expected = random_distortion(jnp.tile(originals, (5, 1, 1))[..., None], keys, run.config.recipe)
     np.testing.assert_allclose(np.concatenate(shown), expected[..., 0], atol=1e-4)
 
 

@@ -15,8 +15,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 import launch
-from cnn import run
 from cnn.config import CnnConfig
+from cnn.task import require_new_or_same
 from harness.errors import UserError
 from harness.workdir import write_config
 from tests import crash, damage
@@ -289,7 +289,7 @@ def resume_with(workdir, **changed):
         for name, value in changed.items()
     ]
     _, config = launch.parse(["launch.py", "--task=mnist", "--resume", f"--workdir={workdir}", *given])
-    run.require_new_or_same(config, workdir)
+    require_new_or_same(config, workdir)
     return config
 
 
@@ -319,7 +319,7 @@ def test_a_one_cycle_run_has_its_length_from_the_start(tmp_path):
     write_config(tmp_path, "mnist", CnnConfig(), device="a device")
     argv = ["launch.py", "--task=mnist", "--resume", "--epochs=20", f"--workdir={tmp_path}"]
     with pytest.raises(UserError, match=r"--epochs=20 is not what the run in .* has \(\d+\)"):
-        run.require_new_or_same(launch.parse(argv)[1], tmp_path)
+        require_new_or_same(launch.parse(argv)[1], tmp_path)
 
 
 def test_what_may_change_changes_no_number(flags, finished, tmp_path):

@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
+_MOST_COUNTS = 30  # classes whose counts can be read in a figure
 
 
 def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) -> Figure:
@@ -57,19 +58,25 @@ def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) ->
 
 
 def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure:
-    """How often each true digit was taken for each digit."""
+    """How often each true class was taken for each class; of many classes without the numbers."""
     figure = Figure(figsize=(7.5, 6.5), layout="constrained")
     axes = figure.subplots()
     mistakes = counts - np.diag(np.diag(counts))
     shade = np.ma.masked_equal(mistakes, 0)
     axes.imshow(shade, cmap="Oranges", vmin=0, vmax=max(1, 1.6 * mistakes.max()))
+    legible = len(counts) <= _MOST_COUNTS
+    size = min(10, 120 / len(counts))
     for (true, predicted), count in np.ndenumerate(counts):
-        if count:
+        if count and legible:
             weight = "normal" if true == predicted else "bold"
             colour = _GREY if true == predicted else "black"
-            axes.text(predicted, true, f"{count:,}", ha="center", va="center", color=colour, weight=weight)
-    classes = range(len(counts))
-    axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="true class")
+            font = {"color": colour, "weight": weight, "size": size}
+            axes.text(predicted, true, f"{count:,}", font, ha="center", va="center")
+    if legible:
+        classes = range(len(counts))
+        axes.set(xticks=classes, yticks=classes)
+        axes.tick_params(labelsize=size)
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(
         f"{name}: {mistakes.sum():,} of {counts.sum():,} test images are misclassified", fontsize=13
     )
@@ -77,7 +84,7 @@ def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure
 
 
 def misclassified(
-    images: UInt8[np.ndarray, "images 28 28 1"],
+    images: UInt8[np.ndarray, "images height width channels"],
     labels: Int[np.ndarray, " images"],
     logits: Float[np.ndarray, "images classes"],
     *,
@@ -93,15 +100,16 @@ def misclassified(
     figure = Figure(figsize=(8, 0.95 * rows + 0.9), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    pitch_x, pitch_y = 34, 40
-    mosaic = np.zeros((rows * pitch_y, columns * pitch_x), np.uint8)
+    side = images.shape[1]
+    pitch_x, pitch_y = side + max(1, side * 6 // 28), side + max(2, side * 12 // 28)
+    mosaic = np.full((rows * pitch_y, columns * pitch_x, 3), 255, np.uint8)
     for place, index in enumerate(shown):
         x, y = place % columns * pitch_x, place // columns * pitch_y
-        mosaic[y : y + 28, x : x + 28] = images[index, :, :, 0]
+        mosaic[y : y + side, x : x + side] = picture(images[index])
         text = f"{labels[index]} → {predicted[index]}"
-        axes.text(x + 14, y + 29, text, ha="center", va="top", fontsize=9, color=_ORANGE)
-    axes.imshow(255 - mosaic, cmap="gray", vmin=0, vmax=255, extent=(0, columns * pitch_x, rows * pitch_y, 0))
-    axes.set(xlim=(-2, columns * pitch_x), ylim=(rows * pitch_y, -2))
+        axes.text(x + side / 2, y + side * 29 / 28, text, ha="center", va="top", fontsize=9, color=_ORANGE)
+    axes.imshow(mosaic, extent=(0, columns * pitch_x, rows * pitch_y, 0))
+    axes.set(xlim=(-side / 14, columns * pitch_x), ylim=(rows * pitch_y, -side / 14))
     which = (
         f"the {len(shown)} most certain of {len(wrong)}" if len(shown) < len(wrong) else f"all {len(wrong)}"
     )
@@ -109,15 +117,26 @@ def misclassified(
     return figure
 
 
-def augmented(samples: Float[np.ndarray, "rows columns 28 28"]) -> Figure:
-    """Training images, in the first row as they are, below as the network sees them."""
-    rows, columns, side, _ = samples.shape
-    framed = np.pad(samples, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    mosaic = framed.transpose(0, 2, 1, 3).reshape(rows * (side + 4), columns * (side + 4))
+def augmented(samples: Float[np.ndarray, "rows columns height width channels"]) -> Figure:
+    """Training images (0 to 1), in the first row as they are, below as the network sees them."""
+    rows, columns, side, *_ = samples.shape
+    frame = max(1, side // 14)
+    pictures = picture(np.rint(255 * samples.clip(0, 1)).astype(np.uint8))
+    framed = np.pad(pictures, ((0, 0), (0, 0), (frame, frame), (frame, frame), (0, 0)), constant_values=255)
+    pitch = side + 2 * frame
+    mosaic = framed.transpose(0, 2, 1, 3, 4).reshape(rows * pitch, columns * pitch, 3)
     figure = Figure(figsize=(9, 9 * rows / columns + 0.5), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.imshow(-mosaic, cmap="gray", vmin=-1, vmax=0)
-    axes.axhline(side + 3.5, color=_BLUE, linewidth=2)
+    axes.imshow(mosaic)
+    axes.axhline(pitch - 0.5, color=_BLUE, linewidth=2)
     axes.set_title("training images: as they are, and randomly distorted below", fontsize=13)
     return figure
+
+
+def picture(images: UInt8[np.ndarray, "*shape channels"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Images to be looked at: three channels are red, green and blue, others one grey, dark on white."""
+    if images.shape[-1] == 3:
+        return images
+    grey = 255 - images.mean(-1, keepdims=True)
+    return np.repeat(np.rint(grey).astype(np.uint8), 3, -1)

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from cnn import data, hosts
+from cnn import data, distributed
 from cnn.config import CnnConfig
 from harness.errors import UserError
 from tests.cnn.prepare import prepare
@@ -20,7 +20,7 @@ from tests.cnn.test_task import ROOT, table
 LIMIT = 180  # seconds, for a busy machine; alone it takes a tenth
 MODEL = "plain_4k"
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-LOST = f"launch.py: {hosts._LOST}"
+LOST = f"launch.py: {distributed._LOST}"
 
 
 @pytest.fixture(scope="module")
@@ -232,13 +232,13 @@ def test_other_flags_than_process_0_are_refused(small, tmp_path):
 @pytest.mark.hosts
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_whose_peers_never_come_says_so(index, tmp_path):
-    code = "import sys, launch; from cnn import hosts; hosts._CONNECT_SECONDS = 3; "
+    code = "import sys, launch; from cnn import distributed; distributed._CONNECT_SECONDS = 3; "
     code += "sys.exit(launch.main(sys.argv))"
     flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", f"--process_id={index}"]
     command = [sys.executable, "-c", code, "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"launch.py: {hosts._NOT_MET}"
+    assert done.stderr.splitlines()[-1] == f"launch.py: {distributed._NOT_MET}"
     assert not (tmp_path / "new").exists()
 
 
@@ -246,19 +246,19 @@ def test_a_port_in_use_is_refused():
     with socket.create_server(("", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UserError, match=f"{address}: process 0 cannot listen there .* in use"):
-            hosts.meet(hosts.Processes(address, 2, 0))
+            distributed.meet(distributed.Processes(address, 2, 0))
 
 
 def test_processes_of_the_environment(monkeypatch):
     for name, value in (("COORDINATOR_ADDRESS", "host:1"), ("NUM_PROCESSES", "4"), ("PROCESS_ID", "3")):
         monkeypatch.setenv(f"JAX_{name}", value)
-    assert hosts.processes(CnnConfig()) == hosts.Processes("host:1", 4, 3)
+    assert distributed.processes(CnnConfig()) == distributed.Processes("host:1", 4, 3)
     flags = CnnConfig(coordinator_address="other:1", num_processes=2, process_id=1)
-    assert hosts.processes(flags) == hosts.Processes("other:1", 2, 1)
+    assert distributed.processes(flags) == distributed.Processes("other:1", 2, 1)
     for wrong in ("two", "-1", "", "٣", "9" * 5000):
         monkeypatch.setenv("JAX_PROCESS_ID", wrong)
         with pytest.raises(UserError, match=rf"JAX_PROCESS_ID \({wrong[:9]}.*\): set both to whole numbers"):
-            hosts.processes(CnnConfig())
+            distributed.processes(CnnConfig())
 
 
 @pytest.mark.parametrize(
@@ -277,5 +277,5 @@ def test_the_environment_is_checked_as_the_flags_are(address, count, index, mess
     for name, value in (("COORDINATOR_ADDRESS", address), ("NUM_PROCESSES", count), ("PROCESS_ID", index)):
         monkeypatch.setenv(f"JAX_{name}", value)
     with pytest.raises(UserError) as error:
-        hosts.processes(CnnConfig())
+        distributed.processes(CnnConfig())
     assert str(error.value).startswith(message)

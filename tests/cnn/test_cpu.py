@@ -1,4 +1,4 @@
-"""The convolution of a training step against jax.lax's: values, gradients, other platforms."""
+"""The forms for XLA's CPU backend against the plain ones: values, gradients, other platforms."""
 
 import functools
 
@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn.convolution import convolution
+from cnn.architecture import Architecture, BatchNorm, ConcatPool, Conv, Dense, MaxPool, ReLU
+from cnn.cpu import FORMS, convolution
+from cnn.model import PLAIN, Network, image_keys
 
 pytestmark = pytest.mark.numeric
 EPS = float(np.finfo(np.float32).eps)
@@ -125,3 +127,48 @@ def test_with_strides_every_option_is_jax_lax_s():
     dilated = {"dimension_numbers": NHWC, "rhs_dilation": (2, 2)}
     found = convolution(x, kernel, strides, padding, **dilated)
     np.testing.assert_array_equal(found, jax.lax.conv_general_dilated(x, kernel, strides, padding, **dilated))
+
+
+def test_a_network_by_either_form_is_the_same(monkeypatch):
+    """Logits, statistics and gradients in float64, of layers that have each form; without dropout's draws."""
+    monkeypatch.setattr(jnp, "float32", jnp.float64)
+    layers = (Conv(10, 3), BatchNorm(), ReLU(), MaxPool(2), Conv(4, 3, padding=1), ConcatPool(), Dense(10))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+
+    def computed(forms):
+        network = Network(Architecture(layers), "torch", jnp.float64, axis_name="data", forms=forms)
+        inputs = jnp.asarray(np.random.default_rng(0).standard_normal((5, 28, 28, 1)))
+        variables = network.clone(axis_name=None).init(jax.random.key(0), inputs[:1], train=False)
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
+        real = jnp.int32(4)  # the fifth fills the batch up
+
+        def loss(params, inputs):
+            variables_ = variables | {"params": params}
+            logits, updates = network.apply(
+                variables_, inputs, train=True, real=real, mutable=["batch_stats"]
+            )
+            return (logits[:4] ** 2).sum(), (logits, updates)
+
+        def step(params, inputs):
+            return jax.grad(loss, has_aux=True)(params, inputs)
+
+        everywhere = jax.sharding.PartitionSpec()
+        program = jax.shard_map(
+            step, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=everywhere, check_vma=False
+        )
+        unoptimized = {"xla_backend_optimization_level": 0}  # by LLVM, which takes most of the time
+        return jax.jit(program, compiler_options=unoptimized)(variables["params"], inputs)
+
+    with jax.enable_x64(True):
+        ours, plain = computed(FORMS), computed(PLAIN)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9), ours, plain)
+
+
+@pytest.mark.parametrize("forms", [FORMS, PLAIN], ids=["FORMS", "PLAIN"])
+def test_either_dropout_keeps_the_mean_and_draws_for_each_image(forms):
+    keys = image_keys(jax.random.key(0), 301, None)
+    kept = forms.dropout(jnp.ones((301, 299)), 0.3, keys)
+    np.testing.assert_allclose(jnp.unique(kept), [0, 1 / 0.7], rtol=4 * EPS)
+    assert abs((kept == 0).mean() - 0.3) < 5 * (0.3 * 0.7 / kept.size) ** 0.5
+    np.testing.assert_array_equal(forms.dropout(jnp.ones((7, 299)), 0.3, keys[20:27]), kept[20:27])
+    assert not np.array_equal(kept[0], kept[1])

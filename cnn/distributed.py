@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -121,6 +122,31 @@ def require_same_flags(config: CnnConfig) -> None:
         f"process {jax.process_index()} was not given the flags of process 0: "
         f"give all processes the same, but for --{', --'.join(_OWN_FLAGS)}",
     )
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def broadcast(tree: Any) -> Any:
+    """Process 0's arrays of the host, for every process; what is not an array stays each one's own."""
+    if jax.process_count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
+    shared = iter(multihost_utils.broadcast_one_to_all(arrays))
+    return jax.tree.unflatten(
+        structure,
+        [np.asarray(next(shared)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves],
+    )
+
+
+def agree(flag: bool) -> bool:
+    """Whether the flag is set on any process; all of them have to ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,303 @@
+"""What is otherwise than plain Flax, because XLA's CPU backend is slow at that.
+
+`FORMS` are the replacements for the operations of cnn.model's `PLAIN`; `Network.forms` chooses. Both give the
+same values and gradients but for rounding (tests/cnn/test_cpu.py), and dropout the same distribution.
+`python -m benchmarks.forms` measures a training step with all of them, and with each in its plain form.
+Below them is what XLA and the C library are told. That a CPU runs an epoch as a Python loop over the compiled
+step is in cnn/loop.py, beside the way of a GPU or a TPU.
+"""
+
+import ctypes
+import functools
+import platform
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, UInt32
+
+from cnn.architecture import Conv
+
+
+class Forms(NamedTuple):
+    """The operations of a network that have two forms: a plain one, and one for XLA's CPU backend.
+
+    Attributes:
+      convolution: jax.lax.conv_general_dilated or a function that takes its place, in training.
+      max_pool: of (x, window), windows that do not overlap.
+      global_max: of x, over height and width.
+      dropout: of (x, rate, a key an image).
+      first_sums: of (images, mask, params, layer, axis name), the sums that the batch norm after a first
+        convolution needs over all devices; None where it takes them from the values themselves.
+    """
+
+    convolution: Callable[..., Array]
+    max_pool: Callable[..., Array]
+    global_max: Callable[..., Array]
+    dropout: Callable[..., Array]
+    first_sums: Callable[..., Array | None]
+
+
+# Convolution. XLA's CPU backend has fast kernels for convolutions of more than 16 features or channels,
+# fastest with whole vectors of channels, and slow ones for the others and for a kernel's gradient over a
+# large map.
+# `python -m benchmarks.convolution` prints what each convolution of a network gains.
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+_ON_CPU = {  # the values of options that the sums on a CPU are right for; of all others, None
+    "dimension_numbers": (_NHWC, jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))),
+    "lhs_dilation": (None, (1, 1)),
+    "rhs_dilation": (None, (1, 1)),
+    "feature_group_count": (1,),
+    "batch_group_count": (1,),
+}
+_LARGE_MAP = 20 * 20  # pixels; products are faster at 24 x 24 and slower at 12 x 12
+_CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
+
+Padding = tuple[tuple[int, int], ...]
+
+
+def convolution(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "rows columns channels features"],
+    window_strides: tuple[int, ...],
+    padding: list[tuple[int, int]],
+    **options: Any,
+) -> Float[Array, "batch new_height new_width features"]:
+    """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...).
+
+    Args:
+      window_strides: where one is not 1, it is jax.lax's everywhere.
+      padding: zeros before and after, of height and width.
+      options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation or groups; on a
+        CPU its matrix precision is float32's.
+
+    Raises:
+      ValueError: an option that would be left out on a CPU.
+    """
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+
+    if tuple(window_strides) != (1, 1):
+        return plain(x, kernel)
+    for name, value in {"dimension_numbers": None, **options}.items():
+        if name != "precision" and value not in _ON_CPU.get(name, (None,)):
+            raise ValueError(
+                f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
+            )
+    on_cpu = functools.partial(_on_cpu, padding=tuple(map(tuple, padding)))
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnames="padding")
+def _on_cpu(x: Array, kernel: Array, padding: Padding) -> Array:
+    return _aligned(x, kernel, padding)
+
+
+def _forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _aligned(x, kernel, padding), (x, kernel)
+
+
+def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    _, of_images = jax.vjp(lambda x: _aligned(x, kernel, padding), x)
+    if gradient.shape[1] * gradient.shape[2] >= _LARGE_MAP:
+        return *of_images(gradient), _kernel_gradient(x, gradient, kernel.shape, padding)
+    _, of_kernel = jax.vjp(lambda kernel: _plain(x, kernel, padding), kernel)
+    return *of_images(gradient), *of_kernel(gradient)
+
+
+_on_cpu.defvjp(_forward, _backward)
+
+
+def _plain(x: Array, kernel: Array, padding: Padding) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
+
+
+def _aligned(x: Array, kernel: Array, padding: Padding) -> Array:
+    """With zeros for more channels, or for more features of a single channel: twice as fast."""
+    channels, features = kernel.shape[2:]
+    if channels == 1:
+        return _plain(x, _with_zeros(kernel, 3, _FEATURES), padding)[..., :features]
+    return _plain(_with_zeros(x, 3, _CHANNELS), _with_zeros(kernel, 2, _CHANNELS), padding)
+
+
+def _with_zeros(x: Array, axis: int, multiple: int) -> Array:
+    """x with its axis filled up to a multiple."""
+    return jnp.pad(x, [(0, -size % multiple if axis == index else 0) for index, size in enumerate(x.shape)])
+
+
+def _kernel_gradient(
+    x: Float[Array, "batch height width channels"],
+    gradient: Float[Array, "batch new_height new_width features"],
+    shape: tuple[int, ...],
+    padding: Padding,
+) -> Float[Array, "rows columns channels features"]:
+    """The gradient of a kernel of this shape: over the images, the sum of products with their patches.
+
+    As a convolution, whose result is no larger than the kernel, it takes twice the time where the map is
+    large.
+    """
+    rows, columns, channels, features = shape
+    height, width = gradient.shape[1:3]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0))).transpose(0, 3, 1, 2)
+
+    def add(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+        x, gradient = image
+        patches = jnp.stack(
+            [
+                x[:, row : row + height, column : column + width]
+                for row in range(rows)
+                for column in range(columns)
+            ]
+        )
+        product = jnp.matmul(
+            patches.reshape(-1, height * width),
+            gradient.reshape(height * width, features),
+            preferred_element_type=total.dtype,
+        )
+        return total + product, None
+
+    zero = jnp.zeros((rows * columns * channels, features), jnp.promote_types(x.dtype, jnp.float32))
+    total, _ = jax.lax.scan(add, zero, (x, gradient))
+    return total.reshape(shape).astype(x.dtype)
+
+
+# Pooling.
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"], window: int
+) -> Float[Array, "batch rows columns channels"]:
+    """The largest value of each window; of equal ones the first takes the gradient, as in PyTorch.
+
+    Chosen by comparisons, each of which sends the gradient to one of its two sides. The gradient
+    of jnp.max goes to the values that equal the maximum: where XLA computes them anew in another
+    fusion, rounded otherwise, none does, and the gradient is lost. That of reduce_window is slow
+    on a CPU.
+    """
+    cut = windows(x, window)
+    values = [cut[:, :, row, :, column] for row in range(window) for column in range(window)]
+    return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
+
+
+def global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+    """The largest value of each channel's map, which takes the whole gradient.
+
+    Found by its place, since a gradient must not hang on two values being equal (max_pool).
+    """
+    batch, height, width, channels = x.shape
+    places = x.reshape(batch, height * width, channels)
+    return (places * jax.nn.one_hot(places.argmax(1), places.shape[1], dtype=x.dtype, axis=1)).sum(1)
+
+
+def windows(
+    x: Float[Array, "batch height width channels"], window: int
+) -> Float[Array, "batch rows window columns window channels"]:
+    """x cut into windows that do not overlap; what is left at the border is dropped.
+
+    Axes 2 and 4 are those within a window.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // window, width // window
+    x = x[:, : rows * window, : columns * window]
+    return x.reshape(batch, rows, window, columns, window, channels)
+
+
+# Dropout.
+
+
+def dropout(
+    x: Float[Array, "images *shape"], rate: float, keys: Key[Array, " images"]
+) -> Float[Array, "images *shape"]:
+    """Zero each element with probability `rate` and scale the others to keep the mean.
+
+    An element's random word is a hash of its place and of its image's key: a few integer operations
+    that XLA computes where the word is needed. Threefry's words took a fifth of a step on a CPU.
+    """
+    words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+    place = jnp.arange(x[0].size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    keep = _mix(place + words[:, :1], words[:, 1:]) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
+    return jnp.where(keep.reshape(x.shape), x / (1 - rate), 0)
+
+
+def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """MurmurHash3's 32-bit finalizer (Appleby 2011) with a key between its two multiplications."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B) ^ key
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)
+
+
+# Batch norm. With one core a device, a reduction over the devices is mostly one core waiting for another.
+
+
+def first_sums(
+    images: Float[Array, "batch height width channels"],
+    mask: Bool[Array, " batch"] | None,
+    params: Any,
+    layer: Conv,
+    axis_name: str,
+) -> Float[Array, "2 features"] | None:
+    """Sums of a first convolution's values and of their squares over the whole batch, or its masked images.
+
+    From the first and second moments of the patches it sees. Those do not depend on its weights,
+    so that the gradient through these sums needs no reduction over the devices of its own. None
+    for images of several channels, and where a patch has more values than the layer has features: there
+    its moments cost too much.
+    """
+    kernel, stride, padding = layer.kernel, layer.stride, layer.padding
+    if images.shape[-1] > 1 or kernel**2 > layer.features:
+        return None
+    padded = jnp.pad(images[..., 0], ((0, 0), (padding, padding), (padding, padding)))
+    rows, columns = ((size - kernel) // stride + 1 for size in padded.shape[1:])
+    patches = jnp.stack(
+        [
+            padded[:, row : row + stride * rows : stride, column : column + stride * columns : stride]
+            for row in range(kernel)
+            for column in range(kernel)
+        ],
+        -1,
+    )
+    patches = jnp.concatenate([patches, jnp.ones_like(patches[..., :1])], -1)  # the last value meets the bias
+    if mask is not None:
+        patches = jnp.where(mask[:, None, None, None], patches, 0)
+    patches = patches.reshape(-1, kernel * kernel + 1)
+    moments = jax.lax.psum(jnp.matmul(patches.T, patches, precision="highest"), axis_name)
+    weights = params["kernel"].reshape(kernel * kernel, -1)
+    weights = jnp.concatenate([weights, params.get("bias", jnp.zeros(weights.shape[1]))[None]])
+    products = jnp.matmul(moments, weights, precision="highest")
+    return jnp.stack([products[-1], (weights * products).sum(0)])
+
+
+FORMS = Forms(convolution, max_pool, global_max, dropout, first_sums)
+
+
+# XLA and the C library.
+
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+"""For what is run once: what that takes is the time to compile it, most of it in LLVM's optimisations."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+
+
+def step_options(devices: int) -> dict[str, Any]:
+    """XLA's options for the programs of a training step.
+
+    Where there are several devices each has a core and no more (benchmarks.devices). At LLVM's level 1 the
+    programs are as fast as at 3, XLA's default, and are there sooner (benchmarks.start).
+    """
+    return {"xla_cpu_multi_thread_eigen": devices == 1, "xla_backend_optimization_level": 1}
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory that a step frees for the next step.
+
+    By default it goes back to Linux and comes again page by page, which costs a CPU much of
+    its time (benchmarks.memory). Does nothing where the C library is another.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,30 @@
+"""docs/tried.csv: every row is a command that starts, of the network that its figures are of."""
+
+import csv
+import shlex
+from pathlib import Path
+
+import pytest
+
+import launch
+from cnn.architecture import count_parameters
+
+with (Path(__file__).parents[1] / "docs" / "tried.csv").open(newline="") as stream:
+    ROWS = list(csv.DictReader(stream))
+
+
+def test_each_name_and_seed_is_one_row():
+    assert len({(row["name"], row["seed"]) for row in ROWS}) == len(ROWS) > 50
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}-{row['seed']}")
+def test_a_row_is_a_command_that_starts(row, capsys):
+    python, program, *flags = shlex.split(row["command"])
+    assert (python, program) == ("python", "launch.py")
+    assert launch.main([program, *flags, "--describe"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{int(row['parameters']):,}" in shown
+    config = launch.parse([program, *flags])[1]
+    assert count_parameters(config.entry.architecture) == int(row["parameters"])
+    assert (config.resolved_recipe.epochs, config.seed) == (int(row["epochs"]), int(row["seed"]))
+    assert config.validation_size == 10_000
