@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def launch(*flags):
     return subprocess.run(
-        [sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
 
 

@@ -178,9 +178,9 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     from tests.cnn import torch_twin
 
     architecture = Architecture(without_dropout(NETWORKS[name].architecture.layers))
-    recipe = replace(NETWORKS[name].recipe, batch_size=32)
+    recipe = replace(NETWORKS[name].recipe, batch_size=8)
     network = Network(architecture, recipe.initialization, jnp.float64)
-    setup = train.Setup(network, recipe, images=32 + 20, mean=0.1307, deviation=0.3081)
+    setup = train.Setup(network, recipe, images=8 + 5, mean=0.1307, deviation=0.3081)
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     with jax.enable_x64(True):
@@ -194,21 +194,21 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
             batch = train.prepare_batch(batch, state.step, key=key, setup=setup)
             return train.train_step(state, train.no_totals(), batch, key=key, setup=setup)
 
-        for count in (32, 20):
+        for count in (8, 5):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(
                 twin(_to_torch(images[:count], np.float64)), torch.from_numpy(labels[:count]).long()
             )
             loss.backward()
             optimizer.step()
-            state, totals = step(state, train.Images(jnp.asarray(images), jnp.asarray(labels)))
+            state, totals = step(state, train.Images(jnp.asarray(images[:8]), jnp.asarray(labels[:8])))
             assert totals.seen == count
             np.testing.assert_allclose(totals.loss / totals.seen, loss.item(), rtol=1e-12)
         after = torch_twin.weights_by_name(state, twin)
     assert len(after) >= 7
     for tensor, (ours, theirs) in after.items():
         assert ours.dtype == np.float64
-        # In float64 even the sums over 32 images of 26 x 26 places leave twelve digits.
+        # In float64 even the sums over 8 images of 26 x 26 places leave twelve digits.
         np.testing.assert_allclose(ours, theirs, atol=1e-12, rtol=1e-9, err_msg=tensor)
 
 
