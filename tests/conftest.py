@@ -86,7 +86,7 @@ def two_seeds(once: Callable, small: list[str]) -> Path:
     """The run of tests.crash with two seeds and all that a recipe may have, to which nothing happened."""
     from tests import crash
 
-    flags = [*small, *crash.FLAGS["tiny_5k, 2 seeds"]]
+    flags = [*small, *crash.FLAGS["2 seeds"]]
     return once("two_seeds", lambda folder: crash.undisturbed(flags, folder / "run")) / "run"
 
 

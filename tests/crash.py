@@ -30,14 +30,14 @@ from absl import logging
 
 import launch
 from cnn import data, task
-from tests.cnn.prepare import prepare
+from tests.cnn.prepare import LAYERS, prepare
 
 ROOT = Path(__file__).parents[1]
 FLAGS = {
     "compact_20k": ["--model=compact_20k", "--epochs=3", "--checkpoint_every_steps=4"],
-    "tiny_5k, 2 seeds": ["--model=tiny_5k", "--epochs=2", "--num_seeds=2", "--checkpoint_every_steps=7"],
-    "plain_4k, 2 seeds in turn, events": [
-        *("--model=plain_4k", "--epochs=2", "--num_seeds=2", "--num_devices=1"),
+    "2 seeds": [f"--layers={LAYERS}", "--epochs=2", "--num_seeds=2", "--checkpoint_every_steps=7"],
+    "2 seeds in turn, events": [
+        *(f"--layers={LAYERS}", "--recipe=bn_4k", "--epochs=2", "--num_seeds=2", "--num_devices=1"),
         *("--checkpoint_every_steps=3", "--tensorboard"),
     ],
 }

@@ -48,7 +48,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     flags = ("--lrs=0.5,0.1,200", "--epochs=30", "--frontier_rates=4096", "--frontier_epochs=200")
     command = [sys.executable, "launch.py", "--task=backprop", f"--workdir={folder}", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -318,7 +318,7 @@ def test_a_folder_that_vanishes_during_a_run_is_one_line(tmp_path):
     while not (tmp_path / "run" / "config.json").exists():
         assert process.poll() is None
     shutil.rmtree(tmp_path / "run")
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 2
     (line,) = said.splitlines()
     assert "No such file or directory" in line

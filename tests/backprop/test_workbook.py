@@ -109,7 +109,7 @@ def recalculate(folder, books):
         ],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     return {name: openpyxl.load_workbook(folder / "out" / f"{name}.xlsx", data_only=True) for name in books}
 

@@ -1,6 +1,6 @@
 """Train on parts of eight virtual CPU devices, in a process of its own: python -m tests.cnn.curves OUT RUNS.
 
-RUNS is a JSON list of runs with the keys model, devices and seeds, and as_gpu where it is to go the way
+RUNS is a JSON list of runs with the keys flags, devices and seeds, and as_gpu where it is to go the way
 of a GPU: all seeds at once, an epoch in one dispatch. Every float32 of the code is a float64 here, so
 that runs differ by 1e-9 where they differ by rounding alone. OUT, an .npz, gets metrics and weights.
 """
@@ -25,9 +25,11 @@ from cnn.model import Network  # noqa: E402
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
-def curve(model: str, devices: int, seeds: list[int], as_gpu: bool) -> tuple[np.ndarray, np.ndarray]:
+def curve(
+    flags: dict[str, str], devices: int, seeds: list[int], as_gpu: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Metrics (seeds x epochs x METRICS) and all weights (seeds x weights) after two epochs of 27 images."""
-    config = CnnConfig(model=model, batch_size=16, epochs=2, num_devices=devices)
+    config = CnnConfig(**flags, batch_size=16, epochs=2, num_devices=devices)
     mnist = data.load("mnist", None)
     training, test = (
         data.Split(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (27, 20), strict=True)

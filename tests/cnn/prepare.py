@@ -9,6 +9,12 @@ from PIL import Image
 
 from cnn.data import Split
 
+LAYERS = (
+    "conv 6 5x5 stride 2, batch norm, ReLU, channel dropout 0.05, "
+    "conv 8 3x3, batch norm, SiLU, dropout 0.05, global average pool, dense 10 bias"
+)
+"""A network with all that can go wrong in training and resuming, which compiles in a second."""
+
 
 def prepare(folder: Path, *, train: Split, test: Split, counts: tuple[int, int]) -> None:
     """Write the first images of two splits to `folder` as the data set tiny_mnist."""

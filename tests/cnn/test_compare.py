@@ -14,7 +14,7 @@ from cnn.compare import significance
 from cnn.config import CnnConfig
 from harness.workdir import read_flags, write_config
 from launch import main
-from tests.cnn.prepare import prepare
+from tests.cnn.prepare import LAYERS, prepare
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20))
@@ -73,7 +73,7 @@ def runs(once, two_seeds, small):
         (folder / "good").symlink_to(two_seeds)
         flags = {"poor": ["--num_seeds=3", "--learning_rate=0.001"], "other": ["--seed=7"]}
         for name, of_run in flags.items():
-            of_run = [*of_run, *small, "--model=plain_4k", "--epochs=1", f"--workdir={folder / name}"]
+            of_run = [*of_run, *small, f"--layers={LAYERS}", "--epochs=1", f"--workdir={folder / name}"]
             assert main(["launch.py", "--task=mnist", *of_run]) == 0
 
     return once("compared", fill)

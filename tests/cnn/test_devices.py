@@ -16,18 +16,19 @@ from hypothesis import strategies as st
 from cnn import cores, data, devices, loop
 from cnn.config import CnnConfig
 from harness.errors import UserError
-from tests.cnn.prepare import prepare
+from tests.cnn.prepare import LAYERS, prepare
 from tests.cnn.test_task import ROOT, table
 
-WITH_DROPOUT, AUGMENTED = "bn_dropout_4k", "compact_20k"  # both with batch norm; the latter with an average
+WITH_DROPOUT, AUGMENTED = {"model": "bn_dropout_4k"}, {"model": "compact_20k"}  # the latter with an average
+SMALL = {"layers": LAYERS, "recipe": "compact_20k"}  # with dropout, distortions and an average
 SEEDS = [
-    *({"model": AUGMENTED, "devices": 1, "seeds": [seed]} for seed in range(8)),
-    {"model": AUGMENTED, "devices": 8, "seeds": list(range(8))},  # a device each
-    {"model": AUGMENTED, "devices": 8, "seeds": [0, 1]},  # four devices each
-    {"model": AUGMENTED, "devices": 2, "seeds": [0, 1, 2]},  # two at once, then one on both
-    {"model": AUGMENTED, "devices": 1, "seeds": [0, 1, 2], "as_gpu": True},  # vmap on one device
-    {"model": AUGMENTED, "devices": 2, "seeds": [0, 1, 2, 3], "as_gpu": True},  # and on each of two
-    {"model": AUGMENTED, "devices": 4, "seeds": [0], "as_gpu": True},  # one dispatch
+    *({"flags": AUGMENTED, "devices": 1, "seeds": [seed]} for seed in range(8)),
+    {"flags": AUGMENTED, "devices": 8, "seeds": list(range(8))},  # a device each
+    {"flags": AUGMENTED, "devices": 8, "seeds": [0, 1]},  # four devices each
+    {"flags": AUGMENTED, "devices": 2, "seeds": [0, 1, 2]},  # two at once, then one on both
+    {"flags": AUGMENTED, "devices": 1, "seeds": [0, 1, 2], "as_gpu": True},  # vmap on one device
+    {"flags": AUGMENTED, "devices": 2, "seeds": [0, 1, 2, 3], "as_gpu": True},  # and on each of two
+    {"flags": AUGMENTED, "devices": 4, "seeds": [0], "as_gpu": True},  # one dispatch
 ]
 
 
@@ -48,15 +49,19 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.devices
-@pytest.mark.parametrize("counts", [(1, 8), pytest.param((1, 2, 4), marks=pytest.mark.slow)])
-def test_a_curve_does_not_depend_on_the_number_of_devices(counts, tmp_path):
-    networks = (WITH_DROPOUT, AUGMENTED)
-    runs = [{"model": model, "devices": count, "seeds": [3]} for model in networks for count in counts]
-    curves = computed(runs, tmp_path)
-    for first in (0, len(counts)):
-        for other in curves[first + 1 : first + len(counts)]:
-            assert_same(curves[first], other)
-    assert not np.allclose(curves[0][0], curves[-1][0], rtol=1e-3)
+@pytest.mark.parametrize(
+    ("flags", "counts"),
+    [
+        (SMALL, (1, 8)),
+        pytest.param(WITH_DROPOUT, (1, 2, 4, 8), marks=pytest.mark.slow),
+        pytest.param(AUGMENTED, (1, 2, 4, 8), marks=pytest.mark.slow),
+    ],
+)
+def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, tmp_path):
+    alone, *others = computed([{"flags": flags, "devices": n, "seeds": [3]} for n in counts], tmp_path)
+    assert np.ptp(alone[0][0, :, 0]) > 1e-3  # it learns
+    for other in others:
+        assert_same(alone, other)
 
 
 @pytest.mark.devices
@@ -83,7 +88,7 @@ def test_an_epoch_needs_no_more_threads_than_devices():
     environment = os.environ | {"PJRT_NPROC": "1"}  # XLA takes as many as there are devices
     command = [sys.executable, "-c", LONG_EPOCH]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -98,22 +103,25 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.devices
-@pytest.mark.parametrize("model", [WITH_DROPOUT, AUGMENTED])
+@pytest.mark.parametrize("model", [flags["model"] for flags in (WITH_DROPOUT, AUGMENTED)])
 @pytest.mark.slow
 def test_the_command_line_on_one_and_on_eight_devices(small, model, tmp_path):
-    """In float32, an epoch. What rounding does is multiplied in every step: 2e-2 was seen after sixteen.
+    """In float32; that the curves agree to 1e-9 in float64 is shown above.
 
-    In float64 the same curves agree to 1e-9, above.
+    At so small a rate a step does not multiply the rounding of those before: what the sums over 64 images of
+    up to 26 x 26 places are rounded by adds up over eight steps.
     """
+    rounding = 8 * np.finfo(np.float32).eps * np.sqrt(64 * 26 * 26)
     curves = []
     for count in (1, 8):
         workdir = tmp_path / str(count)
         flags = [*small, f"--model={model}", "--epochs=1", f"--num_devices={count}", f"--workdir={workdir}"]
+        flags.append("--learning_rate=0.0001")
         command = [sys.executable, "launch.py", "--task=mnist", *flags]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
         rows = table(workdir / "metrics.csv")
         curves.append([[float(row[name]) for name in ("train_loss", "test_loss")] for row in rows])
-    np.testing.assert_allclose(*curves, rtol=1e-4)
+    np.testing.assert_allclose(*curves, rtol=rounding)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ def test_the_command_line_on_one_and_on_eight_devices(small, model, tmp_path):
 @pytest.mark.devices
 def test_a_batch_that_does_not_divide_is_refused(flags, message, tmp_path):
     command = [sys.executable, "launch.py", "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr == f"launch.py: {message}\n"
     assert not (tmp_path / "new").exists()

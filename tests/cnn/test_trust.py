@@ -17,9 +17,12 @@ import pytest
 import launch
 from cnn.config import CnnConfig
 from cnn.task import require_new_or_same
+from cnn.text import on_one_line
+from cnn.zoo import ZOO
 from harness.errors import UserError
 from harness.workdir import write_config
 from tests import crash, damage
+from tests.cnn.prepare import LAYERS
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -32,7 +35,8 @@ def flags(small):
     """Of a run of 44 steps on two devices, saved every three."""
     return {
         **dict(flag.split("=", 1) for flag in small),
-        "--model": "plain_4k",
+        "--layers": LAYERS,
+        "--recipe": "plain_4k",
         "--epochs": EPOCHS,
         "--checkpoint_every_steps": 3,
         "--num_devices": 2,
@@ -106,7 +110,8 @@ def test_a_signal_saves_and_says_so(flags, finished, tmp_path, number):
 def test_a_second_signal_ends_at_once(flags, tmp_path, monkeypatch, first, second):
     """Both come while the step is compiled, which takes seconds for a larger network."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    process = popen(flags | {"--model": "compact_20k", "--compilation_cache": "none"}, tmp_path)
+    large = {name: value for name, value in flags.items() if name not in ("--layers", "--recipe")}
+    process = popen(large | {"--compilation_cache": "none"}, tmp_path)
     wait_for(tmp_path / "config.json", process)
     time.sleep(0.5)
     process.send_signal(first)
@@ -325,7 +330,7 @@ def test_a_one_cycle_run_has_its_length_from_the_start(tmp_path):
 def test_what_may_change_changes_no_number(flags, finished, tmp_path):
     """Bit for bit; on another number of devices but for the rounding of sums.
 
-    A gradient of about 1 sums 64 images at up to 26 x 26 places; 22 steps at a rate of 0.01 and a momentum
+    A gradient of about 1 sums 64 images at up to 12 x 12 places; 22 steps at a rate of 0.01 and a momentum
     of 0.9 move a weight by ten times the rate each.
     """
     started(flags | {"--epochs": 2}, tmp_path / "run", 0)
@@ -337,11 +342,12 @@ def test_what_may_change_changes_no_number(flags, finished, tmp_path):
     ours, theirs = (crash.weights(folder)[0] for folder in (tmp_path / "run", tmp_path / "alone"))
     for (dtype, shape, one), (_, _, other) in zip(ours, theirs, strict=True):
         arrays = (np.frombuffer(each, dtype).reshape(shape) for each in (one, other))
-        rounding = np.finfo(np.float32).eps * np.sqrt(64 * 26 * 26)
+        rounding = np.finfo(np.float32).eps * np.sqrt(64 * 12 * 12)
         np.testing.assert_allclose(*arrays, rtol=rounding, atol=22 * 10 * 0.01 * rounding)
 
 
 def test_a_run_that_diverges_keeps_finite_numbers(flags, tmp_path):
+    flags = flags | {"--layers": on_one_line(ZOO["plain_4k"].layers)}  # without batch norm
     said = started(flags | {"--learning_rate": 100, "--checkpoint_every_steps": 1}, tmp_path, 3)
     match = re.fullmatch(
         r"launch.py: (?:the loss|a weight) of seed 0 is not a finite number at step (\d+) \(epoch 1\), "
