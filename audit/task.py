@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audit.config import AuditConfig
+from audit.lines import printable
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.parallel import Result, audited_in_parallel
@@ -27,14 +28,14 @@ def run(config: AuditConfig) -> int:
     """
     given = Path(str(config.workbook)).expanduser()
     if not os.path.lexists(given):
-        name = report.printable(str(config.workbook))
+        name = printable(str(config.workbook))
         raise UserError(f"--workbook={name} is not there: give an {KINDS} file, or a folder")
     if given.is_dir():
         return _audit_folder(given, config)
 
     audit = audit_file(given)
     if audit.refused:
-        raise UserError(report.printable(audit.refused))
+        raise UserError(printable(audit.refused))
     workdir = _open(config, given)
     print(report.file_text(audit))
     write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audit, given.parent))
@@ -47,7 +48,7 @@ def run(config: AuditConfig) -> int:
 def _audit_folder(folder: Path, config: AuditConfig) -> int:
     files = _spreadsheets(folder, config.workdir)
     if not files:
-        name = report.printable(str(folder))
+        name = printable(str(folder))
         raise UserError(f"--workbook={name} holds no {KINDS} file: give a folder that does")
     workdir = _open(config, *files)
     print(report.folder_line(report.FOLDER_HEADER, files, folder))

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from audit.lines import printable
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.verdict import FileAudit, audit_file
@@ -85,7 +86,7 @@ def audited(name: str, content: bytes, seconds: float = _SECONDS) -> str:
 
 def refusal(words: str) -> str:
     """One line, in HTML, that says why there is nothing to judge."""
-    return f'<div class="audit"><p class="refused">{html.escape(report.printable(words))}</p></div>'
+    return f'<div class="audit"><p class="refused">{html.escape(printable(words))}</p></div>'
 
 
 def too_large(name: str, size: int) -> str:

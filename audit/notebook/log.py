@@ -67,7 +67,7 @@ class Training(NamedTuple):
         return self.epochs[-1].accuracy
 
     def holds_from(self, target: float) -> int | None:
-        """The epoch, counted from 1, from which on every accuracy is at least the target; None: not at last."""
+        """The epoch, counted from 1, from which on all reach the target; None: the last does not."""
         first = None
         for number, epoch in reversed(list(enumerate(self.epochs, 1))):
             if epoch.accuracy < Fraction(str(target)):
@@ -114,7 +114,7 @@ _BAR = re.compile(r"(\d{1,7})/(\d{1,7}) \[(?:\d|=)")  # tqdm: 469/469 [00:12<00:
 _EPOCH = re.compile(r"\bepochs?\s*(?:no\.?|number|num)?\s*[:=#\-]*\s*[\[(]?\s*(\d{1,4})\b(?!\.\d)", re.I)
 _NO_EPOCH = re.compile(r"reducing learning rate|\bbest\b|patience|early stop", re.I)
 _ASIDE = re.compile(
-    r"[\[(]?\b(?:best|max(?:imum)?|highest|so far|improved|increased|target|saving|saved|reached|achieved)\b.*",
+    r"[\[(]?\b(?:best|max(?:imum)?|highest|so far|improved|increased|target|saving|saved|reached)\b.*",
     re.I,
 )
 _ACCURACY = re.compile(
@@ -124,7 +124,9 @@ _ACCURACY = re.compile(
 )
 _PERCENT = re.compile(r"\(\s*(\d{1,3}(?:\.\d+)?)\s*%?\s*\)")
 _LOSS = re.compile(r"loss\w*[^\d\n]{0,20}?(\d+\.\d+(?:e-?\d+)?|\d+e-?\d+)", re.I)
-_SPLITS = re.compile(r"(?P<test>test|eval)|(?P<validation>val(?:id(?:ation)?)?(?![a-z])|\bdev\b)|(?P<train>train)", re.I)
+_SPLITS = re.compile(
+    r"(?P<test>test|eval)|(?P<validation>val(?:id(?:ation)?)?(?![a-z])|\bdev\b)|(?P<train>train)", re.I
+)
 
 
 def _events(text: str) -> Iterator[_Event]:
@@ -192,9 +194,9 @@ def _kind(before: str, line: str, header: str, images: int | None, *, in_bar: bo
 def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
     """The trainings of a cell.
 
-    An epoch is an evaluation after anything else: a line that counts, a bar, an accuracy in training. One that
-    follows another directly is of the same epoch, said twice or evaluated again, unless the log has nothing
-    else. Where epochs are counted from the start again another training begins.
+    An epoch is an evaluation after anything else: a line that counts, a bar, an accuracy in training. One
+    that follows another directly is of the same epoch, said twice or evaluated again, unless the log has
+    nothing else. Where epochs are counted from the start again another training begins.
     """
     marked = any(event.kind in ("epoch", "steps") for event in events)
     kinds = [event.kind for event in events]
