@@ -182,7 +182,8 @@ def _kind(before: str, line: str, header: str, images: int | None, *, in_bar: bo
     splits = [str(match.lastgroup) for match in _SPLITS.finditer(before)]
     if splits:
         return splits[-1]
-    if in_bar:
+    others = len(_ACCURACY.findall(line)) > 1  # of which another one has the line's word
+    if in_bar or others:
         return "train"
     for words in (line, header):
         splits = [str(match.lastgroup) for match in _SPLITS.finditer(words)]
