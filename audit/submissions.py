@@ -176,9 +176,7 @@ def audit_submission(submission: Submission, limits: Limits) -> SubmissionAudit:
     if notebook is None:
         return SubmissionAudit(submission, None, spreadsheets)
     of_part_1 = tuple(audit for audit in spreadsheets if audit.verdict != "no table")
-    return SubmissionAudit(
-        submission, audit_notebook(notebook, limits, submission.class_name), of_part_1
-    )
+    return SubmissionAudit(submission, audit_notebook(notebook, limits, submission.class_name), of_part_1)
 
 
 def text(audit: SubmissionAudit) -> str:

@@ -255,3 +255,17 @@ def _blanked(text: str) -> str:
 
 def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip())]
+
+
+def read_code(file: Path) -> str | None:
+    """A .py file that a submission imports; None where there is none, or it is no Python, or too long."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return None
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_CODE + 1)
+        code = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        parse(code)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return code if len(content) <= _MAX_CODE else None

@@ -95,6 +95,10 @@ MISTAKES = {
         "it does not end in ten numbers, one a class",
         "let the last layer have 10 channels, and pool what is left of the map",
     ),
+    "clamped_log_softmax": Words(
+        "what log_softmax gives is limited: losses beyond it have no gradient",
+        "return log_softmax as it is",
+    ),
     "unused_layers": Words(
         "the class holds layers with parameters that forward never uses",
         "remove them: PyTorch counts their parameters, torchsummary does not",
@@ -342,25 +346,26 @@ def _may_stop_early(source: Source) -> bool:
     return errors or re.search(r"\bbreak\b|patience|early", text) is not None
 
 
-_ACCURACY = re.compile(r"(?<![\d.])(9\d\.\d{1,2})(?!\d)\s*%?")
+_ACCURACY = re.compile(r"(?<![\d.])(9\d\.\d\d)(?!\d)")
 _CHOSEN = re.compile(r"best|max|high|peak|epoch|top|at least|target|>|≥", re.I)
+_LOG_LINE = re.compile(r"loss|\d/\d|it/s", re.I)
 
 
 def _quoted(training: Training | None, texts: Sequence[Text]) -> Iterator[Fact]:
-    """A text that gives the best epoch's accuracy and does not say so."""
+    """A text that gives the best epoch's accuracy, and nowhere says that it is that."""
     if training is None or training.best == training.last:
         return
-    best, last = (100 * float(accuracy) for accuracy in (training.best, training.last))
+    best, last = (f"{100 * float(accuracy):.2f}" for accuracy in (training.best, training.last))
     for text in texts:
-        for number, line in enumerate(text.text.split("\n"), 1):
-            for found in _ACCURACY.finditer(line):
-                digits = len(found[1].partition(".")[2])
-                quotes_best = float(found[1]) == round(best, digits) != round(last, digits)
-                if quotes_best and digits == 2 and re.search("acc", line, re.I) and not _CHOSEN.search(line):
-                    best_epoch, last_has = training.best_epoch, percent(training.last)
-                    detail = f"{found[1]} % is epoch {best_epoch}'s, the last has {last_has}"
-                    yield Fact("best_epoch_quoted", replace(text.place, line=number), detail)
-                    return
+        lines = [
+            (number, line)
+            for number, line in enumerate(text.text.split("\n"), 1)
+            if best in _ACCURACY.findall(line) and re.search("acc", line, re.I) and not _LOG_LINE.search(line)
+        ]
+        if lines and last not in text.text and not any(_CHOSEN.search(line) for _, line in lines):
+            detail = f"{best} % is that of epoch {training.best_epoch}, the last has {last} %"
+            yield Fact("best_epoch_quoted", replace(text.place, line=lines[0][0]), detail)
+            return
 
 
 def _about_the_run(source: Source, training: Training | None) -> Iterator[Fact]:

@@ -40,6 +40,7 @@ class _Row(NamedTuple):
 
 
 _FIELD = re.compile(r"receptive[ _-]*field|\br\.?f\.?(?=[\s_:=\-|(]|out|in)|\brf\b|\brf(?=\d)|rf_out", re.I)
+_OLD_CODE = re.compile(r"nn\.|self\.|^#+\s*\)|Conv2d\(")
 _VALUE = re.compile(
     r"\s*(?:_?out(?:put)?)?\s*[:=\-(#|*`]*\s*(\d{1,3})(?:\s*[xX*]\s*\1)?"
     r"(?:\s*\)?\s*(?:-+>|to|=>|➡|→)\s*(\d{1,3}))?"
@@ -71,13 +72,12 @@ def wrong_in_code(code: str, network: ReadNetwork) -> Wrong | None:
     table, before = [], 1
     for line, comment, alone in _comments(code):
         written = written_field(comment)
-        if line not in lines or written is None:
+        if line not in lines or written is None or _OLD_CODE.search(comment):
             continue
-        places = [place for place in rights if place <= line][-1:]
+        fields = next((rights[place] for place in reversed(rights) if place <= line), [1] if alone else [])
         if alone:  # above its layer, or below it: whichever fits
-            places += [place for place in rights if place > line][:1]
-        if places:
-            fields = [field for place in places for field in rights[place]]
+            fields = [*next((rights[place] for place in rights if place > line), []), *fields]
+        if fields:
             table.append(_Row(line, written, fields, doubled=written == 2 * before))
         before = written
     return _first_wrong(table)
@@ -98,15 +98,20 @@ def _constructor(code: str, network: ReadNetwork) -> range:
 
 
 def _right_fields(network: ReadNetwork) -> dict[int, list[int]]:
-    """The right receptive fields of what each line makes; up to the pooling of the whole map."""
-    if any(isinstance(layer, Residual) for layer in network.architecture.layers):
+    """The right receptive fields of what each line makes.
+
+    None from the pooling of the whole map on: what counts as its field is a matter of taste.
+    """
+    layers = network.architecture.layers
+    if any(isinstance(layer, Residual) for layer in layers):
         return {}
     fields: dict[int, list[int]] = {}
+    whole = False
     for layer, row in zip(network.layers, summarize(network.architecture), strict=True):
-        if row.output_shape[:2] == (1, 1) or len(row.output_shape) == 1:
-            break  # what counts as the field of a pooled whole map is a matter of taste
+        whole = whole or row.output_shape[:2] == (1, 1) or len(row.output_shape) == 1
         if layer.place.file == network.place.file and layer.place.cell == network.place.cell:
-            fields.setdefault(layer.place.line, []).append(row.receptive_field)
+            of_line = fields.setdefault(layer.place.line, [])
+            of_line += [] if whole else [row.receptive_field]
     return dict(sorted(fields.items()))
 
 
@@ -125,7 +130,10 @@ def _first_wrong(table: Sequence[_Row]) -> Wrong | None:
     if not wrong:
         return None
     first = wrong[0]
-    return Wrong(first.line, first.written, first.right[-1], (len(wrong), len(table)), first.doubled)
+    return Wrong(first.line, first.written, first.right[0], (len(wrong), len(table)), first.doubled)
+
+
+_FEWEST_ROWS = 3  # of a table; its first one is right, or it does not begin at the image
 
 
 class _Operation(NamedTuple):
@@ -152,8 +160,9 @@ def wrong_in_text(text: str, network: ReadNetwork) -> Wrong | None:
     the network, by the network's.
     """
     for table in _tables(text.split("\n")):
-        wrong = _first_wrong(_judged(table, network))
-        if wrong is not None:
+        judged = _judged(table, network)
+        wrong = _first_wrong(judged)
+        if wrong is not None and len(judged) >= _FEWEST_ROWS and judged[0].written in judged[0].right:
             return wrong
     return None
 
