@@ -12,7 +12,7 @@ def line(label: str, text: str) -> str:
     return textwrap.fill(
         printable(text),
         _WIDTH,
-        initial_indent=f"  {label:<15}",
+        initial_indent=f"  {label:<14} ",
         subsequent_indent=" " * 17,
         break_long_words=False,
         break_on_hyphens=False,

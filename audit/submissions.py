@@ -180,9 +180,12 @@ def audit_submission(submission: Submission, limits: Limits) -> SubmissionAudit:
 
 
 def text(audit: SubmissionAudit) -> str:
-    """Everything about one submission; Part 2 first where it has both."""
-    parts = [notebook_report.text(audit.notebook)] if audit.notebook else []
-    return "\n\n".join([*parts, *map(spreadsheet_report.file_text, audit.spreadsheets)])
+    """Everything about one submission, under headings where it has both parts."""
+    part_1 = [spreadsheet_report.file_text(each) for each in audit.spreadsheets]
+    part_2 = [notebook_report.text(audit.notebook)] if audit.notebook else []
+    if part_1 and part_2:
+        part_1, part_2 = ["PART 1, BY HAND", *part_1], ["PART 2, THE NETWORK", *part_2]
+    return "\n\n".join([*part_1, *part_2])
 
 
 class Result(NamedTuple):

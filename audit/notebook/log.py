@@ -206,6 +206,7 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
     alone = not marked or 2 * apart > kinds.count(split)  # evaluations follow each other: each is an epoch
     if not marked and (kinds.count(split) < 2 or split == "other"):
         return
+    counted = len({event.value for event in events if event.kind == "epoch"}) > 1
     test = next((event.value for event in reversed(events) if event.kind == "test"), None)
     training = Training(cell, (), split="validation" if split == "validation" else "test")
     number, train, fresh = None, None, True
@@ -222,6 +223,8 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
         elif event.kind == "train":
             train, fresh = Fraction(event.value), True
         elif event.kind == split and (fresh or alone):
+            if counted and training.epochs and training.epochs[-1].number == number:
+                continue
             epoch = Epoch(number, Fraction(event.value), event.images, train, event.loss)
             training = training._replace(epochs=(*training.epochs, epoch))
             train, fresh = None, False

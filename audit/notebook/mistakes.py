@@ -123,6 +123,10 @@ MISTAKES = {
         "the log is of another version of the code: it has another number of epochs",
         "run the notebook from top to bottom before handing it in",
     ),
+    "log_of_training_images": Words(
+        "the log is of another version of the code: what it evaluates are 60,000 images, the training set",
+        "run the notebook from top to bottom before handing it in",
+    ),
     "best_epoch_quoted": Words(
         "the best epoch's accuracy is given as the result",
         "give the last epoch's, or choose the epoch on validation images",
@@ -169,14 +173,14 @@ class Finding(NamedTuple):
 
     Attributes:
       name: a key of MISTAKES or REMARKS.
-      place: the first one; None where it is nowhere in particular.
+      place: the first one.
       what: what is wrong and what that does.
       remedy: what to do; may be empty.
       others: how many more there are of the same.
     """
 
     name: str
-    place: Place | None
+    place: Place
     what: str
     remedy: str
     others: int = 0
@@ -254,8 +258,10 @@ def _epochs_at_limit(recipe: ReadRecipe, training: Training | None, limits: Limi
     assigned = Limits().max_epochs
     if recipe.epochs is None or recipe.epochs.value != assigned or limits.max_epochs != assigned:
         return
+    if training and len(training.epochs) != assigned:
+        return
     detail = ""
-    if training and len(training.epochs) == assigned:
+    if training:
         detail = f"after epoch {assigned - 1} the log has {percent(training.epochs[-2].accuracy)}"
     yield Fact("epochs_at_limit", recipe.epochs.place, detail)
 
@@ -331,6 +337,10 @@ def _other_version(source: Source, recipe: ReadRecipe, training: Training | None
     fits = {
         steps for images in _TRAINED_ON for size in sizes for steps in (images // size, -(-images // size))
     }
+    if place and training.split == "train" and not any(
+        fact.name == "test_is_training_set" for fact in recipe.facts
+    ):
+        yield Fact("log_of_training_images", place)
     if place and training.steps and fits and training.steps not in fits:
         size = " or ".join(map(str, sizes))
         yield Fact("steps_unlike_code", place, f"{training.steps:,} an epoch, and the batch size is {size}")

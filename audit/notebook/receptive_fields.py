@@ -69,18 +69,20 @@ def wrong_in_code(code: str, network: ReadNetwork) -> Wrong | None:
     """
     lines = _constructor(code, network)
     rights = {line: fields for line, fields in _right_fields(network).items() if line in lines}
-    table, before = [], 1
+    tables: tuple[list[_Row], list[_Row]] = ([], [])
+    before = 1
     for line, comment, alone in _comments(code):
         written = written_field(comment)
         if line not in lines or written is None or _OLD_CODE.search(comment):
             continue
-        fields = next((rights[place] for place in reversed(rights) if place <= line), [1] if alone else [])
-        if alone:  # above its layer, or below it: whichever fits
-            fields = [*next((rights[place] for place in rights if place > line), []), *fields]
-        if fields:
-            table.append(_Row(line, written, fields, doubled=written == 2 * before))
+        of_above = next((rights[place] for place in reversed(rights) if place <= line), [1] if alone else [])
+        of_below = next((rights[place] for place in rights if place > line), []) if alone else of_above
+        for table, fields in zip(tables, (of_above, of_below), strict=True):
+            if fields:
+                table.append(_Row(line, written, fields, doubled=written == 2 * before))
         before = written
-    return _first_wrong(table)
+    # A comment with its line to itself is of the layer above or below it: whichever makes more of them right.
+    return min(map(_first_wrong, tables), key=lambda wrong: wrong.rows[0] if wrong else 0)
 
 
 def _constructor(code: str, network: ReadNetwork) -> range:

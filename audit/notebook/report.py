@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
-from audit.lines import line, quoted
+from audit.lines import line, printable, quoted
 from audit.notebook.claims import Claim, percent
 from audit.notebook.mistakes import Finding
 from audit.notebook.network import ReadNetwork
@@ -45,7 +45,7 @@ def text(audit: NotebookAudit) -> str:
 def _recipe_lines(network: ReadNetwork, recipe: ReadRecipe) -> Iterator[str]:
     if recipe.recipe is not None:
         yield line("recipe", recipe.recipe.flags)
-        yield line("reproduce", command(network, recipe.recipe))
+        yield f"  train it here:\n\n{printable(command(network, recipe.recipe))}"
     elif recipe.flags:
         yield line(
             "recipe", "in part: " + " ".join(f"--{name}={value}" for name, value in recipe.flags.items())
@@ -82,7 +82,7 @@ def standing_text(standing: Standing) -> str:
 
 def _finding(found: Finding) -> Iterator[str]:
     more = f" (and {found.others} more)" if found.others else ""
-    yield line("", f"{found.place or 'the log'}: {found.what}{more}")
+    yield line(f"{found.place}:", f"{found.what}{more}")
     if found.remedy:
         yield line("  to do", found.remedy)
 
@@ -127,7 +127,7 @@ def csv_row(audit: NotebookAudit, name: str, target: float) -> list[object]:
 
 
 def _in_short(found: Finding) -> str:
-    return f"{found.name} ({found.place})" if found.place else found.name
+    return f"{found.name} ({found.place})"
 
 
 LAYERS_HEADER = ("layer", "output_shape", "parameters", "receptive_field")
@@ -143,9 +143,9 @@ def finding_rows(audit: NotebookAudit) -> list[list[object]]:
             quoted(cell)
             for cell in (
                 "mistake" if found.is_mistake else "remark",
-                found.place.file if found.place else "",
-                found.place.cell or "" if found.place else "",
-                found.place.line if found.place else "",
+                found.place.file,
+                found.place.cell or "",
+                found.place.line,
                 found.what,
                 found.remedy,
             )
