@@ -11,7 +11,7 @@ from tqdm import tqdm
 from audit import submissions
 from audit.config import AuditConfig
 from audit.folder import counted, left_by_earlier, open_for
-from audit.lines import line, printable
+from audit.lines import line, printable, quoted
 from audit.notebook import cells
 from audit.notebook import report as of_notebook
 from audit.notebook.claims import Limits
@@ -86,7 +86,7 @@ def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits
     print(submissions.text(audit))
     result = submissions.result(audit, folder, limits)
     notebook = audit.notebook
-    tables = ["audit", *(["spreadsheets"] if result.sheets else [])]
+    tables = ["spreadsheets"] if result.sheets else []
     if notebook is not None and notebook.network is not None:
         rows = {
             "claims": (of_notebook.CLAIMS_HEADER, of_notebook.claim_rows(notebook)),
@@ -97,8 +97,8 @@ def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits
         for name, (header, of_table) in rows.items():
             write_csv(workdir / f"{name}.csv", header, of_table)
             tables += [name] if of_table else []
-    summary = dict(zip(submissions.CSV_HEADER, result.csv_row, strict=True))
-    _write(workdir, [result], tables[1:], summary, f"The audit of {submission.name}", limits)
+    summary = {name: value for name, value in result.row.items() if value != ""}
+    _write(workdir, [result], tables, summary, f"The audit of {submission.name}", limits)
     for each in audit.spreadsheets:
         if each.verdict == "wrong":
             (workdir / "audited").mkdir(exist_ok=True)
@@ -123,15 +123,22 @@ def _audit_many(found: Sequence[Submission], folder: Path, config: AuditConfig, 
             bar.update()
     verdicts = [result.verdict for result in results]
     mistakes = Counter(name for result in results for name in result.mistakes)
-    summary: dict[str, object] = {"submissions": len(results), **Counter(verdicts)}
+    summary: dict[str, object] = {
+        **Counter(verdicts),
+        "submissions": [
+            {"file": result.row["file"], "verdict": result.verdict, "in_short": result.line}
+            for result in results
+        ],
+    }
     rows = [
         [name, count, MISTAKES[name].what, MISTAKES[name].remedy] for name, count in mistakes.most_common()
     ]
     write_csv(workdir / "mistakes.csv", ("mistake", "submissions", "what", "to_do"), rows)
-    tables = [*(["spreadsheets"] if any(result.sheets for result in results) else []), "audit"]
-    _write(
-        workdir, results, [*(["mistakes"] if rows else []), *tables], summary, "The audit of a class", limits
-    )
+    tables = [
+        *(["mistakes"] if rows else []),
+        *(["spreadsheets"] if any(result.sheets for result in results) else []),
+    ]
+    _write(workdir, results, tables, summary, "The audit of many submissions", limits)
     if mistakes:
         print("\nMistakes, and in how many submissions:")
         print(
@@ -152,7 +159,11 @@ def _write(
     limits: Limits,
 ) -> None:
     """audit.csv, spreadsheets.csv, the picture, summary.json and the page of them all."""
-    write_csv(workdir / "audit.csv", submissions.CSV_HEADER, (result.csv_row for result in results))
+    write_csv(
+        workdir / "audit.csv",
+        submissions.CSV_HEADER,
+        (map(quoted, result.row.values()) for result in results),
+    )
     sheets = [row for result in results for row in result.sheets]
     if sheets:
         write_csv(workdir / "spreadsheets.csv", of_spreadsheet.CSV_HEADER, sheets)

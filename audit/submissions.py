@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from audit.lines import printable, quoted
+from audit.lines import printable
 from audit.notebook import report as notebook_report
 from audit.notebook.claims import Limits
 from audit.notebook.standing import Point
@@ -23,16 +23,19 @@ CSV_HEADER = (*notebook_report.CSV_HEADER, *_PART_1)
 
 
 LABELS = {
-    "file": "submission",
-    "parameters": "parameters of the class",
+    "verdict": "verdict",
+    "file": "file",
+    "class": "class",
+    "parameters": "parameters",
     "used_parameters": "parameters that forward uses",
     "epochs": "epochs in the code",
     "epochs_run": "epochs in the log",
     "best_accuracy": "best accuracy in the log",
+    "best_epoch": "best epoch",
     "last_accuracy": "last accuracy in the log",
-    "holds_from_epoch": "reaches the target for good from epoch",
+    "holds_from_epoch": "at the target for good from epoch",
     "evaluated": "images evaluated",
-    "percentile": "percentile among public submissions of its size",
+    "percentile": "percentile among public ones of its size",
     "broken_limits": "limits not kept",
     "layers": "network, for --layers",
     "recipe": "recipe, as flags",
@@ -193,18 +196,22 @@ class Result(NamedTuple):
 
     Attributes:
       line: of the folder's table.
-      csv_row: CSV_HEADER.
+      row: CSV_HEADER.
       sheets: rows of the spreadsheets' audit.csv.
       point: in the picture.
       mistakes: names of the notebook's mistakes.
     """
 
-    verdict: str
     line: str
-    csv_row: list[object]
+    row: dict[str, object]
     sheets: list[list[object]]
     point: Point | None = None
     mistakes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """wrong, right or unreadable."""
+        return str(self.row["verdict"])
 
 
 def audited_in_parallel(submissions: Sequence[Submission], folder: Path, limits: Limits) -> Iterator[Result]:
@@ -225,42 +232,36 @@ def _audited(submission: Submission, folder: Path, limits: Limits) -> Result:
 
 
 def _failed(submission: Submission, words: str) -> Result:
-    name = submission.name
-    row = {"file": name, "verdict": "unreadable", "notes": f"{name} {words}"}
-    cells = [quoted(row.get(column, "")) for column in CSV_HEADER]
-    return Result("unreadable", f"{name} {words}", cells, [])
+    words = f"{submission.name} {words}"
+    row = {"file": submission.name, "verdict": "unreadable", "notes": words}
+    return Result(printable(words), dict.fromkeys(CSV_HEADER, "") | row, [])
 
 
 def result(audit: SubmissionAudit, folder: Path, limits: Limits) -> Result:
     """An audit as a row of each table."""
     notebook, name = audit.notebook, audit.submission.name
+    row: dict[str, object] = dict.fromkeys(CSV_HEADER, "")
+    words = ["no notebook"]
     if notebook is not None:
-        row, words = (
-            notebook_report.csv_row(notebook, name, limits.target_accuracy),
-            [notebook_report.in_one_line(notebook)],
-        )
-    else:
-        row = [quoted(name), audit.verdict, *[""] * (len(notebook_report.CSV_HEADER) - 2)]
-        words = ["no notebook"]
-    row[1] = audit.verdict
-    sheets = [row for each in audit.spreadsheets for row in spreadsheet_report.csv_rows(each, folder)]
-    words += [f"{each.file.name}: {each.verdict}" for each in audit.spreadsheets]
+        row |= notebook_report.csv_row(notebook, limits.target_accuracy)
+        words = [notebook_report.in_one_line(notebook)]
     firsts = [
-        f"{table.findings[0].cells[0].address}"
+        table.findings[0].cells[0].address
         for each in audit.spreadsheets
         for table in each.tables
         if table.findings
     ]
-    part_1 = [
-        "; ".join(each.file.name for each in audit.spreadsheets),
-        "; ".join(each.verdict for each in audit.spreadsheets),
-        "; ".join(firsts),
-    ]
+    row |= {
+        "file": name,
+        "verdict": audit.verdict,
+        "spreadsheet": "; ".join(each.file.name for each in audit.spreadsheets),
+        "spreadsheet_verdict": "; ".join(each.verdict for each in audit.spreadsheets),
+        "first_wrong_cell": "; ".join(firsts),
+    }
     return Result(
-        audit.verdict,
-        printable("; ".join(words)),
-        [*row, *map(quoted, part_1)],
-        sheets,
+        printable("; ".join([*words, *(f"{each.file.name}: {each.verdict}" for each in audit.spreadsheets)])),
+        row,
+        [row for each in audit.spreadsheets for row in spreadsheet_report.csv_rows(each, folder)],
         notebook_report.point(notebook) if notebook else None,
         tuple(found.name for found in notebook.mistakes) if notebook else (),
     )

@@ -42,6 +42,7 @@ class Training(NamedTuple):
       steps: of an epoch, as the progress bar has them; None without one.
       split: which images were evaluated: "test" or "validation", as the log calls them, or "train" where it
         says that there were 60,000.
+      unfinished: whether an epoch begins after the last evaluation.
       final_test: what was printed of the test images once, after epochs of validation.
     """
 
@@ -50,6 +51,7 @@ class Training(NamedTuple):
     steps: int | None = None
     split: str = "test"
     final_test: Fraction | None = None
+    unfinished: bool = False
 
     @property
     def best(self) -> Fraction:
@@ -231,7 +233,10 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
             if event.images == TRAINING_IMAGES:
                 training = training._replace(split="train")
     if training.epochs:
-        yield training._replace(final_test=Fraction(test) if split == "validation" and test else None)
+        yield training._replace(
+            final_test=Fraction(test) if split == "validation" and test else None,
+            unfinished=number != training.epochs[-1].number,
+        )
 
 
 def chosen(trainings: Sequence[Training]) -> Training | None:

@@ -337,15 +337,21 @@ def _other_version(source: Source, recipe: ReadRecipe, training: Training | None
     fits = {
         steps for images in _TRAINED_ON for size in sizes for steps in (images // size, -(-images // size))
     }
-    if place and training.split == "train" and not any(
-        fact.name == "test_is_training_set" for fact in recipe.facts
+    if (
+        place
+        and training.split == "train"
+        and not any(fact.name == "test_is_training_set" for fact in recipe.facts)
     ):
         yield Fact("log_of_training_images", place)
     if place and training.steps and fits and training.steps not in fits:
         size = " or ".join(map(str, sizes))
         yield Fact("steps_unlike_code", place, f"{training.steps:,} an epoch, and the batch size is {size}")
     code, run = recipe.epochs.value if recipe.epochs else None, len(training.epochs)
-    if place and code is not None and (run > code or (run < code and not _may_stop_early(source))):
+    if (
+        place
+        and code is not None
+        and (run > code or (run < code and not training.unfinished and not _may_stop_early(source)))
+    ):
         yield Fact("epochs_unlike_code", place, f"{run}, and the code asks for {code}")
 
 

@@ -95,10 +95,10 @@ def point(audit: NotebookAudit) -> Point | None:
     return Point(audit.file.name, audit.network.parameters, float(training.best), float(training.last))
 
 
-def csv_row(audit: NotebookAudit, name: str, target: float) -> list[object]:
-    """CSV_HEADER for one notebook; text that a spreadsheet program would compute is quoted."""
+def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
+    """What CSV_HEADER has of one notebook, but for its file and its verdict."""
     network, recipe, training = audit.network, audit.recipe, audit.training
-    row: dict[str, object] = {"file": name, "verdict": audit.verdict, "notes": audit.refused or ""}
+    row: dict[str, object] = {"notes": audit.refused or ""}
     if training is not None:
         row |= {
             "epochs_run": len(training.epochs),
@@ -123,7 +123,7 @@ def csv_row(audit: NotebookAudit, name: str, target: float) -> list[object]:
             "recipe": recipe.recipe.flags if recipe.recipe else "",
             "not_expressed": "; ".join(missing.name for missing in recipe.missing),
         }
-    return [quoted(row.get(column, "")) for column in CSV_HEADER]
+    return row
 
 
 def _in_short(found: Finding) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).with_name("published.csv")
 _NEIGHBOURS = 30
+_LOWEST = 0.985  # accuracy in the picture; what is below stands at its edge
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito
 
 
@@ -78,7 +79,12 @@ class Point(NamedTuple):
 
 
 def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
-    """Submissions among all, last accuracy against parameters, each with a line up to its best epoch."""
+    """Submissions among all, last accuracy against parameters, each with a line up to its best epoch.
+
+    Args:
+      submissions: at least one; a triangle at the lower edge is one that is further below.
+      target: an accuracy, for a line across.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
@@ -87,10 +93,10 @@ def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
     axes = figure.subplots()
     label = f"{len(rows)} public submissions, last epoch"
     axes.scatter([row.parameters for row in rows], [row.last for row in rows], s=18, color=_GREY, label=label)
-    for each in submissions:
-        axes.plot([each.parameters] * 2, [each.last, each.best], color=_ORANGE, linewidth=1.5)
     names = ", ".join(each.name for each in submissions)
     label = f"{names}, up to the best epoch" if len(submissions) == 1 else "these, each up to its best epoch"
+    for each in submissions:
+        axes.plot([each.parameters] * 2, [each.last, each.best], color=_ORANGE, linewidth=1.5)
     axes.scatter(
         [each.parameters for each in submissions],
         [each.last for each in submissions],
@@ -99,12 +105,15 @@ def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
         zorder=3,
         label=label,
     )
+    below = [each.parameters for each in submissions if each.last < _LOWEST]
+    axes.scatter(below, [_LOWEST] * len(below), s=70, color=_ORANGE, marker="v", zorder=3)
     axes.axhline(target, color=_BLUE, linewidth=1, linestyle="--", label=f"target {target:.2%}")
     shown = sorted(row.last for row in rows)[len(rows) // 20 :]  # a few are far below
     shown += [accuracy for each in submissions for accuracy in (each.best, each.last)]
-    axes.set_ylim(min(shown) - 5e-4, max(shown) + 5e-4)
+    axes.set_ylim(max(min(shown), _LOWEST) - 5e-4, max(shown) + 5e-4)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    most = max(each.parameters for each in submissions)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 10**6 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
