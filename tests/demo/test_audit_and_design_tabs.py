@@ -13,7 +13,7 @@ from audit.spreadsheet.verdict import audit_file
 from cnn.architecture import Architecture, count_parameters
 from cnn.text import parse
 from cnn.zoo import ZOO
-from demo.bounded_audit import MOST_BYTES
+from demo.bounded import MOST_BYTES
 from tests.audit.spreadsheet import hostile
 from tests.demo import test_page
 
