@@ -3,41 +3,124 @@
     python -m benchmarks.submissions FOLDER [TABLE]
 
 FOLDER holds a folder a submission, named by its id, with the files of the table (../shared/submissions.csv).
+Nothing in them is run. A submission whose first file has no network is read from its next one.
 """
 
 import collections
 import csv
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from audit.notebook import cells, network
+from audit.notebook import cells
+from audit.notebook.network import ReadNetwork, read_network
+from audit.notebook.recipe import ReadRecipe, read_recipe
 from harness.errors import UserError
 
 TABLE = Path("../shared/submissions.csv")
+Row = Mapping[str, str]
+
+
+class Submission(NamedTuple):
+    """A row of the table with what was read; refused says why the network was not."""
+
+    row: Row
+    network: ReadNetwork | None
+    recipe: ReadRecipe | None
+    refused: str
 
 
 def main() -> None:
-    """Read every submission of the table that is in the folder, and print how many are as it says."""
-    folder = Path(sys.argv[1])
-    rows = list(csv.DictReader((Path(sys.argv[2]) if len(sys.argv) > 2 else TABLE).open()))
-    counts: collections.Counter[str] = collections.Counter()
-    for row in rows:
-        file = folder / row["id"] / row["files"].split(" | ")[0]
+    """Read every submission of the table that is in the folder, and print how much is as it says."""
+    folder, table = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else TABLE
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (folder / row["id"]).is_dir()]
+    submissions = [read(folder / row["id"], row) for row in rows]
+    print_networks(submissions)
+    print_recipes(submissions)
+
+
+def read(folder: Path, row: Row) -> Submission:
+    """A submission's network and recipe."""
+    refused = ""
+    network = recipe = None
+    for name in row["files"].split(" | "):
         try:
-            source = cells.read(file)
-            read = network.read_network(source)
+            network = read_network(cells.read(folder / name), row["class_trained"] if refused else None)
+            break
         except UserError as error:
+            refused = refused or str(error)
+    try:
+        recipe = read_recipe(cells.read(folder / row["files"].split(" | ")[0]), network)
+    except UserError as error:
+        refused = refused or str(error)
+    return Submission(row, network, recipe, refused)
+
+
+def print_networks(submissions: list[Submission]) -> None:
+    """How many networks are read, and whether with the right number of parameters."""
+    counts: collections.Counter[str] = collections.Counter()
+    for row, network, _, refused in submissions:
+        if network is None:
             counts["refused"] += 1
-            print(f"{row['id']:>4} refused: {error}")
+            print(f"{row['id']:>4} refused: {refused}")
             continue
-        right = str(read.parameters) == row["parameters"] and read.class_name == row["class_trained"]
-        counts["right" if right else "wrong"] += 1
+        read = (network.class_name, str(network.parameters))
+        right = read == (row["class_trained"], row["parameters"])
+        counts["right" if right else "WRONG"] += 1
         if not right:
-            print(
-                f"{row['id']:>4} WRONG: {read.class_name} {read.parameters:,} ({row['class_trained']} "
-                f"{row['parameters']})"
-            )
-    print(dict(counts))
+            print(f"{row['id']:>4} WRONG: {read} for {row['class_trained']} {row['parameters']}")
+    print(f"networks of {len(submissions)}: {_shown(counts)}\n")
+
+
+def print_recipes(submissions: list[Submission]) -> None:
+    """How many recipes are read whole, what the others lack, and where they are not as the table says."""
+    counts: collections.Counter[str] = collections.Counter()
+    lacks: collections.Counter[str] = collections.Counter()
+    agree: collections.Counter[str] = collections.Counter()
+    for row, _, recipe, _ in submissions:
+        if recipe is None:
+            counts["not read"] += 1
+            continue
+        kind = "in part" if recipe.recipe is None else "whole, nearly" if recipe.departures else "whole"
+        counts[kind] += 1
+        lacks.update({fact.name for fact in recipe.missing})
+        for fact in recipe.missing:
+            print(f"{row['id']:>4} lacks {fact.name}: {fact.place}: {fact.detail}")
+        for name, ours, theirs in compared(row, recipe):
+            agree[f"{name} {'as listed' if ours == theirs else 'other'}"] += 1
+            if ours != theirs:
+                print(f"{row['id']:>4} {name} is {ours}, listed is {theirs}")
+    print(f"recipes of {len(submissions)}: {_shown(counts)}")
+    print(f"what the others lack: {_shown(lacks)}")
+    print(f"beside the table: {_shown(agree)}\n")
+
+
+def compared(row: Row, recipe: ReadRecipe) -> Iterator[tuple[str, object, object]]:
+    """What the table lists of a recipe: its name, as it was read, as it is listed."""
+    optimizer = recipe.optimizer
+    if row["epochs_run"]:
+        yield "epochs", recipe.epochs and recipe.epochs.value, int(row["epochs_run"])
+    if row["batch_size"]:
+        sizes = [size.value for size in recipe.batch_size]
+        listed = int(row["batch_size"])
+        yield "batch_size", listed if listed in sizes else sizes, listed
+    if row["optimizer"]:
+        yield "optimizer", optimizer and optimizer.name, row["optimizer"]
+    for column, argument, default in (("learning_rate", "lr", 1e-3), ("momentum", "momentum", 0.0)):
+        if row[column] and optimizer:
+            yield column, optimizer.arguments.get(argument, default), float(row[column])
+    if row["schedule_never_stepped"]:
+        yield "never_stepped", recipe.stepped == "never", row["schedule_never_stepped"] == "True"
+    listed_schedule = re.match(r"[A-Z]\w+", row["schedule"])
+    name = listed_schedule[0] if listed_schedule else ""
+    yield "schedule", recipe.schedule.name if recipe.schedule else "", name
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
 
 
 if __name__ == "__main__":

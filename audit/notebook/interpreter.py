@@ -100,15 +100,26 @@ class Interpreter:
         self.scope = Scope({"__name__": "__main__"})
         self._packages: dict[Path | str, Package] = {}
         self._written: dict[str, str] = {}
+        self._undefined: set[str] = set()
         self._loops: list[Loop] = []
         self._steps = self._depth = self._conditional = 0
 
     def run(self) -> "Interpreter":
         """Follow all cells in the file's order.
 
+        A notebook whose cells need names that only later ones define was run otherwise: it is followed again
+        with those names.
+
         Raises:
           TooLong: it takes too many steps.
         """
+        self._cells()
+        if self.source.is_notebook and any(name in self.scope.names for name in self._undefined):
+            self.events, self.modules, self._loops = [], [], []
+            self._cells()
+        return self
+
+    def _cells(self) -> None:
         for cell in self.source.cells:
             if cell.writes:
                 self._written[Path(cell.writes).stem] = cell.code
@@ -116,7 +127,6 @@ class Interpreter:
                 number = cell.number if self.source.is_notebook else None
                 unit = Unit(self.source.path.name, number, self.source.path.parent)
                 self._follow(cell.code, unit, self.scope)
-        return self
 
     def _follow(self, code: str, unit: Unit, scope: Scope) -> None:
         frame = Frame(scope, unit)
@@ -528,6 +538,7 @@ class Interpreter:
             name = canonical(f"{star}.{node.id}")
             if name in OBJECTS or name.removeprefix("torch.nn.") in LAYERS:
                 return Opaque("library", name)
+        self._undefined.add(node.id)
         return Opaque("unknown", f"{node.id}, which nothing defines", Site(frame.unit, node))
 
     def _of_NamedExpr(self, node: ast.NamedExpr, frame: Frame) -> Any:
@@ -630,7 +641,10 @@ class Interpreter:
                 return _OPERATORS[type(op)](left, right)
             except (ArithmeticError, TypeError, ValueError, LookupError, KeyError):
                 pass
-        return Opaque("operation", site.text, site, args=(left, right))
+        result = Opaque("operation", site.text, site, args=(left, right))
+        if isinstance(op, ast.Div):  # a mean, most likely
+            self._record(result, site)
+        return result
 
     def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> Any:
         value, site = self.value(node.operand, frame), Site(frame.unit, node)
@@ -855,6 +869,8 @@ class Interpreter:
             full = canonical(f"{owner.name}.{name}")
             constant = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}.get(full)
             return constant if constant is not None else Opaque("library", full)
+        if owner.function == "torch.device" and name == "type" and isinstance(owner.args[0], str):
+            return owner.args[0].partition(":")[0]
         signature = OBJECTS.get(owner.function)
         if signature is not None and name in signature:
             given = bind(signature, owner.args, owner.kwargs)
@@ -948,9 +964,12 @@ class Interpreter:
                 return f"it has no argument {name}"
         if of.kwarg is not None:
             bound[of.kwarg.arg] = others
-        missing = [name for name in known if name not in bound]
-        if missing and "(unknown)" not in kwargs:
-            return f"it lacks {', '.join(sorted(missing))}"
+        if "(unknown)" in kwargs:  # it may give any of them
+            missing = [name for name in known if name not in positional and name not in kwargs]
+        else:
+            missing = [name for name in known if name not in bound]
+            if missing:
+                return f"it lacks {', '.join(sorted(missing))}"
         return bound | {name: Opaque("unknown", name, Site(function.unit, function.node)) for name in missing}
 
     def _instantiate(
@@ -998,7 +1017,9 @@ class Interpreter:
         is_module = isinstance(module, Module) or module.is_module
         values = (*args, *kwargs.values())
         if is_module and not any(isinstance(value, Tensor) for value in values):
-            return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
+            result = Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
+            self._record(result, site)
+            return result
         if isinstance(module, Instance):
             if module.refused is not None:
                 raise module.refused
@@ -1034,6 +1055,8 @@ class Interpreter:
             if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
                 self.asked_for_cuda = True
                 return self.has_cuda if name.endswith("available") else int(self.has_cuda)
+            if name == "torch.backends.mps.is_available":
+                return False
             if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
                 return args[0]
             computed = self._builtin(name, args, kwargs, site, frame)
@@ -1164,6 +1187,19 @@ class Interpreter:
         else:
             owner.attributes[name] = child
 
+    def item_of(self, dataset: Instance) -> Any:
+        """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
+        function = dataset.cls.find("__getitem__")
+        if not isinstance(function, Function):
+            return None
+        index = Opaque("unknown", "an index", dataset.site)
+        try:
+            return self._call_function(
+                function, (dataset, index), {}, dataset.site, Frame(Scope({}), dataset.site.unit)
+            )
+        except (Refused, TooLong):
+            return None
+
     # Python's own functions
 
     def truth(self, value: Any) -> bool | None:
@@ -1218,6 +1254,10 @@ class Interpreter:
                 known = [each for each in lists if each is not None]
                 if len(known) == len(lists):
                     return list(zip(*known, strict=False))
+            case _ if name.startswith("tqdm.") and (items := self.items(first)) is not None:
+                return items
+            case "tqdm.trange" | "tqdm.notebook.trange" | "tqdm.auto.trange" if args:
+                return self._builtin("range", args, {}, site, frame)
             case "list" | "tuple" | "set" | "reversed" | "iter":
                 items = self.items(first) if args else []
                 if items is not None and len(items) <= _MOST_TURNS:
