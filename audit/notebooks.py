@@ -162,7 +162,7 @@ def _write(
     write_csv(
         workdir / "audit.csv",
         submissions.CSV_HEADER,
-        (map(quoted, result.row.values()) for result in results),
+        ([quoted(cell) for cell in result.row.values()] for result in results),
     )
     sheets = [row for result in results for row in result.sheets]
     if sheets:

@@ -71,8 +71,8 @@ class SubmissionAudit(NamedTuple):
     @property
     def refused(self) -> list[str]:
         """What is said of the parts that cannot be judged."""
-        parts = [*([self.notebook] if self.notebook else []), *self.spreadsheets]
-        return [part.refused for part in parts if part.refused]
+        of_notebook = [self.notebook.refused] if self.notebook else []
+        return [words for words in (*of_notebook, *(each.refused for each in self.spreadsheets)) if words]
 
     @property
     def verdict(self) -> str:
@@ -233,8 +233,9 @@ def _audited(submission: Submission, folder: Path, limits: Limits) -> Result:
 
 def _failed(submission: Submission, words: str) -> Result:
     words = f"{submission.name} {words}"
-    row = {"file": submission.name, "verdict": "unreadable", "notes": words}
-    return Result(printable(words), dict.fromkeys(CSV_HEADER, "") | row, [])
+    row: dict[str, object] = dict.fromkeys(CSV_HEADER, "")
+    row |= {"file": submission.name, "verdict": "unreadable", "notes": words}
+    return Result(printable(words), row, [])
 
 
 def result(audit: SubmissionAudit, folder: Path, limits: Limits) -> Result:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.notebook import cells
+from audit.notebook.claims import Limits
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.verdict import NotebookAudit, audit_notebook
 from harness.errors import UserError
 
 TABLE = Path("../shared/submissions.csv")
@@ -30,6 +32,7 @@ class Submission(NamedTuple):
     network: ReadNetwork | None
     recipe: ReadRecipe | None
     refused: str
+    audits: tuple[NotebookAudit, ...]
 
 
 def main() -> None:
@@ -40,6 +43,8 @@ def main() -> None:
     submissions = [read(folder / row["id"], row) for row in rows]
     print_networks(submissions)
     print_recipes(submissions)
+    print_logs(submissions)
+    print_mistakes(submissions)
 
 
 def read(folder: Path, row: Row) -> Submission:
@@ -56,13 +61,21 @@ def read(folder: Path, row: Row) -> Submission:
         recipe = read_recipe(cells.read(folder / row["files"].split(" | ")[0]), network)
     except UserError as error:
         refused = refused or str(error)
-    return Submission(row, network, recipe, refused)
+    return Submission(row, network, recipe, refused, tuple(_audits(folder, row)))
+
+
+def _audits(folder: Path, row: Row) -> Iterator[NotebookAudit]:
+    """The audit of the first file, and, where that is refused, of the next ones until one is not."""
+    for number, name in enumerate(row["files"].split(" | ")):
+        yield (audit := audit_notebook(folder / name, Limits(), row["class_trained"] if number else None))
+        if not audit.refused:
+            return
 
 
 def print_networks(submissions: list[Submission]) -> None:
     """How many networks are read, and whether with the right number of parameters."""
     counts: collections.Counter[str] = collections.Counter()
-    for row, network, _, refused in submissions:
+    for row, network, _, refused, _ in submissions:
         if network is None:
             counts["refused"] += 1
             print(f"{row['id']:>4} refused: {refused}")
@@ -80,7 +93,7 @@ def print_recipes(submissions: list[Submission]) -> None:
     counts: collections.Counter[str] = collections.Counter()
     lacks: collections.Counter[str] = collections.Counter()
     agree: collections.Counter[str] = collections.Counter()
-    for row, _, recipe, _ in submissions:
+    for row, _, recipe, *_ in submissions:
         if recipe is None:
             counts["not read"] += 1
             continue
@@ -117,6 +130,85 @@ def compared(row: Row, recipe: ReadRecipe) -> Iterator[tuple[str, object, object
     listed_schedule = re.match(r"[A-Z]\w+", row["schedule"])
     name = listed_schedule[0] if listed_schedule else ""
     yield "schedule", recipe.schedule.name if recipe.schedule else "", name
+
+
+def print_logs(submissions: list[Submission]) -> None:
+    """How many logs are read with the listed best and last accuracy, of test images as the table has it."""
+    counts: collections.Counter[str] = collections.Counter()
+    for submission in submissions:
+        row, training = submission.row, submission.audits[0].training
+        read = ("", "")
+        if training is not None and training.split != "train":
+            read = (f"{100 * float(training.best):.2f}", f"{100 * float(training.last):.2f}")
+        listed = tuple(f"{float(row[name]):.2f}" if row[name] else "" for name in ("best_test", "last_test"))
+        kind = "as listed" if read == listed else "not there" if read == ("", "") else "OTHER"
+        counts[f"without a log, {kind}" if listed == ("", "") else kind] += 1
+        if read != listed:
+            print(f"{row['id']:>4} log: best and last are {read}, listed are {listed}")
+        elif training and row["epochs_run"] and len(training.epochs) != int(row["epochs_run"]):
+            print(f"{row['id']:>4} log: {len(training.epochs)} epochs, listed are {row['epochs_run']}")
+    print(f"logs of {len(submissions)}: {_shown(counts)}\n")
+
+
+LISTED = {
+    "ReLU after the last layer": "activation_after_last_layer",
+    "BN after the last layer": "batch_norm_after_last_layer",
+    "dropout after the last layer": "dropout_after_last_layer",
+    "dropout right before the last layer": "dropout_before_last_layer",
+    "log_softmax without dim": "log_softmax_without_dim",
+    r"\d pairs of layers without nonlinearity between": "no_nonlinearity_between",
+    "neither GAP nor FC": "no_pooling_to_1x1",
+    "no dropout": "no_dropout",
+    "no batch norm": "no_batch_norm",
+    "bias before batch norm": "bias_before_batch_norm",
+    "1x1 conv with padding": "padded_1x1_convolution",
+    "average pool .* drops a border .*": "pool_drops_border",
+    "parameterless layers never used.*": "unused_without_parameters",
+    "layers with parameters never used.*": "unused_layers",
+    r"output shape \[8, 10, 1, 1\]": "output_keeps_1x1_map",
+    "output shape .*": "not_a_number_a_class",
+}
+"""What the table's mistakes are called here, as patterns; the first that fits."""
+
+
+def listed_mistakes(row: Row) -> set[str]:
+    """The names of what the table lists, in its mistakes and in its other columns."""
+    found = {
+        next(name for pattern, name in LISTED.items() if re.fullmatch(pattern, words))
+        for words in filter(None, row["mistakes"].split("; "))
+    }
+    if row["schedule_never_stepped"] == "True":
+        found.add("schedule_never_stepped")
+    if row["epochs_run"] == "20":
+        found.add("epochs_at_limit")
+    if row["test_set"] == "TRAIN":
+        found.add("test_is_training_set")
+    if row["test_set"] == "log is of 60,000":
+        found.add("log_of_training_images")
+    return found
+
+
+def print_mistakes(submissions: list[Submission]) -> None:
+    """How many listed mistakes are named, and what is named beyond the list, which lists some kinds only."""
+    named: collections.Counter[str] = collections.Counter()
+    missed: collections.Counter[str] = collections.Counter()
+    beyond: collections.Counter[str] = collections.Counter()
+    for submission in submissions:
+        row, audit = submission.row, submission.audits[-1]
+        listed = listed_mistakes(row)
+        found = {finding.name: finding for finding in audit.findings}
+        named.update(listed & found.keys())
+        missed.update(listed - found.keys())
+        for name in sorted(listed - found.keys()):
+            print(f"{row['id']:>4} missed: {name}{' (refused)' if audit.refused else ''}")
+        for name in found.keys() - listed:
+            beyond[f"{name}{'' if found[name].is_mistake else ' (remark)'}"] += 1
+            if found[name].is_mistake:
+                print(f"{row['id']:>4} beyond the list: {name}: {found[name].place}: {found[name].what}")
+    for name in sorted(named.keys() | missed.keys()):
+        print(f"{name:>30}: {named[name]:>3} of {named[name] + missed[name]} listed are named")
+    print(f"mistakes: {named.total()} of {named.total() + missed.total()} listed are named")
+    print(f"beyond the list: {_shown(beyond)}\n")
 
 
 def _shown(counts: Mapping[str, int]) -> str:

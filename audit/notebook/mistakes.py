@@ -35,7 +35,7 @@ MISTAKES = {
     ),
     "one_cycle_stepped_per_epoch": Words(
         "OneCycleLR counts batches and is stepped once an epoch, so that it hardly leaves its first rate",
-        "call scheduler.step() after each batch, with total_steps = epochs * len(train_loader)",
+        "call scheduler.step() after each batch",
     ),
     "test_is_training_set": Words(
         "what is evaluated are the training images, so that the accuracy says nothing of unseen ones",
@@ -157,6 +157,9 @@ REMARKS = {
     "no_pooling_to_1x1": Words("neither a pooling of the whole map nor a dense layer is in it"),
     "output_keeps_1x1_map": Words("the output keeps the height and width of its 1x1 map"),
     "depends_on_cuda": Words("it depends on whether there is a GPU"),
+    "one_cycle_of_epochs": Words(
+        "OneCycleLR is stepped once an epoch, with as many steps as epochs: a cycle of few, coarse steps"
+    ),
     "unused_without_parameters": Words("layers without parameters are made and never used"),
     "run_out_of_order": Words(
         "the cells were not run in their order, as the numbers beside them tell",
@@ -222,7 +225,7 @@ def findings(
     texts += readmes
     facts = [
         *network.facts,
-        *recipe.facts,
+        *_of_recipe(recipe),
         *_unused(network),
         *_epochs_at_limit(recipe, training, limits),
         *_receptive_fields(network, code, texts),
@@ -241,6 +244,17 @@ def findings(
         detail = f": {fact.detail}" if fact.detail else ""
         found[fact.name] = Finding(fact.name, fact.place, words.what + detail, words.remedy)
     return tuple(sorted(found.values(), key=lambda each: not each.is_mistake))
+
+
+def _of_recipe(recipe: ReadRecipe) -> Iterator[Fact]:
+    """Its facts; a cycle that counts epochs on purpose is no mistake."""
+    total = recipe.schedule.arguments.get("total_steps") if recipe.schedule else None
+    of_epochs = recipe.epochs is not None and total == recipe.epochs.value
+    for fact in recipe.facts:
+        if fact.name == "one_cycle_stepped_per_epoch" and of_epochs:
+            yield replace(fact, name="one_cycle_of_epochs")
+        else:
+            yield fact
 
 
 def _unused(network: ReadNetwork) -> Iterator[Fact]:
