@@ -15,6 +15,7 @@ from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
 from audit.notebook.receptive_fields import Wrong, wrong_in_code, wrong_in_text
 from audit.notebook.recipe import ReadRecipe
+from cnn.architecture import AveragePool, ChannelDropout, Conv, Dense, Dropout, MaxPool
 
 
 class Words(NamedTuple):
@@ -226,6 +227,7 @@ def findings(
     facts = [
         *network.facts,
         *_of_recipe(recipe),
+        *_dropout_before_pooling(network),
         *_unused(network),
         *_epochs_at_limit(recipe, training, limits),
         *_receptive_fields(network, code, texts),
@@ -255,6 +257,16 @@ def _of_recipe(recipe: ReadRecipe) -> Iterator[Fact]:
             yield replace(fact, name="one_cycle_of_epochs")
         else:
             yield fact
+
+
+def _dropout_before_pooling(network: ReadNetwork) -> Iterator[Fact]:
+    """Dropout before the last weights with nothing but a pooling between."""
+    layers = list(network.layers)
+    while layers and not isinstance(layers[-1].layer, Conv | Dense):
+        layers.pop()
+    before = [each for each in layers[:-1] if not isinstance(each.layer, MaxPool | AveragePool)]
+    if before and isinstance(before[-1].layer, Dropout | ChannelDropout) and before[-1] is not layers[-2]:
+        yield Fact("dropout_before_last_layer", before[-1].place, "a pooling is between")
 
 
 def _unused(network: ReadNetwork) -> Iterator[Fact]:
