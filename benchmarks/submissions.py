@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from audit.notebook import cells
 from audit.notebook.claims import Limits
+from audit.notebook.distortion import is_random
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.verdict import NotebookAudit, audit_notebook
@@ -118,8 +119,8 @@ def compared(row: Row, recipe: ReadRecipe) -> Iterator[tuple[str, object, object
         yield "epochs", recipe.epochs and recipe.epochs.value, int(row["epochs_run"])
     if row["batch_size"]:
         sizes = [size.value for size in recipe.batch_size]
-        listed = int(row["batch_size"])
-        yield "batch_size", listed if listed in sizes else sizes, listed
+        size = int(row["batch_size"])
+        yield "batch_size", size if size in sizes else sizes, size
     if row["optimizer"]:
         yield "optimizer", optimizer and optimizer.name, row["optimizer"]
     for column, argument, default in (("learning_rate", "lr", 1e-3), ("momentum", "momentum", 0.0)):
@@ -127,6 +128,13 @@ def compared(row: Row, recipe: ReadRecipe) -> Iterator[tuple[str, object, object
             yield column, optimizer.arguments.get(argument, default), float(row[column])
     if row["schedule_never_stepped"]:
         yield "never_stepped", recipe.stepped == "never", row["schedule_never_stepped"] == "True"
+    if row["augmentation"]:
+        listed = re.findall(r"([A-Z]\w+)\(", row["augmentation"])
+        calls = recipe.train_transforms or ()
+        names = [each.name for call in calls for each in (call, *call.inside)]
+        yield "transforms", names, [name for name in listed if name != "Compose"]
+    elif recipe.train_transforms is not None:
+        yield "augmentation", is_random(recipe.train_transforms), False
     listed_schedule = re.match(r"[A-Z]\w+", row["schedule"])
     name = listed_schedule[0] if listed_schedule else ""
     yield "schedule", recipe.schedule.name if recipe.schedule else "", name

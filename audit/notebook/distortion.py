@@ -87,7 +87,7 @@ def distortions(calls: Sequence[Call]) -> Distortions:
             case "RandomAffine":
                 _affine(call, found, background, unit)
             case "ColorJitter":
-                _jitter(call, found, unit)
+                _jitter(call, found, background)
             case "RandomErasing":
                 _erasing(call, found, background)
             case "RandomCrop":
@@ -218,7 +218,7 @@ def _erasing(call: Call, found: Distortions, background: float) -> None:
 
 
 def _crop(call: Call, found: Distortions) -> None:
-    padding = call.arguments.get("padding")
+    padding: Any = call.arguments.get("padding")
     whole = _pair(call.arguments.get("size")) == (SIDE, SIDE) and isinstance(padding, int)
     if not whole or call.arguments.get("fill", 0) != 0:
         found.lacks(call, f"size={call.arguments.get('size')}, padding={padding}: ours shifts whole images")

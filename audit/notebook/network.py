@@ -10,7 +10,7 @@ from audit.notebook import tensors
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.interpreter import Frame, Interpreter
 from audit.notebook.modules import children, count_of_layer, count_parameters, is_module, named_leaves
-from audit.notebook.values import Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
+from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
     GELU,
     Architecture,
@@ -42,7 +42,7 @@ FACTS = {
     "activation_after_last_layer": "an activation stands between the last weights and the output",
     "batch_norm_after_last_layer": "a batch norm stands between the last weights and the output",
     "dropout_after_last_layer": "dropout stands between the last weights and the output",
-    "dropout_before_last_layer": "dropout stands right before the last weights",
+    "dropout_before_last_layer": "dropout stands before the last weights, with at most a pooling between",
     "bias_before_batch_norm": "the batch norm that follows takes the layer's bias away again",
     "no_nonlinearity_between": "two layers with weights follow each other without a nonlinearity between",
     "padded_1x1_convolution": "a 1x1 convolution has padding, which adds a border without content",
@@ -197,15 +197,7 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
         whole = [each for each in run.modules if id(each) not in inside]
         if whole:
             return whole[-1]
-        own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
-        if len(own) != 1:
-            names = ", ".join(cls.name for cls in own)
-            raise _missing(run) or UserError(
-                f"{file} makes no network and has the classes {names}: say which, {file}:{own[0].name}"
-                if own
-                else f"{file} has no network: give a file with a class that comes from torch.nn.Module"
-            )
-        class_name = own[0].name
+        return _only_class(run)
     if isinstance(trained, Instance) and trained.cls.name == class_name:
         return trained
     made = [each for each in run.modules if each.cls.name == class_name]
@@ -215,8 +207,29 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
         near = did_you_mean(class_name, run.classes)
         known = ", ".join(run.classes) or "none"
         raise UserError(f"{file} has no class {class_name}{near} that is a network: it has {known}")
-    cls = run.classes[class_name]
+    return _instance(run, run.classes[class_name])
+
+
+def _instance(run: Interpreter, cls: Class) -> Any:
+    """Of a class, made without arguments."""
     return run.call(cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+
+
+def _only_class(run: Interpreter) -> Any:
+    """An instance of the only class that is no part of another one; the code itself makes none."""
+    file = run.source.path.name
+    own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
+    made = [_instance(run, cls) for cls in own]
+    parts = {id(part.cls) for each in made for part in _parts(each) if isinstance(part, Instance)}
+    whole = [each for each in made if id(each.cls) not in parts]
+    if len(whole) == 1:
+        return whole[0]
+    if not own:
+        problem = f"{file} has no network: give a file with a class that comes from torch.nn.Module"
+        raise _missing(run) or UserError(problem)
+    names = ", ".join(each.cls.name for each in whole)
+    example = whole[0].cls.name if whole else own[0].name
+    raise UserError(f"{file} makes no network and has the classes {names}: say which, {file}:{example}")
 
 
 def _missing(run: Interpreter) -> UserError | None:
@@ -426,7 +439,7 @@ def _drops(step: _Step) -> bool:
 
 def _words(step: _Step) -> tuple[object, ...]:
     inside = tuple(_words(each) for each in step.inside if not _drops(each))
-    return (step.node.layer, id(step.node.module) if step.node.module is not None else step.place, inside)
+    return (step.node.layer, step.place, inside)
 
 
 def _facts_of_layers(rows: list[_Row], site: Site) -> Iterator[Fact]:
@@ -440,8 +453,9 @@ def _facts_of_layers(rows: list[_Row], site: Site) -> Iterator[Fact]:
         ):
             if isinstance(row.layer, kinds):
                 yield Fact(name, row.place, row.name)
-    if last and isinstance(rows[last - 1].layer, _DROPOUTS):
-        yield Fact("dropout_before_last_layer", rows[last - 1].place)
+    before_last = [row for row in rows[:last] if not isinstance(row.layer, AveragePool | MaxPool)]
+    if before_last and isinstance(before_last[-1].layer, _DROPOUTS):
+        yield Fact("dropout_before_last_layer", before_last[-1].place)
     for before, row in itertools.pairwise(rows):
         if isinstance(row.layer, BatchNorm) and isinstance(before.layer, _WEIGHTS) and before.layer.bias:
             yield Fact("bias_before_batch_norm", before.place)

@@ -241,8 +241,8 @@ class _Reader:
                 self.flags[flag] = value if flag == "nesterov" else float(value)
             else:
                 self._lacks(flag, place, f"{argument}={plain(value)} is not known without running the code")
-        expected = {"SGD": {"dampening": 0}, "Adam": {"betas": _BETAS, "eps": 1e-8, "amsgrad": False}}
-        for argument, usual in expected.get(name, expected["Adam"]).items():
+        expected: dict[str, Any] = {"betas": _BETAS, "eps": 1e-8, "amsgrad": False}
+        for argument, usual in ({"dampening": 0} if name == "SGD" else expected).items():
             value = default(call, argument)
             value = tuple(value) if isinstance(value, list) else value
             if value != usual:

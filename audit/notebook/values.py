@@ -40,9 +40,12 @@ class Site(NamedTuple):
     def text(self) -> str:
         """As Python writes it, on one line, not too long."""
         try:
-            text = " ".join(ast.unparse(self.node).split())
+            text = ast.unparse(self.node)
         except RecursionError:
             text = "..."
+        if hasattr(self.node, "body") and not isinstance(self.node, ast.Lambda | ast.IfExp):
+            text = text.partition("\n")[0]  # of a class or a loop its head
+        text = " ".join(text.split())
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
