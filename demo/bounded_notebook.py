@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.notebook.claims import Limits
-from audit.notebook.report import in_one_line
+from audit.notebook.report import figures
 from audit.notebook.verdict import audit_notebook
 from demo.bounded import SECONDS, Refused, read_in_a_process
 
@@ -18,11 +18,13 @@ class Read(NamedTuple):
       layers: the network's text, as --layers takes it; empty where it is refused.
       words: a line that says what it is, or why it is refused.
       recipe: the flags that train it as the notebook does; empty where they are not all known.
+      mistakes: each with its place.
     """
 
     layers: str
     words: str
     recipe: str = ""
+    mistakes: tuple[str, ...] = ()
 
 
 def read(name: str, content: bytes, seconds: float = SECONDS) -> Read:
@@ -37,6 +39,7 @@ def _answer(file: Path) -> Read:
     audit = audit_notebook(file, Limits())
     if audit.refused or audit.network is None or audit.recipe is None:
         return Read("", str(audit.refused))
-    words = f"{file.name}: class {audit.network.class_name}, {in_one_line(audit)}"
+    words = f"{file.name}: class {audit.network.class_name}, {figures(audit)}"
     recipe = audit.recipe.recipe
-    return Read(audit.network.text, words, recipe.flags if recipe else "")
+    mistakes = tuple(f"{found.place}: {found.what}" for found in audit.mistakes)
+    return Read(audit.network.text, words, recipe.flags if recipe else "", mistakes)

@@ -95,9 +95,15 @@ def read(sent: str) -> tuple[str, Any]:
 
 
 def _said(found: Read) -> str:
+    """The line on a notebook, its recipe and its mistakes, as HTML."""
+    if not found.layers:
+        return f'<p class="problem">{html.escape(printable(found.words))}</p>'
     recipe = f"<br>Its recipe: <code>{html.escape(found.recipe)}</code>" if found.recipe else ""
-    kind = "found" if found.layers else "problem"
-    return f'<p class="{kind}">{html.escape(printable(found.words))}{recipe}</p>'
+    mistakes = "".join(f"<li>{html.escape(printable(each))}</li>" for each in found.mistakes)
+    return (
+        f'<div class="found">{html.escape(printable(found.words))}{recipe}'
+        f"{f'<br>Mistakes:<ul>{mistakes}</ul>' if mistakes else ''}</div>"
+    )
 
 
 def _text_of(name: str) -> str:

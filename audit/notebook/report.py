@@ -172,14 +172,18 @@ def in_one_line(audit: NotebookAudit) -> str:
     """What a folder's table says of it."""
     if audit.refused:
         return audit.refused
+    mistakes = ", ".join(found.name.replace("_", " ") for found in audit.mistakes)
+    return figures(audit) + (f"; mistakes: {mistakes}" if mistakes else "")
+
+
+def figures(audit: NotebookAudit) -> str:
+    """Of one that can be judged: its parameters, accuracies and broken limits."""
     assert audit.network is not None
     parts = [f"{audit.network.parameters:,} parameters"]
     if audit.training:
         parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
     broken = [claim.name for claim in audit.claims if claim.holds is False]
-    parts += [f"not kept: {', '.join(broken)}"] if broken else []
-    parts += [f"mistakes: {', '.join(found.name for found in audit.mistakes)}"] if audit.mistakes else []
-    return "; ".join(parts)
+    return "; ".join([*parts, *([f"not kept: {', '.join(broken)}"] if broken else [])])
 
 
 def layer_rows(network: ReadNetwork) -> list[list[object]]:
