@@ -20,9 +20,22 @@ from audit.notebook.distortion import is_random
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.verdict import NotebookAudit, audit_notebook
+from cnn.architecture import Architecture, AveragePool, Layer, summarize
+from cnn.zoo import ZOO
 from harness.errors import UserError
 
 TABLE = Path("../shared/submissions.csv")
+ZOO_SOURCES = {
+    "plain_4k": ("44", "Net1"),
+    "bn_4k": ("44", "Net2"),
+    "bn_dropout_4k": ("44", "Net3"),
+    "bn_dropout_14k": ("44", "Net4"),
+    "fc_16k": ("67", "Net"),
+    "deep_15k": ("51", "Net"),
+    "reduced_19k": ("58", "Net"),
+    "strided_18k": ("80", "Net"),
+}
+"""The zoo's published networks: the id in the table of the notebook that each comes from, and its class."""
 Row = Mapping[str, str]
 
 
@@ -46,6 +59,7 @@ def main() -> None:
     print_recipes(submissions)
     print_logs(submissions)
     print_mistakes(submissions)
+    print_zoo(folder, {row["id"]: row for row in rows})
 
 
 def read(folder: Path, row: Row) -> Submission:
@@ -217,6 +231,34 @@ def print_mistakes(submissions: list[Submission]) -> None:
         print(f"{name:>30}: {named[name]:>3} of {named[name] + missed[name]} listed are named")
     print(f"mistakes: {named.total()} of {named.total() + missed.total()} listed are named")
     print(f"beyond the list: {_shown(beyond)}\n")
+
+
+def print_zoo(folder: Path, rows: Mapping[str, Row]) -> None:
+    """Whether the zoo's networks and recipes are what is read from their authors' notebooks."""
+    equal = 0
+    for name, (number, cls) in ZOO_SOURCES.items():
+        if number not in rows:
+            continue
+        source = cells.read(folder / number / rows[number]["files"].split(" | ")[0])
+        network = read_network(source, cls)
+        recipe = read_recipe(source, network).recipe
+        ours = ZOO[name]
+        same = (_plain(network.architecture) == _plain(ours.architecture), recipe == ours.recipe)
+        equal += all(same)
+        if not all(same):
+            print(
+                f"{name}: network {'equal' if same[0] else 'OTHER'}, recipe {'equal' if same[1] else 'OTHER'}"
+            )
+    print(f"the zoo's networks that equal their authors', recipes included: {equal} of {len(ZOO_SOURCES)}")
+
+
+def _plain(architecture: Architecture) -> tuple[Layer, ...]:
+    """The layers, with global average pooling where a window is as large as the map."""
+    sides = [architecture.input_shape[0], *(row.output_shape[0] for row in summarize(architecture))]
+    return tuple(
+        AveragePool(None) if layer == AveragePool(side) else layer
+        for layer, side in zip(architecture.layers, sides, strict=False)
+    )
 
 
 def _shown(counts: Mapping[str, int]) -> str:

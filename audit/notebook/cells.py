@@ -15,7 +15,7 @@ from harness.errors import UserError, require
 SUFFIXES = (".ipynb", ".py")
 KINDS = ".ipynb or .py"
 _MAX_BYTES = 60 * 2**20  # of the file: pictures in the outputs make notebooks large
-_MAX_CODE = 2_000_000  # characters of all cells together
+_MAX_CODE = 1_000_000  # characters of all cells together, those of text included
 _MAX_CELLS = 5_000
 _MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
 _MAX_NODES = 400_000  # of the syntax trees of all cells together
@@ -112,14 +112,10 @@ def read(path: Path) -> Source:
     require(kind in SUFFIXES, f"{path.name} is not an {KINDS} file: give a notebook, or the code itself")
     content = _content(path)
     if kind == ".py":
+        _require_short(path.name, len(content))
         cells: tuple[Cell, ...] = (_cell(1, "code", content),)
     else:
         cells = tuple(_notebook(path.name, content))
-    size = sum(len(cell.code) for cell in cells)
-    require(
-        size <= _MAX_CODE,
-        f"{path.name} is too large ({size:,} characters of code): give at most {_MAX_CODE:,}",
-    )
     return Source(path, cells, kind == ".ipynb")
 
 
@@ -165,6 +161,11 @@ def _content(path: Path) -> str:
         raise UserError(f"{path.name} is no text (UTF-8): save it again as {KINDS}") from error
 
 
+def _require_short(name: str, size: int) -> None:
+    problem = f"{name} is too large ({size:,} characters in its cells): give at most {_MAX_CODE:,}"
+    require(size <= _MAX_CODE, problem)
+
+
 def _notebook(name: str, content: str) -> Iterator[Cell]:
     damaged = f"{name} is damaged or no notebook: open it in Jupyter or Colab and save it again"
     try:
@@ -179,6 +180,7 @@ def _notebook(name: str, content: str) -> Iterator[Cell]:
         raw = [cell for cells in lists for cell in cells]
     require(isinstance(raw, list) and all(isinstance(cell, dict) for cell in raw), damaged)
     require(len(raw) <= _MAX_CELLS, f"{name} is too large: give at most {_MAX_CELLS:,} cells")
+    _require_short(name, sum(len(_text(cell.get("source", cell.get("input", "")))) for cell in raw))
     for number, cell in enumerate(raw, 1):
         kind = "code" if cell.get("cell_type") == "code" else "markdown"
         text = _text(cell.get("source", cell.get("input", "")))
@@ -264,8 +266,10 @@ def read_code(file: Path) -> str | None:
             return None
         with file.open("rb") as stream:
             content = stream.read(_MAX_CODE + 1)
+        if len(content) > _MAX_CODE:
+            return None
         code = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         parse(code)
     except (OSError, ValueError, SyntaxError):
         return None
-    return code if len(content) <= _MAX_CODE else None
+    return code

@@ -10,7 +10,7 @@ import builtins
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from audit.notebook import tensors
 from audit.notebook.cells import Source, parse, read_code
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
-from audit.notebook.modules import children, find_child, make_layer, make_sequence
+from audit.notebook.modules import children, find_child, make_layer, make_sequence, walk
 from audit.notebook.values import (
     Bound,
     Class,
@@ -40,7 +40,7 @@ from audit.notebook.values import (
 )
 from harness.errors import UserError
 
-_MOST_STEPS = 600_000
+_MOST_STEPS = 300_000
 _MOST_TURNS = 1_000  # of a loop
 _DEEPEST = 30  # calls within calls
 _MOST_EVENTS = 100_000
@@ -1145,7 +1145,7 @@ class Interpreter:
                 )
                 return module
             case "apply":
-                for each in _walk(module):
+                for each in walk(module):
                     self.call(args[0], (each,), {}, site, frame)
                 return module
             case "children":
@@ -1153,9 +1153,9 @@ class Interpreter:
             case "named_children":
                 return list(inside.items())
             case "modules":
-                return list(_walk(module))
+                return list(walk(module))
             case "named_modules":
-                return [("", each) for each in _walk(module)]
+                return [("", each) for each in walk(module)]
             case "add_module" | "register_module" if len(args) == 2 and isinstance(args[0], str):
                 self._hold(module, args[0], args[1])
                 return None
@@ -1545,18 +1545,6 @@ def _native_method(owner: Any, name: str, args: list[Any], kwargs: Mapping[str, 
         raise ValueError
     result = getattr(owner, name)(*args, **kwargs)
     return list(result) if name in ("items", "keys", "values") else result
-
-
-def _walk(module: Any) -> Iterator[Any]:
-    """A module and all those in it, each once."""
-    seen: list[Any] = []
-    left = [module]
-    while left:
-        each = left.pop(0)
-        if not any(each is other for other in seen):
-            seen.append(each)
-            left = [*children(each).values(), *left]
-            yield each
 
 
 def _copied(value: Any, done: dict[int, Any]) -> Any:

@@ -46,6 +46,18 @@ def children(module: Any) -> dict[str, Any]:
     return {name: child for name, child in held.items() if is_module(child)}
 
 
+def walk(module: Any) -> Iterator[Any]:
+    """A module and all those in it, each once, in PyTorch's order."""
+    seen: set[int] = set()
+    left = [module]
+    while left:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            left += reversed(children(each).values())
+            yield each
+
+
 def find_child(module: Any, key: Any) -> Any:
     """What module[key] is: a child by number or name, or some of a Sequential's; None where there is none."""
     held = children(module)
@@ -87,18 +99,11 @@ def count_parameters(module: Any) -> int:
       Refused: a parameter whose shape is not known.
     """
     return sum(count_of_layer(layer) for _, layer in named_leaves(module)) + sum(
-        _numbers(value) for owner in _instances(module, set()) for value in owner.attributes.values()
+        _numbers(value)
+        for owner in walk(module)
+        if isinstance(owner, Instance)
+        for value in owner.attributes.values()
     )
-
-
-def _instances(module: Any, seen: set[int]) -> Iterator[Instance]:
-    if id(module) in seen:
-        return
-    seen.add(id(module))
-    if isinstance(module, Instance):
-        yield module
-    for child in children(module).values():
-        yield from _instances(child, seen)
 
 
 def _numbers(value: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from audit.notebook import tensors
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.interpreter import Frame, Interpreter
-from audit.notebook.modules import children, count_of_layer, count_parameters, is_module, named_leaves
+from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
     GELU,
@@ -150,6 +150,8 @@ def network_of(run: Interpreter, class_name: str | None = None) -> ReadNetwork:
         return _read(run, model, name, site)
     except Refused as error:
         raise UserError(f"{name} is not understood: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{name} is not understood: {run.source.path.name} nests too deep") from error
 
 
 def trained_module(run: Interpreter) -> Any:
@@ -193,7 +195,7 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
     if class_name is None:
         if trained is not None:
             return trained
-        inside = {id(child) for each in run.modules for child in _parts(each)}
+        inside = {id(part) for each in run.modules for part in walk(each) if part is not each}
         whole = [each for each in run.modules if id(each) not in inside]
         if whole:
             return whole[-1]
@@ -220,7 +222,8 @@ def _only_class(run: Interpreter) -> Any:
     file = run.source.path.name
     own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
     made = [_instance(run, cls) for cls in own]
-    parts = {id(part.cls) for each in made for part in _parts(each) if isinstance(part, Instance)}
+    held = [part for each in made for part in walk(each) if part is not each]
+    parts = {id(part.cls) for part in held if isinstance(part, Instance)}
     whole = [each for each in made if id(each.cls) not in parts]
     if len(whole) == 1:
         return whole[0]
@@ -240,12 +243,6 @@ def _missing(run: Interpreter) -> UserError | None:
             if source is not None and source.site is not None:
                 return Refused(source.site, f"{source.name}: give the file that does, or its class")
     return None
-
-
-def _parts(module: Any) -> Iterator[Any]:
-    for child in children(module).values():
-        yield child
-        yield from _parts(child)
 
 
 def _read(run: Interpreter, model: Any, name: str, site: Site) -> ReadNetwork:

@@ -171,6 +171,7 @@ def test_a_person_draws_a_seven(page):
     paper, answer = page.locator("#paper canvas"), page.locator("#answer")
     draw(page, paper, SEVEN)
     expect(answer.get_by_role("heading")).to_have_text("7")
+    expect(answer).to_contain_text(re.compile(r"(\d+%[^%]*){10}"))
     shares = [int(text.removesuffix("%")) for text in re.findall(r"\d+%", answer.inner_text())]
     assert len(shares) == 10
     assert shares[0] > 50
@@ -215,6 +216,7 @@ def test_a_person_looks_at_the_run(page, default_run):
     assert accuracy > 0.8
     rows = page.locator("#confusion tr")
     expect(rows).to_have_count(11)
+    expect(rows.locator("td")).to_have_count(100)
     cells = [[int(cell or 0) for cell in row.locator("td").all_inner_texts()] for row in rows.all()[1:]]
     assert [sum(row) for row in cells] == np.bincount(labels).tolist()
     right = sum(cells[digit][digit] for digit in range(10))
