@@ -1,10 +1,10 @@
 """A notebook's audit in words: what the terminal, audit.csv and report.html say."""
 
-import shlex
 from collections.abc import Iterator
 
 from audit.lines import line, printable, quoted
 from audit.notebook.claims import Claim, percent
+from audit.notebook.command import command
 from audit.notebook.mistakes import Finding
 from audit.notebook.network import ReadNetwork
 from audit.notebook.recipe import ReadRecipe
@@ -12,9 +12,7 @@ from audit.notebook.standing import Point, Standing
 from audit.notebook.verdict import NotebookAudit
 from cnn.architecture import LayerSummary, format_shape, format_table, summarize
 from cnn.config import CnnConfig
-from cnn.recipe import Recipe
 
-_PLAIN = "plain_4k"  # its recipe has every field at its default
 CSV_HEADER = (
     *("file", "verdict", "class", "parameters", "used_parameters", "epochs", "epochs_run", "batch_size"),
     *("best_accuracy", "best_epoch", "last_accuracy", "holds_from_epoch", "evaluated", "percentile"),
@@ -45,7 +43,7 @@ def text(audit: NotebookAudit) -> str:
 def _recipe_lines(network: ReadNetwork, recipe: ReadRecipe) -> Iterator[str]:
     if recipe.recipe is not None:
         yield line("recipe", recipe.recipe.flags)
-        yield f"  train it here:\n\n{printable(command(network, recipe.recipe))}"
+        yield f"  train it here:\n\n{printable(_command(network, recipe, recipe.recipe.epochs))}"
     elif recipe.flags:
         yield line(
             "recipe", "in part: " + " ".join(f"--{name}={value}" for name, value in recipe.flags.items())
@@ -60,11 +58,10 @@ def _detail(detail: str) -> str:
     return f" ({detail})" if detail else ""
 
 
-def command(network: ReadNetwork, recipe: Recipe) -> str:
-    """The command line that trains this network by this recipe here."""
-    over = network.used_parameters >= CnnConfig.max_parameters or recipe.epochs > CnnConfig.max_epochs
-    words = ["python launch.py --task=mnist", f"--layers={shlex.quote(network.text)}", f"--recipe={_PLAIN}"]
-    return " ".join([*words, recipe.flags, *["--noenforce_budget"] * over])
+def _command(network: ReadNetwork, recipe: ReadRecipe, epochs: int) -> str:
+    """The command line that trains it here, whatever its size."""
+    over = network.used_parameters >= CnnConfig.max_parameters or epochs > CnnConfig.max_epochs
+    return command(network, recipe) + " --noenforce_budget" * over
 
 
 def _claim(claim: Claim) -> str:
@@ -182,6 +179,8 @@ def figures(audit: NotebookAudit) -> str:
     parts = [f"{audit.network.parameters:,} parameters"]
     if audit.training:
         parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
+    else:
+        parts.append("no log of a training")
     broken = [claim.name for claim in audit.claims if claim.holds is False]
     return "; ".join([*parts, *([f"not kept: {', '.join(broken)}"] if broken else [])])
 
