@@ -102,18 +102,18 @@ def _constructor(code: str, network: ReadNetwork) -> range:
 def _right_fields(network: ReadNetwork) -> dict[int, list[int]]:
     """The right receptive fields of what each line makes.
 
-    None from the pooling of the whole map on: what counts as its field is a matter of taste.
+    From the pooling of the whole map on it is also right to say the field of what is pooled: all of it.
     """
     layers = network.architecture.layers
     if any(isinstance(layer, Residual) for layer in layers):
         return {}
     fields: dict[int, list[int]] = {}
-    whole = False
+    before = 1
     for layer, row in zip(network.layers, summarize(network.architecture), strict=True):
-        whole = whole or row.output_shape[:2] == (1, 1) or len(row.output_shape) == 1
+        whole = row.output_shape[:2] == (1, 1) or len(row.output_shape) == 1
+        before = before if whole else row.receptive_field
         if layer.place.file == network.place.file and layer.place.cell == network.place.cell:
-            of_line = fields.setdefault(layer.place.line, [])
-            of_line += [] if whole else [row.receptive_field]
+            fields.setdefault(layer.place.line, []).extend(dict.fromkeys((row.receptive_field, before)))
     return dict(sorted(fields.items()))
 
 

@@ -170,6 +170,14 @@ def test_the_first_wrong_receptive_field_says_that_it_was_doubled(tmp_path):
     assert str(audit.mistakes[0].place) == f"cell 2, line {line}"
 
 
+@pytest.mark.parametrize(("written", "wrong"), [(10, False), (28, False), (14, True)])
+def test_a_pooled_whole_map_has_its_own_field_or_that_of_what_is_pooled(written, wrong, tmp_path):
+    changed = instead("output_size = 1, RF = 10", f"output_size = 1, RF = {written}")
+    audit = audit_notebook(submission(tmp_path, **changed), Limits())
+    assert names(audit) == ["receptive_fields"] * wrong
+    assert all("14, where 28 belongs" in found.what for found in audit.mistakes)
+
+
 TABLES = {
     "conv 3x3 | RF 3\nconv 3x3 | RF 5\nmax pool 2x2 | RF 6\nconv 3x3 | RF 10": None,
     "conv 3x3 | RF 3\nconv 3x3 | RF 5\nmax pool 2x2 | RF 10\nconv 3x3 | RF 12": "10, doubled",
