@@ -28,16 +28,6 @@ class AuditConfig:
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
 
     def __post_init__(self) -> None:
-        given = {"workbook": self.workbook, "notebook": self.notebook}
-        named = [name for name, value in given.items() if value is not None]
-        require(
-            len(named) == 1 and str(given[named[0]]).strip() != "",
-            "--workbook and --notebook exclude each other: a folder given as --notebook is searched for both"
-            if len(named) == 2
-            else f"--{named[0] if named else 'workbook'} is missing: give an .xlsx, .ods, .xls or .csv file, "
-            "or a folder of them; or --notebook, an .ipynb or .py file, or a folder of submissions",
-        )
-        require_folder_name("workdir", self.workdir)
         for name, value, most in (
             ("max_parameters", self.max_parameters, 10**12),
             ("max_epochs", self.max_epochs, 60_000),
@@ -46,6 +36,16 @@ class AuditConfig:
         require(
             0 < self.target_accuracy <= 1,
             f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
+        )
+        require_folder_name("workdir", self.workdir)
+        require(
+            self.workbook is None or self.notebook is None,
+            "--workbook and --notebook exclude each other: a folder given as --notebook is searched for both",
+        )
+        require(
+            (self.workbook or self.notebook or "").strip() != "",
+            f"--{'workbook' if self.notebook is None else 'notebook'} is missing: give --workbook, an .xlsx, "
+            ".ods, .xls or .csv file, or --notebook, an .ipynb or .py file, or a folder of them",
         )
         for name in ("max_parameters", "max_epochs", "target_accuracy"):
             require(

@@ -165,7 +165,7 @@ def test_each_mistake_alone_is_named_with_its_place(name, tmp_path):
 
 def test_the_first_wrong_receptive_field_says_that_it_was_doubled(tmp_path):
     audit = audit_notebook(submission(tmp_path, **CASES["receptive_fields"]), Limits())
-    assert "10, doubled at the pooling, where 6 belongs (1 of 4 rows)" in audit.mistakes[0].what
+    assert "10, doubled at the pooling, where 6 belongs (1 of 5 rows)" in audit.mistakes[0].what
     line = next(number for number, each in enumerate(NET.splitlines(), 1) if "self.pool =" in each)
     assert str(audit.mistakes[0].place) == f"cell 2, line {line}"
 
