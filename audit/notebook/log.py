@@ -211,32 +211,35 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
     counted = len({event.value for event in events if event.kind == "epoch"}) > 1
     test = next((event.value for event in reversed(events) if event.kind == "test"), None)
     training = Training(cell, (), split="validation" if split == "validation" else "test")
-    number, train, fresh = None, None, True
+    epochs: list[Epoch] = []
+    number, train, steps, fresh = None, None, None, True
     for event in events:
         if event.kind == "epoch":
-            if number is not None and int(event.value) < number and training.epochs:
-                yield training
-                training = training._replace(epochs=(), steps=None)
+            if number is not None and int(event.value) < number and epochs:
+                yield _finished(training, epochs, steps)
+                epochs, steps = [], None
             fresh = fresh or int(event.value) != number
             number = int(event.value)
         elif event.kind == "steps":
-            training = training._replace(steps=max(training.steps or 0, int(event.value)))
-            fresh = True
+            steps, fresh = max(steps or 0, int(event.value)), True
         elif event.kind == "train":
             train, fresh = Fraction(event.value), True
         elif event.kind == split and (fresh or alone):
-            if counted and training.epochs and training.epochs[-1].number == number:
+            if counted and epochs and epochs[-1].number == number:
                 continue
-            epoch = Epoch(number, Fraction(event.value), event.images, train, event.loss)
-            training = training._replace(epochs=(*training.epochs, epoch))
+            epochs.append(Epoch(number, Fraction(event.value), event.images, train, event.loss))
             train, fresh = None, False
-            if event.images == TRAINING_IMAGES:
-                training = training._replace(split="train")
-    if training.epochs:
-        yield training._replace(
+    if epochs:
+        yield _finished(training, epochs, steps)._replace(
             final_test=Fraction(test) if split == "validation" and test else None,
-            unfinished=number != training.epochs[-1].number,
+            unfinished=number != epochs[-1].number,
         )
+
+
+def _finished(training: Training, epochs: Sequence[Epoch], steps: int | None) -> Training:
+    """With its epochs; 60,000 images are the training set, whatever the log calls them."""
+    split = "train" if any(epoch.images == TRAINING_IMAGES for epoch in epochs) else training.split
+    return training._replace(epochs=tuple(epochs), steps=steps, split=split)
 
 
 def chosen(trainings: Sequence[Training]) -> Training | None:

@@ -40,6 +40,7 @@ class _Row(NamedTuple):
 
 
 _FIELD = re.compile(r"receptive[ _-]*field|\br\.?f\.?(?=[\s_:=\-|(]|out|in)|\brf\b|\brf(?=\d)|rf_out", re.I)
+_LONGEST_LINE = 1_000  # characters of a comment or of a table's row
 _OLD_CODE = re.compile(r"nn\.|self\.|^#+\s*\)|Conv2d\(")
 _VALUE = re.compile(
     r"\s*(?:_?out(?:put)?)?\s*[:=\-(#|*`]*\s*(\d{1,3})(?:\s*[xX*]\s*\1)?"
@@ -51,6 +52,7 @@ _SUM = re.compile(r"\d+\s*\+\s*\(?[\d\s\-]+\)?\s*\*\s*\d+\s*\)?\s*=\s*(\d{1,3})"
 def written_field(text: str) -> int | None:
     """The receptive field that a comment gives, the one behind the layer where it gives both."""
     found = None
+    text = text[:_LONGEST_LINE]
     for word in _FIELD.finditer(text):
         rest = text[word.end() :]
         if total := _SUM.search(rest):
@@ -176,13 +178,15 @@ def _tables(lines: Sequence[str]) -> Iterator[list[_TableRow]]:
     """Tables of layers: rows of columns under a heading, or lines that say it in words."""
     table: list[_TableRow] = []
     columns: Mapping[str, int] = {}
-    for number, line in enumerate(lines, 1):
+    last = 0
+    for number, whole in enumerate(lines, 1):
+        line = whole[:_LONGEST_LINE]
         cells = [cell.strip(" *`\t") for cell in line.strip().strip("|").split("|")]
         heads = _heads(cells)
         if heads or (table and not line.strip() and columns):
             if table:
                 yield table
-            table, columns = [], heads
+            table, columns, last = [], heads, 0
             continue
         if columns and len(cells) > max(columns.values()):
             row = _row_of_cells(cells, columns)
@@ -191,11 +195,11 @@ def _tables(lines: Sequence[str]) -> Iterator[list[_TableRow]]:
             row = (_operation(line), written) if written is not None else None
         if row is None:
             continue
-        fields = [field for _, _, field in table if field is not None]
-        if fields and row[1] is not None and row[1] < fields[-1]:  # another network's begins
+        if row[1] is not None and row[1] < last:  # another network's begins
             yield table
             table = []
         table.append((number, *row))
+        last = row[1] or last
     if table:
         yield table
 

@@ -1,5 +1,6 @@
 """One notebook audited: what it is, what its log says, and whether claim and code hold."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _texts_beside(file: Path) -> tuple[Text, ...]:
     texts = []
     for path in sorted(file.parent.iterdir()):
         if path.suffix.lower() in _LOGS and path.is_file():
-            with path.open(errors="replace") as stream:
+            with contextlib.suppress(OSError), path.open(errors="replace") as stream:
                 texts.append(Text(Place(path.name, None, 1), stream.read(_LONGEST_README)))
     return tuple(texts)
 
