@@ -42,6 +42,7 @@ except ModuleNotFoundError:
     refuse("has no absl-py, which this project needs")
 
 from audit.config import AuditConfig
+from audit.notebook.command import with_submission
 from backprop.config import BackpropConfig
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
@@ -62,7 +63,8 @@ TASKS: dict[str, tuple[type, str]] = {
 
 def parse(argv: list[str]) -> tuple[str, Any]:
     """The task's name and its checked configuration; see harness.flags.parse."""
-    return flags.parse(argv, {task: config for task, (config, _) in TASKS.items()})
+    configs = {task: config for task, (config, _) in TASKS.items()}
+    return flags.parse(argv, configs, {"mnist": with_submission})
 
 
 def main(argv: list[str]) -> int:

@@ -11,15 +11,44 @@ class AuditConfig:
     """The flags of --task=audit, checked.
 
     Raises:
-      UserError: no workbook named.
+      UserError: nothing named to audit, or two kinds of it; a limit out of its own limits.
     """
 
     workbook: Annotated[str | None, "the .xlsx, .ods, .xls or .csv file to check, or a folder of them"] = None
+    notebook: Annotated[
+        str | None,
+        "the .ipynb or .py file to check (FILE.py:Name for one of its classes), several with commas, or a "
+        "folder of submissions, whose spreadsheets are checked, too",
+    ] = None
+    max_parameters: Annotated[int, "a notebook's limit: fewer parameters than this"] = 20_000
+    max_epochs: Annotated[int, "a notebook's limit: at most so many epochs"] = 20
+    target_accuracy: Annotated[float, "test accuracy that a notebook's log is to reach, as a fraction"] = (
+        0.994
+    )
     workdir: Annotated[str | None, "folder for the results (default: runs/TASK-DATE-TIME)"] = None
 
     def __post_init__(self) -> None:
+        for name, value, most in (
+            ("max_parameters", self.max_parameters, 10**12),
+            ("max_epochs", self.max_epochs, 60_000),
+        ):
+            require(1 <= value <= most, f"--{name}={value}: give a whole number from 1 to {most}")
         require(
-            self.workbook is not None and self.workbook.strip() != "",
-            "--workbook is missing: give an .xlsx, .ods, .xls or .csv file, or a folder of them",
+            0 < self.target_accuracy <= 1,
+            f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
         )
         require_folder_name("workdir", self.workdir)
+        require(
+            self.workbook is None or self.notebook is None,
+            "--workbook and --notebook exclude each other: a folder given as --notebook is searched for both",
+        )
+        require(
+            (self.workbook or self.notebook or "").strip() != "",
+            f"--{'workbook' if self.notebook is None else 'notebook'} is missing: give --workbook, an .xlsx, "
+            ".ods, .xls or .csv file, or --notebook, an .ipynb or .py file, or a folder of them",
+        )
+        for name in ("max_parameters", "max_epochs", "target_accuracy"):
+            require(
+                self.notebook is not None or getattr(self, name) == getattr(AuditConfig, name),
+                f"--{name} is a limit of --notebook: leave it out",
+            )

@@ -1,128 +1,14 @@
-"""What --task=audit does, top to bottom."""
-
-import os
-from collections.abc import Sequence
-from pathlib import Path
-
-from tqdm import tqdm
+"""What --task=audit does: one of two audits."""
 
 from audit.config import AuditConfig
-from audit.spreadsheet import report
-from audit.spreadsheet.annotate import annotated, copy_name
-from audit.spreadsheet.parallel import Result, audited_in_parallel
-from audit.spreadsheet.reading import KINDS, SUFFIXES
-from audit.spreadsheet.verdict import audit_file
-from harness.errors import UserError, require
-from harness.workdir import open_workdir, read_flags, write_bytes, write_config, write_csv
 
 
 def run(config: AuditConfig) -> int:
-    """Audit a spreadsheet, or each in a folder; say what is wrong and mark it in a copy.
+    """Audit spreadsheets or notebooks; see spreadsheets.py and notebooks.py."""
+    if config.workbook is not None:
+        from audit.spreadsheets import audit_spreadsheets
 
-    Returns:
-      0 when every number is right, 1 when one is not (in a folder: or a file cannot be read).
+        return audit_spreadsheets(config)
+    from audit.notebooks import audit_submissions
 
-    Raises:
-      UserError: nothing to read, or a single file without a table; a folder of another task's run.
-    """
-    given = Path(str(config.workbook)).expanduser()
-    if not os.path.lexists(given):
-        name = report.printable(str(config.workbook))
-        raise UserError(f"--workbook={name} is not there: give an {KINDS} file, or a folder")
-    if given.is_dir():
-        return _audit_folder(given, config)
-
-    audit = audit_file(given)
-    if audit.refused:
-        raise UserError(report.printable(audit.refused))
-    workdir = _open(config, given)
-    print(report.file_text(audit))
-    write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audit, given.parent))
-    if audit.verdict == "wrong":
-        write_bytes(workdir / "audited.xlsx", annotated(audit))
-        print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
-    return int(audit.verdict == "wrong")
-
-
-def _audit_folder(folder: Path, config: AuditConfig) -> int:
-    files = _spreadsheets(folder, config.workdir)
-    if not files:
-        name = report.printable(str(folder))
-        raise UserError(f"--workbook={name} holds no {KINDS} file: give a folder that does")
-    workdir = _open(config, *files)
-    print(report.folder_line(report.FOLDER_HEADER, files, folder))
-    results: list[Result] = []
-    with tqdm(total=len(files), unit="file", disable=None) as bar:
-        for file, result in zip(files, audited_in_parallel(files, folder), strict=True):
-            for row in result.rows:
-                tqdm.write(report.folder_line(row, files, folder))
-            if result.copy is not None:
-                copy = workdir / "audited" / file.relative_to(folder).with_name(copy_name(file))
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(copy, result.copy)
-            results.append(result._replace(copy=None))
-            bar.update()
-    write_csv(
-        workdir / "audit.csv", report.CSV_HEADER, (row for result in results for row in result.csv_rows)
-    )
-    recurring = report.recurring_mistakes([result.mistakes for result in results])
-    write_csv(workdir / "mistakes.csv", report.MISTAKES_HEADER, recurring)
-    if lines := report.recurring_text(recurring):
-        print(f"\nMistakes in more than one file:\n{lines}")
-    verdicts = [result.verdict for result in results]
-    print(f"\n{_count(verdicts)}. In {workdir}: audit.csv, mistakes.csv, and marked copies in audited/.")
-    return int(not all(verdict.startswith("right") for verdict in verdicts))
-
-
-def _spreadsheets(folder: Path, workdir: str | None) -> list[Path]:
-    """The files to audit: no lock files, nothing that an audit wrote."""
-    own = Path(workdir).expanduser() if workdir else None
-    written = [file.resolve() for file in _written(own)] if own and (own / "config.json").exists() else []
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in (*SUFFIXES, ".xlsm")
-        and not file.is_dir()
-        and not file.name.startswith((".", "~$"))
-        and not any(file.absolute().resolve().is_relative_to(path) for path in written)
-    )
-
-
-def _written(workdir: Path) -> tuple[Path, ...]:
-    """What an audit writes."""
-    return tuple(workdir / name for name in ("audit.csv", "mistakes.csv", "audited.xlsx", "audited"))
-
-
-def _open(config: AuditConfig, *given: Path) -> Path:
-    """The folder of the run, without what an earlier audit left there.
-
-    Raises:
-      UserError: it holds another task's run, a file of somebody else in the place of one that is to
-        be written, or one of the given files there.
-    """
-    workdir = open_workdir(config.workdir, "audit")
-    earlier = (workdir / "config.json").exists()
-    if earlier:
-        read_flags(str(workdir), "audit")  # refuses another task's run
-    for file in _written(workdir):
-        own = earlier and not file.is_symlink() and not any(_is_same(file, path) for path in given)
-        require(
-            own or not os.path.lexists(file),
-            f"--workdir={config.workdir}: {file.name} there is not this audit's to replace: "
-            "choose another --workdir",
-        )
-    for name in ("audited.xlsx", "mistakes.csv"):
-        (workdir / name).unlink(missing_ok=True)
-    for copy in (workdir / "audited").rglob("*.audited.xlsx"):
-        copy.unlink()
-    write_config(workdir, "audit", config, device="CPU")
-    return workdir
-
-
-def _is_same(file: Path, given: Path) -> bool:
-    return given.resolve().is_relative_to(file.resolve())
-
-
-def _count(verdicts: Sequence[str]) -> str:
-    counts = "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts)))
-    return f"{len(verdicts)} files: {counts}"
+    return audit_submissions(config)

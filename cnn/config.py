@@ -40,7 +40,9 @@ class CnnConfig:
     """
 
     model: Annotated[
-        str | None, f"network (default: {DEFAULT}): {', '.join(ZOO)}; or a file with what --layers takes"
+        str | None,
+        f"network (default: {DEFAULT}): {', '.join(ZOO)}; or a file: what --layers takes, or a submission in "
+        "PyTorch, FILE.ipynb, FILE.py or FILE.py:CLASS, trained by its own recipe",
     ] = None
     layers: Annotated[
         str | None,

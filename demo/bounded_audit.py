@@ -1,30 +1,19 @@
-"""A stranger's spreadsheet, audited in a process of its own: bounded in time, and nothing of it is kept."""
+"""What the audit says of a stranger's spreadsheet, as HTML."""
 
 import base64
 import html
-import multiprocessing
 import re
-import signal
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.verdict import FileAudit, audit_file
+from demo.bounded import SECONDS, Refused, read_in_a_process, refusal
 
-MOST_BYTES = 5 * 2**20
-_SECONDS = 60
-_SECONDS_TO_END = 5
-_LONGEST_NAME = 200  # bytes; file systems take 255
+REMEDY = "give the table's sheet alone, or use --task=audit"
 _LABEL = 17  # characters, of a line of report
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_FORKED = "forkserver" in multiprocessing.get_all_start_methods()
-_PROCESSES: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")  # mypy: no Process
-_PROCESSES.set_forkserver_preload([__name__])  # it imports this once, and is forked for each file
 
 STYLE = """
 .audit h3 { display: flex; flex-wrap: wrap; gap: 0.5em; align-items: center; overflow-wrap: anywhere;
@@ -49,51 +38,21 @@ STYLE = """
 """Colours by Okabe and Ito."""
 
 
-def audited(name: str, content: bytes, seconds: float = _SECONDS) -> str:
+def audited(name: str, content: bytes, seconds: float = SECONDS) -> str:
     """What the audit says of a file, and its marked copy as a link, in HTML.
 
     Args:
       name: of the file; what it ends with says of which kind it is.
       seconds: the process that audits it is ended after that many.
     """
-    name = _file_name(name)
-    if len(content) > MOST_BYTES:
-        return too_large(name, len(content))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, name)
-        file.write_bytes(content)
-        receiver, sender = _PROCESSES.Pipe(duplex=False)
-        process = _PROCESSES.Process(target=_audit, args=(file, sender), daemon=True)
-        process.start()
-        sender.close()
-        try:
-            if receiver.poll(seconds):
-                return str(receiver.recv())
-            return refusal(
-                f"{name} was not audited within {seconds:g} seconds, which is all that it may take here: "
-                "give the table's sheet alone, or use --task=audit"
-            )
-        except EOFError:  # the process died
-            return refusal(f"{name} was not audited: it took too much memory, or this program has a fault")
-        finally:
-            process.terminate()
-            process.join(_SECONDS_TO_END)
-            process.kill()
-            process.join()
-            receiver.close()
+    try:
+        return read_in_a_process(_answer, name, content, seconds=seconds, remedy=REMEDY)
+    except Refused as refused:
+        return refusal(str(refused))
 
 
-def refusal(words: str) -> str:
-    """One line, in HTML, that says why there is nothing to judge."""
-    return f'<div class="audit"><p class="refused">{html.escape(report.printable(words))}</p></div>'
-
-
-def too_large(name: str, size: int) -> str:
-    """The same for a file of so many bytes."""
-    return refusal(
-        f"{name} is too large ({size / 2**20:.1f} MB): give a file of at most {MOST_BYTES // 2**20} MB, "
-        "the table's sheet alone, or use --task=audit"
-    )
+def _answer(file: Path) -> str:
+    return as_html(audit_file(file))
 
 
 def as_html(audit: FileAudit) -> str:
@@ -153,17 +112,3 @@ def _labelled(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         label, words = start, rest
     if words:
         yield label, words
-
-
-def _file_name(name: str) -> str:
-    """A name that a file may have on this system, with the end of the one that was given."""
-    end = name.encode(errors="replace")[-_LONGEST_NAME:].decode(errors="ignore")
-    return Path(end.replace("\0", "")).name or "workbook"
-
-
-def _audit(file: Path, sender: Connection) -> None:
-    """What the process does. Ended from outside, it ends LibreOffice, too, where it waits for that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    tempfile.tempdir = str(file.parent)
-    sender.send(as_html(audit_file(file)))

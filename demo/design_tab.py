@@ -1,22 +1,33 @@
-"""The third tab: layers are typed; their shapes and parameters, or what is wrong in them, show at once."""
+"""The third tab: layers are typed, or read from a notebook; their shapes and parameters show at once."""
 
 import html
 import inspect
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 
+from audit.lines import printable
+from audit.notebook import cells
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
 from cnn.text import LayersError, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
+from demo import bounded_notebook, drop
+from demo.bounded import MOST_BYTES, too_large
+from demo.bounded_notebook import REMEDY, Read
+from demo.drop import drop_area, dropped
 from harness.errors import UserError
 
 _BUDGET = CnnConfig.max_parameters
+_AT_ONCE = 4  # notebooks; others wait in Gradio's queue
 _AROUND = 60  # characters of a line that are quoted on each side of a wrong word
 
-STYLE = """
+STYLE = (
+    drop.STYLE
+    + """
+.found { margin: 0; padding-left: 0.9em; border-left: 4px solid #009e73; overflow-wrap: anywhere }
 #layers textarea, #command textarea { font-family: var(--font-mono); font-size: 13px }
 .problem { margin: 0; padding-left: 0.9em; border-left: 4px solid #d55e00; overflow-wrap: anywhere }
 .problem code { display: block; margin-bottom: 0.4em; white-space: pre-wrap; font-size: 13px }
@@ -33,6 +44,7 @@ STYLE = """
 #summary td:first-child, #summary th:first-child { text-align: left }
 #summary tr:last-child td { font-weight: 700 }
 """
+)
 
 
 def design_tab() -> None:
@@ -45,6 +57,8 @@ def design_tab() -> None:
     with gr.Row():
         with gr.Column():
             start = gr.Dropdown(list(ZOO), value=DEFAULT, label="start with a network of the zoo")
+            notebook = drop_area("a notebook in PyTorch", cells.KINDS, "notebook")
+            said = gr.HTML(elem_id="read")
             layers = gr.Textbox(text, lines=10, max_lines=24, label="layers", elem_id="layers")
             wrong = gr.HTML(problem, elem_id="problem")
         with gr.Column():
@@ -58,9 +72,37 @@ def design_tab() -> None:
         elem_id="command",
     )
     start.input(_text_of, start, layers, show_progress="hidden")
+    notebook.upload(read, notebook, [said, layers], concurrency_limit=_AT_ONCE)
     # While an answer is under way, what is typed waits; of that only the last is answered.
     layers.change(
         shown, layers, [wrong, summary, to_copy], trigger_mode="always_last", show_progress="hidden"
+    )
+
+
+def read(sent: str) -> tuple[str, Any]:
+    """What is said of a notebook that was dropped, as HTML, and its network's text for the box of layers.
+
+    One that is refused leaves the box as it is.
+    """
+    file = dropped(sent)
+    if file.size > MOST_BYTES:
+        return _said(Read("", too_large(file.name, file.size, REMEDY))), gr.skip()
+    if file.content is None:
+        words = f"{file.name} could not be read by the browser: give an {cells.KINDS} file"
+        return _said(Read("", words)), gr.skip()
+    found = bounded_notebook.read(file.name, file.content)
+    return _said(found), found.layers.replace(", ", "\n") if found.layers else gr.skip()
+
+
+def _said(found: Read) -> str:
+    """The line on a notebook, its recipe and its mistakes, as HTML."""
+    if not found.layers:
+        return f'<p class="problem">{html.escape(printable(found.words))}</p>'
+    recipe = f"<br>Its recipe: <code>{html.escape(found.recipe)}</code>" if found.recipe else ""
+    mistakes = "".join(f"<li>{html.escape(printable(each))}</li>" for each in found.mistakes)
+    return (
+        f'<div class="found">{html.escape(printable(found.words))}{recipe}'
+        f"{f'<br>Mistakes:<ul>{mistakes}</ul>' if mistakes else ''}</div>"
     )
 
 

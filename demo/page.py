@@ -18,8 +18,8 @@ _HEADING = """
 
 How a network learns, small enough to follow. **By hand** steps through an update of the classroom network.
 **Check a spreadsheet** finds the first wrong cell of one that somebody made. **Design a network** counts the
-parameters of layers as you type. **Draw a digit** asks a trained network, and **The run** shows how it was
-trained.
+parameters of layers as you type, and reads those of a notebook. **Draw a digit** asks a trained network, and
+**The run** shows how it was trained.
 """
 _HOW_TO_GET_A_RUN = """
 This tab needs a trained network. Train one (minutes on a laptop), then open the page with it:

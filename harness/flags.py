@@ -12,7 +12,7 @@ import re
 import types
 import typing
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -130,12 +130,17 @@ def help_text(configs: Mapping[str, type]) -> str:
     return "\n".join(lines)
 
 
-def parse(argv: list[str], configs: Mapping[str, type]) -> tuple[str, Any]:
+def parse(
+    argv: list[str],
+    configs: Mapping[str, type],
+    completed: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = types.MappingProxyType({}),
+) -> tuple[str, Any]:
     """The task's name and its checked configuration; prints the help and exits where that is asked for.
 
     Args:
       argv: the command line, the program's name first.
       configs: each task's configuration, a dataclass whose fields are its flags.
+      completed: functions by task that make the flags that were given into those that the task gets.
 
     Raises:
       UserError: an unknown flag, a value that is not allowed, a flag of another task.
@@ -154,6 +159,8 @@ def parse(argv: list[str], configs: Mapping[str, type]) -> tuple[str, Any]:
     known = {field.name for field in dataclasses.fields(configs[task])}
     for name in given:
         require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")
+    if task in completed:
+        given = completed[task](given)
     if not (given.get("resume") or given.get("eval_only")):
         return task, configs[task](**given)
     kept = read_flags(given.get("workdir"), task)

@@ -68,7 +68,17 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "wait": ("true", {}),
     },
     "audit": {
-        "workbook": ("a.xlsx", NAME_OF_A_HOME | {"": "is missing", "  ": "is missing"}),
+        "workbook": (
+            "a.xlsx",
+            NAME_OF_A_HOME | {"": "is missing", "  ": "is missing", "a --notebook=b": "exclude each other"},
+        ),
+        "notebook": ("a.ipynb", NAME_OF_A_HOME | {"": "is missing", "  ": "is missing"}),
+        "max_parameters": ("30000", COUNT | {"9 --workbook=a": "is a limit of --notebook"}),
+        "max_epochs": ("30", COUNT | {"60001": "to 60000", "9 --workbook=a": "is a limit of --notebook"}),
+        "target_accuracy": (
+            "0.9",
+            RATE | {"99.4": "a fraction above 0", "0.9 --workbook=a": "is a limit of"},
+        ),
         "workdir": ("a", NAME_OF_A_HOME | {" --workbook=a": "is empty", "  --workbook=a": "is empty"}),
     },
     "mnist": {
@@ -360,7 +370,9 @@ TOGETHER = {
 @pytest.mark.parametrize(("task", "name"), [each for each in EVERY if each[1] not in ("resume", "eval_only")])
 def test_a_right_value_is_taken_in_each_of_absls_ways(task, name):
     right = FLAGS[task][name][0]
-    beside = [f"--task={task}", *(["--workbook=b"] if task == "audit" and name != "workbook" else [])]
+    beside = [f"--task={task}"]
+    if task == "audit" and name not in ("workbook", "notebook"):
+        beside.append("--notebook=b")
     if task == "compare":
         beside += [f"--{other}=b" for other in FLAGS[task] if other != name]
     beside += NEEDED.get(name, [])

@@ -126,7 +126,13 @@ RIGHT = {
         "biases": st.booleans(),
         "workdir": PATH,
     },
-    "audit": {"workbook": PATH},
+    "audit": {
+        "workbook": PATH,
+        "notebook": PATH,
+        "max_parameters": st.integers(1, 10**12),
+        "max_epochs": st.integers(1, 60_000),
+        "target_accuracy": st.floats(0, 1, exclude_min=True),
+    },
 }
 
 

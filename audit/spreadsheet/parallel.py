@@ -1,14 +1,11 @@
-"""Many spreadsheets at once, each in a process: a bad one never stops the others."""
+"""A folder's spreadsheets, each audited in a process."""
 
-import multiprocessing
-import os
-import sys
+import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
+from audit.parallel import in_parallel
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated
 from audit.spreadsheet.verdict import FileAudit, audit_file
@@ -32,33 +29,14 @@ class Result(NamedTuple):
 
 def audited_in_parallel(files: Sequence[Path], folder: Path) -> Iterator[Result]:
     """Each file's result, in their order, as soon as it and those before it are there."""
-    left = list(files)
-    while left:
-        with _pool(len(left)) as pool:
-            try:
-                for result in pool.map(_audited, left, [folder] * len(left)):
-                    left.pop(0)
-                    yield result
-            except BrokenProcessPool:  # a process died: this file's, or another one's beside it
-                yield _alone(left.pop(0), folder)
+    yield from in_parallel(
+        functools.partial(_audited, folder=folder), files, functools.partial(_died, folder=folder)
+    )
 
 
-def _pool(files: int) -> ProcessPoolExecutor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # A forked process has all modules; elsewhere than on Linux, system libraries do not stand a fork.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(min(cores, files), mp_context=context)
-
-
-def _alone(file: Path, folder: Path) -> Result:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_audited, file, folder).result()
-        except BrokenProcessPool:
-            return _result(
-                FileAudit(file, refused=f"{file.name} took more memory than there is: it was not audited"),
-                folder,
-            )
+def _died(file: Path, folder: Path) -> Result:
+    words = f"{file.name} took more memory than there is: it was not audited"
+    return _result(FileAudit(file, refused=words), folder)
 
 
 def _audited(file: Path, folder: Path) -> Result:

@@ -1,19 +1,17 @@
 """An audit in words: what the terminal shows, and the rows of audit.csv."""
 
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from audit.lines import line, printable, quoted
 from audit.spreadsheet.diagnosis import Finding, WrongCell
 from audit.spreadsheet.formulas import address, relative
 from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.equations import heading
 
-_WIDTH = 100
 CSV_HEADER = (
     *("file", "sheet", "verdict", "learning_rate", "rows", "first_wrong_cell", "column", "formula", "value"),
     *("right_value", "right_equation", "right_formula", "mistake", "other_wrong_columns"),
@@ -27,7 +25,7 @@ def file_text(audit: FileAudit) -> str:
         return printable(audit.refused)
     parts = [f"{printable(audit.file.name)}: {audit.verdict.upper()}"]
     parts += [_table_text(table) for table in audit.tables]
-    parts += [_line("note", note) for note in audit.notes]
+    parts += [line("note", note) for note in audit.notes]
     if audit.skipped:
         parts.append(f"Without a table, skipped: {printable(', '.join(audit.skipped))}")
     return "\n\n".join(parts)
@@ -43,22 +41,22 @@ def _table_text(audit: TableAudit) -> str:
     ]
     lines = [
         f"{title}: {audit.verdict.upper()}",
-        _line(
+        line(
             "table",
             f"headings in row {table.headings}, {table.rows} rows ({table.first} to "
             f"{table.first + table.rows - 1}), {len(table.columns)} columns: {_columns(audit)}",
         ),
     ]
     if absent:
-        lines.append(_line("not there", f"{', '.join(absent)}"))
+        lines.append(line("not there", f"{', '.join(absent)}"))
     if not table.network.is_classroom:
-        lines.append(_line("network", f"{table.network}; not the assignment's 2-2-2"))
+        lines.append(line("network", f"{table.network}; not the assignment's 2-2-2"))
     if np.isfinite(rate.value):
-        lines.append(_line("eta", f"{_number(rate.value)} ({rate.source})"))
+        lines.append(line("eta", f"{_number(rate.value)} ({rate.source})"))
     if audit.findings:
         lines += _first_wrong(audit)
-    lines += [_line("warning", warning) for warning in audit.warnings]
-    lines += [_line("note", note) for note in audit.notes]
+    lines += [line("warning", warning) for warning in audit.warnings]
+    lines += [line("note", note) for note in audit.notes]
     return "\n".join(lines)
 
 
@@ -72,25 +70,25 @@ def _columns(audit: TableAudit) -> str:
 def _first_wrong(audit: TableAudit) -> Iterator[str]:
     first = audit.findings[0]
     cell = first.cells[0]
-    yield _line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
-    yield _line("  formula", cell.formula or "none: a constant")
-    yield _line("  value", _number(cell.value))
-    yield _line("  right", cell.should_be)
+    yield line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
+    yield line("  formula", cell.formula or "none: a constant")
+    yield line("  value", _number(cell.value))
+    yield line("  right", cell.should_be)
     if cell.right_formula:
-        yield _line("", cell.right_formula)
+        yield line("", cell.right_formula)
     if first.mistake:
-        yield _line("  looks like", first.mistake)
+        yield line("  looks like", first.mistake)
     for mistake, findings in _by_mistake(audit.findings[1:]).items():
         where = ", ".join(
             f"{heading(finding.name)} ({finding.cells[0].address}{_extent(audit, finding)})"
             for finding in findings
         )
         same = "the same mistake" if mistake and mistake == first.mistake else mistake
-        yield _line("also wrong", where + (f": {same}" if same else ""))
+        yield line("also wrong", where + (f": {same}" if same else ""))
     if audit.consequences:
         columns = ", ".join(f"{heading(found.name)} ({found.address})" for found in audit.consequences)
         cause = "that" if len(audit.findings) == 1 else "those"
-        yield _line("follows", f"wrong only because of {cause}, each from the cell named on: {columns}")
+        yield line("follows", f"wrong only because of {cause}, each from the cell named on: {columns}")
 
 
 def _extent(audit: TableAudit, finding: Finding) -> str:
@@ -103,17 +101,6 @@ def _by_mistake(findings: Sequence[Finding]) -> dict[str | None, list[Finding]]:
     for finding in findings:
         groups.setdefault(finding.mistake, []).append(finding)
     return groups
-
-
-def _line(label: str, text: str) -> str:
-    return textwrap.fill(
-        printable(text),
-        _WIDTH,
-        initial_indent=f"  {label:<15}",
-        subsequent_indent=" " * 17,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _number(value: float | str) -> str:
@@ -191,7 +178,7 @@ def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[obje
         most = max(same.values(), key=len)
         if len(files) > 1:
             shown = (column, words, len(files), len(most), next(iter(most.values())), " ".join(files))
-            rows.append(tuple(_quoted(cell) for cell in shown))
+            rows.append(tuple(quoted(cell) for cell in shown))
     return sorted(rows, key=lambda row: (-int(str(row[2])), -int(str(row[3])), str(row[0])))
 
 
@@ -204,7 +191,7 @@ def recurring_text(rows: Sequence[Sequence[object]]) -> str:
             if formula and int(str(same)) > 1
             else ""
         )
-        lines.append(_line(f"{files} files", f"{column}: {words}{shared}"))
+        lines.append(line(f"{files} files", f"{column}: {words}{shared}"))
     return "\n".join(lines)
 
 
@@ -212,9 +199,9 @@ def csv_rows(audit: FileAudit, folder: Path) -> Iterator[list[object]]:
     """CSV_HEADER for each table; text that a spreadsheet program would compute is quoted."""
     name = str(audit.file.relative_to(folder))
     if audit.refused:
-        yield [_quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
+        yield [quoted(cell) for cell in (name, "", audit.verdict, *[""] * 12, audit.refused)]
     for table in () if audit.refused else audit.tables:
-        yield [_quoted(cell) for cell in (name, *_csv_row(table))]
+        yield [quoted(cell) for cell in (name, *_csv_row(table))]
 
 
 def _csv_row(audit: TableAudit) -> tuple[object, ...]:
@@ -232,19 +219,3 @@ def _csv_row(audit: TableAudit) -> tuple[object, ...]:
         " ".join(heading(found.name) for found in audit.consequences),
         notes,
     )
-
-
-_COMPUTED = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
-"""Where a spreadsheet program would see a formula: some part a .csv file at semicolons or tabs."""
-
-
-def _quoted(cell: object) -> object:
-    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text."""
-    if isinstance(cell, float):
-        return "" if np.isnan(cell) else cell
-    return _COMPUTED.sub(r"\1'", printable(cell)) if isinstance(cell, str) else cell
-
-
-def printable(text: str) -> str:
-    """Text from a file as one line, without what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.splitlines()))

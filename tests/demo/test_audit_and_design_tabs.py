@@ -13,7 +13,8 @@ from audit.spreadsheet.verdict import audit_file
 from cnn.architecture import Architecture, count_parameters
 from cnn.text import parse
 from cnn.zoo import ZOO
-from demo.bounded_audit import MOST_BYTES
+from demo.bounded import MOST_BYTES
+from tests.audit.notebook.test_verdict import PARAMETERS, submission
 from tests.audit.spreadsheet import hostile
 from tests.demo import test_page
 
@@ -76,10 +77,10 @@ def opened(page, tab):
     return page
 
 
-def drop(page, file):
+def drop(page, file, area="#workbook"):
     """Let a file fall on the tab, as a mouse does; a phone chooses it."""
     if page.evaluate("navigator.maxTouchPoints"):
-        page.locator("#workbook input").set_input_files(file)
+        page.locator(f"{area} input").set_input_files(file)
         return
     content = base64.b64encode(file.read_bytes()).decode()
     dropped = page.evaluate_handle(
@@ -90,7 +91,7 @@ def drop(page, file):
         }""",
         [file.name, content],
     )
-    page.locator("#workbook label").dispatch_event("drop", {"dataTransfer": dropped})
+    page.locator(f"{area} label").dispatch_event("drop", {"dataTransfer": dropped})
 
 
 def test_the_heading_says_what_each_tab_is_for(page):
@@ -219,3 +220,37 @@ def test_a_network_is_designed(page):
     page.get_by_role("option", name="deep_15k").click()
     expect(layers).to_have_value(inspect.cleandoc(ZOO["deep_15k"].layers))
     expect(summary).to_contain_text("15,738 parameters")
+
+
+def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path):
+    from playwright.sync_api import expect
+
+    opened(page, "Design a network")
+    layers, read = page.locator("#layers textarea"), page.locator("#read")
+    summary, command = page.locator("#summary"), page.locator("#command textarea")
+    drop(page, submission(tmp_path), "#notebook")
+    expect(read).to_contain_text(f"submission.ipynb: class Net, {PARAMETERS:,} parameters")
+    expect(read).to_contain_text("best 99.42 %, last 99.42 %")
+    expect(read.locator("code")).to_have_text("--epochs=15 --batch_size=64")
+    text = "conv 8 3x3, batch norm, ReLU, dropout 0.05, conv 16 3x3, batch norm, ReLU, max pool 2x2, "
+    text += "conv 16 3x3, batch norm, ReLU, conv 10 1x1 bias, global average pool"
+    expect(layers).to_have_value(text.replace(", ", "\n"))
+    expect(summary).to_contain_text(f"{PARAMETERS:,} parameters of fewer than 20,000")
+    expect(summary.locator("tr", has_text="max pool").locator("td")).to_have_text(
+        ["max pool 2x2", "12x12x16", "0", "6"]
+    )
+    expect(command).to_have_value(f"python launch.py --task=mnist --layers='{text}'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert [file for file in temporary.rglob("*") if file.is_file()] == []
+
+    strange = tmp_path / "<img src=x onerror=alert(1)>.ipynb"
+    strange.write_text("{")
+    drop(page, strange, "#notebook")
+    expect(read.locator(".problem")).to_contain_text(f"{strange.name} is damaged or no notebook")
+    expect(read.locator("img")).to_have_count(0)
+    expect(layers).to_have_value(text.replace(", ", "\n"))
+
+    huge = tmp_path / "huge.ipynb"
+    huge.write_bytes(bytes(MOST_BYTES + 1))
+    drop(page, huge, "#notebook")
+    expect(read).to_contain_text("huge.ipynb is too large (5.0 MB): give a file of at most 5 MB")

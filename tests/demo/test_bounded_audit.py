@@ -17,8 +17,9 @@ import pytest
 
 from audit.spreadsheet.report import file_text
 from audit.spreadsheet.verdict import audit_file
-from demo import bounded_audit
-from demo.bounded_audit import MOST_BYTES, as_html, audited
+from demo import bounded, bounded_audit
+from demo.bounded import MOST_BYTES
+from demo.bounded_audit import as_html, audited
 from tests.audit.spreadsheet import hostile
 
 WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
@@ -88,19 +89,19 @@ def test_a_file_is_not_waited_for_without_end(folder):
     )
 
 
-def _killed(file, sender):
+def _killed(file):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_dies_takes_nobody_with_it(folder, monkeypatch):
-    monkeypatch.setattr(bounded_audit, "_audit", _killed)
+    monkeypatch.setattr(bounded_audit, "_answer", _killed)
     assert (
         shown(audited("a.xlsx", b"PK")).strip().startswith("a.xlsx was not audited: it took too much memory")
     )
 
 
 def test_a_large_file_is_refused_before_anything_is_done(folder, monkeypatch):
-    monkeypatch.setattr(bounded_audit, "_PROCESSES", None)
+    monkeypatch.setattr(bounded, "_PROCESSES", None)
     said = shown(audited("a.xlsx", bytes(MOST_BYTES + 1))).strip()
     assert said.startswith("a.xlsx is too large (5.0 MB): give a file of at most 5 MB, ")
 
@@ -109,7 +110,7 @@ def test_a_large_file_is_refused_before_anything_is_done(folder, monkeypatch):
     ("name", "seen"),
     [
         ("../../etc/a.csv", "a.csv"),
-        ("", "workbook"),
+        ("", "file"),
         ("a\0b.csv", "ab.csv"),
         ("\ud800.csv", "?.csv"),
         ("<script>alert(1)<&script>.csv", "<script>alert(1)<&script>.csv"),
@@ -147,7 +148,8 @@ def test_libreoffice_ends_with_the_process_that_waits_for_it(tmp_path, monkeypat
     book.save(given / "without_values.xlsx")
     spawn = multiprocessing.get_context("spawn")  # it has this PATH
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=bounded_audit._audit, args=(given / "without_values.xlsx", sender))
+    given_file = given / "without_values.xlsx"
+    process = spawn.Process(target=bounded.work, args=(bounded_audit._answer, given_file, sender))
     process.start()
     sender.close()
     while not running.exists():

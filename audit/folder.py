@@ -1,0 +1,62 @@
+"""The folder of an audit: what it writes there, and nothing of anybody else's is replaced."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from audit.config import AuditConfig
+from harness.errors import require
+from harness.workdir import open_workdir, read_flags, write_config
+
+_WRITTEN = (
+    *("audit.csv", "mistakes.csv", "audited.xlsx", "audited", "claims.csv", "layers.csv", "log.csv"),
+    *("spreadsheets.csv", "standing.png", "standing.svg", "summary.json", "report.html"),
+)
+
+
+def _written(workdir: Path) -> tuple[Path, ...]:
+    """What an audit writes."""
+    return tuple(workdir / name for name in _WRITTEN)
+
+
+def left_by_earlier(workdir: str | None) -> list[Path]:
+    """What an earlier audit wrote in the folder that --workdir names: it is not audited in its turn."""
+    own = Path(workdir).expanduser() if workdir else None
+    return [file.resolve() for file in _written(own)] if own and (own / "config.json").exists() else []
+
+
+def open_for(config: AuditConfig, *given: Path) -> Path:
+    """The folder of the run, without what an earlier audit left there.
+
+    Raises:
+      UserError: it holds another task's run, a file of somebody else in the place of one that is to
+        be written, or one of the given files there.
+    """
+    workdir = open_workdir(config.workdir, "audit")
+    earlier = (workdir / "config.json").exists()
+    if earlier:
+        read_flags(str(workdir), "audit")  # refuses another task's run
+    for file in _written(workdir):
+        own = earlier and not file.is_symlink() and not any(_is_same(file, path) for path in given)
+        require(
+            own or not os.path.lexists(file),
+            f"--workdir={config.workdir}: {file.name} there is not this audit's to replace: "
+            "choose another --workdir",
+        )
+    for name in _WRITTEN:
+        if name != "audited":
+            (workdir / name).unlink(missing_ok=True)
+    for copy in (workdir / "audited").rglob("*.audited.xlsx"):
+        copy.unlink()
+    write_config(workdir, "audit", config, device="CPU")
+    return workdir
+
+
+def _is_same(file: Path, given: Path) -> bool:
+    return given.resolve().is_relative_to(file.resolve())
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How many have each verdict."""
+    return "; ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts).items()))

@@ -1,0 +1,275 @@
+"""A notebook or a .py file as cells. Nothing in the file is ever run."""
+
+import ast
+import json
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, require
+
+SUFFIXES = (".ipynb", ".py")
+KINDS = ".ipynb or .py"
+_MAX_BYTES = 60 * 2**20  # of the file: pictures in the outputs make notebooks large
+_MAX_CODE = 1_000_000  # characters of all cells together, those of text included
+_MAX_CELLS = 5_000
+_MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
+_MAX_NODES = 400_000  # of the syntax trees of all cells together
+_MAGIC = re.compile(r"\s*(%\w|![^=]|\?|[\w.]+\s*=\s*(%\w|![^=])|[\w.]+\?{1,2}\s*$)")
+_TIMED = re.compile(r"(\s*)%(?:time|prun)\s+(\w.*)")
+_OF_PYTHON = {"time", "timeit", "capture", "prun", "python", "python3", "debug"}
+_WRITES = re.compile(r"%%(writefile|file)\s+(?:-\S+\s+)*(\S+)\s*$")
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where something stands.
+
+    Attributes:
+      file: its name, without folders.
+      cell: counted from 1 over all cells of a notebook, those of text included; None in a .py file.
+      line: of the cell or the file, from 1.
+    """
+
+    file: str
+    cell: int | None
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file if self.cell is None else f'cell {self.cell}'}, line {self.line}"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something about a network or a recipe that is worth a word.
+
+    Attributes:
+      name: a key of network.FACTS or recipe.FACTS, which say what it means.
+      place: where it stands.
+      detail: what is special about this one, in a reader's words; may be empty.
+    """
+
+    name: str
+    place: Place
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a notebook, or a whole .py file.
+
+    Attributes:
+      number: counted from 1 over all cells.
+      kind: code, or markdown for all that is text.
+      text: as it was written.
+      code: what of it is Python, with `pass` or nothing in place of IPython's magics and of shell commands,
+        so that lines keep their numbers; empty where it is text or no Python.
+      execution_count: the number that the notebook shows beside it; None if it was not run.
+      output: what it printed, standard output, standard error and text/plain in their order.
+      writes: the name of the .py file that the cell saves itself as (%%writefile); its code is that file's.
+      error: why it is no Python; empty where it is.
+    """
+
+    number: int
+    kind: str
+    text: str
+    code: str = ""
+    execution_count: int | None = None
+    output: str = ""
+    writes: str | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as cells, in the file's order.
+
+    Attributes:
+      path: of the file; .py files beside it are read where it imports them.
+      is_notebook: whether places name cells.
+    """
+
+    path: Path
+    cells: tuple[Cell, ...]
+    is_notebook: bool
+
+    def place(self, cell: Cell, line: int) -> Place:
+        """Where a line of a cell is."""
+        return Place(self.path.name, cell.number if self.is_notebook else None, line)
+
+
+def read(path: Path) -> Source:
+    """The cells of a notebook (formats 3 and 4), or of a .py file, which is one cell.
+
+    Raises:
+      UserError: a file that is missing, too large, damaged, or of another type.
+    """
+    kind = path.suffix.lower()
+    require(kind in SUFFIXES, f"{path.name} is not an {KINDS} file: give a notebook, or the code itself")
+    content = _content(path)
+    if kind == ".py":
+        _require_short(path.name, len(content))
+        cells: tuple[Cell, ...] = (_cell(1, "code", content),)
+    else:
+        cells = tuple(_notebook(path.name, content))
+    return Source(path, cells, kind == ".ipynb")
+
+
+def parse(code: str) -> ast.Module:
+    """The syntax tree of some Python.
+
+    Raises:
+      SyntaxError: it is no Python, nests too deep, or is too long; with a message of one line.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about the file's own escapes and comparisons
+            tree = ast.parse(code)
+    except SyntaxError as error:
+        raise SyntaxError(f"{error.msg} (line {error.lineno})") from error
+    except (RecursionError, MemoryError) as error:
+        raise SyntaxError("it nests too deep") from error
+    except ValueError as error:  # a null character
+        raise SyntaxError(str(error)) from error
+    if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
+        raise SyntaxError("it is too long")
+    return tree
+
+
+def _content(path: Path) -> str:
+    try:
+        status = path.stat()
+        require(
+            stat.S_ISREG(status.st_mode),
+            f"{path.name} cannot be read (it is not a file): give an {KINDS} file",
+        )
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)  # in case that it grows, or has no size, as in /proc
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}): give an {KINDS} file") from error
+    require(
+        len(content) <= _MAX_BYTES,
+        f"{path.name} is too large: give a file of at most {_MAX_BYTES // 2**20} MB, without its pictures",
+    )
+    require(content.strip() != b"", f"{path.name} is empty: save it again")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is no text (UTF-8): save it again as {KINDS}") from error
+
+
+def _require_short(name: str, size: int) -> None:
+    problem = f"{name} is too large ({size:,} characters in its cells): give at most {_MAX_CODE:,}"
+    require(size <= _MAX_CODE, problem)
+
+
+def _notebook(name: str, content: str) -> Iterator[Cell]:
+    damaged = f"{name} is damaged or no notebook: open it in Jupyter or Colab and save it again"
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(damaged) from error
+    require(isinstance(document, dict), damaged)
+    raw = document.get("cells")
+    if raw is None and isinstance(document.get("worksheets"), list):  # format 3
+        sheets = [sheet for sheet in document["worksheets"] if isinstance(sheet, dict)]
+        lists = [sheet["cells"] for sheet in sheets if isinstance(sheet.get("cells"), list)]
+        raw = [cell for cells in lists for cell in cells]
+    require(isinstance(raw, list) and all(isinstance(cell, dict) for cell in raw), damaged)
+    require(len(raw) <= _MAX_CELLS, f"{name} is too large: give at most {_MAX_CELLS:,} cells")
+    _require_short(name, sum(len(_text(cell.get("source", cell.get("input", "")))) for cell in raw))
+    for number, cell in enumerate(raw, 1):
+        kind = "code" if cell.get("cell_type") == "code" else "markdown"
+        text = _text(cell.get("source", cell.get("input", "")))
+        count = cell.get("execution_count", cell.get("prompt_number"))
+        count = count if isinstance(count, int) and not isinstance(count, bool) else None
+        yield _cell(number, kind, text, count, _output(cell.get("outputs")) if kind == "code" else "")
+
+
+def _cell(number: int, kind: str, text: str, count: int | None = None, output: str = "") -> Cell:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if kind != "code":
+        return Cell(number, kind, text)
+    code, writes = _python(text)
+    try:
+        parse(code)
+        error = ""
+    except SyntaxError as problem:
+        code, error = "", str(problem.msg)
+    return Cell(number, kind, text, code, count, output, writes, error)
+
+
+def _text(value: Any) -> str:
+    """A notebook's text: a string, or a list of its lines."""
+    return "".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _output(outputs: Any) -> str:
+    parts: list[str] = []
+    for output in outputs if isinstance(outputs, list) else ():
+        if not isinstance(output, dict):
+            continue
+        data = output.get("data", output)
+        if output.get("output_type") == "stream":
+            parts.append(_text(output.get("text")))
+        elif output.get("output_type") in ("error", "pyerr"):
+            parts.append(f"\n{output.get('ename')}: {output.get('evalue')}\n")
+        elif isinstance(data, dict) and "text/plain" in data:
+            parts.append(_text(data["text/plain"]) + "\n")
+        elif isinstance(data, dict) and isinstance(data.get("text"), list | str):
+            parts.append(_text(data["text"]) + "\n")
+    return "".join(parts)[-_MAX_OUTPUT:]
+
+
+def _python(text: str) -> tuple[str, str | None]:
+    """A cell's Python, and the file that it is written to."""
+    first, _, rest = text.lstrip("\n").partition("\n")
+    before = "\n" * (len(text) - len(text.lstrip("\n")) + 1)
+    writes = _WRITES.match(first)
+    if writes:
+        name = writes[2].strip("'\"")
+        return (before + rest, name) if name.endswith(".py") else ("", None)
+    if first.startswith("%%"):
+        return (before + _blanked(rest) if first[2:].split(" ")[0].strip() in _OF_PYTHON else ""), None
+    return _blanked(text), None
+
+
+def _blanked(text: str) -> str:
+    """Python with `pass` in place of lines that are IPython's or the shell's, if there are any."""
+    try:
+        parse(text)
+        return text
+    except SyntaxError:
+        pass
+    lines, continued = [], False
+    for line in text.split("\n"):
+        if continued or _MAGIC.match(line):
+            timed = _TIMED.match(line)
+            lines.append("" if continued else f"{timed[1]}{timed[2]}" if timed else f"{_indent(line)}pass")
+            continued = line.rstrip().endswith("\\")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
+
+
+def read_code(file: Path) -> str | None:
+    """A .py file that a submission imports; None where there is none, or it is no Python, or too long."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return None
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_CODE + 1)
+        if len(content) > _MAX_CODE:
+            return None
+        code = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        parse(code)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return code

@@ -1,0 +1,95 @@
+"""The assignment's limits against the code and against the log."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from audit.notebook.log import Training
+from audit.notebook.network import ReadNetwork
+from audit.notebook.recipe import ReadRecipe
+
+
+class Limits(NamedTuple):
+    """What is asked for: fewer parameters than that, at most so many epochs, at least that accuracy."""
+
+    max_parameters: int = 20_000
+    max_epochs: int = 20
+    target_accuracy: float = 0.994
+
+
+class Claim(NamedTuple):
+    """One limit and what became of it.
+
+    Attributes:
+      name: parameters, epochs or accuracy.
+      asked: the limit, in words.
+      found: what code and log say.
+      holds: whether it is kept; None where nothing tells.
+    """
+
+    name: str
+    asked: str
+    found: str
+    holds: bool | None
+
+
+def claims(
+    network: ReadNetwork, recipe: ReadRecipe, training: Training | None, limits: Limits
+) -> tuple[Claim, Claim, Claim]:
+    """The three limits, each with what code and log say."""
+    return (
+        _parameters(network, limits.max_parameters),
+        _epochs(recipe, training, limits.max_epochs),
+        _accuracy(training, limits.target_accuracy),
+    )
+
+
+def percent(accuracy: Fraction | float) -> str:
+    """An accuracy as text, with the digits of 10,000 images."""
+    return f"{float(accuracy):.2%}".replace("%", " %")
+
+
+def _parameters(network: ReadNetwork, most: int) -> Claim:
+    found = f"{network.parameters:,}"
+    if network.used_parameters != network.parameters:
+        found += f"; forward uses {network.used_parameters:,} of them, which is what torchsummary counts"
+    return Claim("parameters", f"fewer than {most:,}", found, network.parameters < most)
+
+
+def _epochs(recipe: ReadRecipe, training: Training | None, most: int) -> Claim:
+    code = recipe.epochs.value if recipe.epochs else None
+    run = len(training.epochs) if training else None
+    found = [f"{code} in the code"] if code is not None else []
+    found += [f"{run} in the log"] if run is not None else []
+    counts = [count for count in (code, run) if count is not None]
+    holds = all(count <= most for count in counts) if counts else None
+    return Claim("epochs", f"at most {most}", ", ".join(found) or "neither code nor log tells", holds)
+
+
+def _accuracy(training: Training | None, target: float) -> Claim:
+    asked = f"at least {percent(target)}"
+    if training is None:
+        return Claim("accuracy", asked, "no log of a training in the outputs", None)
+    count, best, last = len(training.epochs), training.best, training.last
+    if training.split == "train":
+        return Claim(
+            "accuracy", asked, f"{percent(last)} after {count} epochs, of the 60,000 training images", False
+        )
+    of = " of validation images" if training.split == "validation" else ""
+    final = f"; the test images once: {percent(training.final_test)}" if training.final_test else ""
+    goal = Fraction(str(target))
+    if last >= goal:
+        found = (
+            f"{percent(last)}{of} after the last of {count} epochs (best {percent(best)}, epoch "
+            f"{training.best_epoch}); there or above from epoch {training.holds_from(target)} on"
+        )
+    elif best >= goal:
+        found = (
+            f"at its best epoch only: {percent(best)}{of} after epoch {training.best_epoch}, chosen on those "
+            f"same images; the last of {count} epochs has {percent(last)}"
+        )
+    else:
+        found = (
+            f"{percent(last)}{of} after the last of {count} epochs, at best {percent(best)} (epoch "
+            f"{training.best_epoch})"
+        )
+    return Claim("accuracy", asked, found + final, last >= goal)

@@ -1,0 +1,162 @@
+"""The modules of torch.nn: how they are made, what they hold, how many parameters PyTorch counts in them."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from audit.notebook.library import LAYERS, bind
+from audit.notebook.values import Instance, Module, Opaque, Refused, Site
+
+
+def make_layer(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site) -> Module:
+    """A layer, by its class's name in torch.nn.
+
+    Raises:
+      Refused: arguments that it does not take.
+    """
+    given = bind(LAYERS[kind], args, kwargs)
+    if isinstance(given, str):
+        raise Refused(site, f"{kind} is called wrongly: {given}")
+    return Module(kind, given, site)
+
+
+def make_sequence(kind: str, args: tuple[Any, ...], site: Site) -> Module:
+    """A container: Sequential of modules or of a dict of them, ModuleList of a list, ModuleDict of a dict."""
+    held: Any = args if kind == "Sequential" else args[0] if args else ()
+    if kind == "Sequential" and len(args) == 1 and isinstance(args[0], dict):
+        held = args[0]
+    if isinstance(held, dict):
+        return Module(kind, {}, site, {str(name): child for name, child in held.items()})
+    if not isinstance(held, tuple | list):
+        raise Refused(site, "what it holds is not known without running the code")
+    return Module(kind, {}, site, {str(index): child for index, child in enumerate(held)})
+
+
+def is_module(value: Any) -> bool:
+    """Whether it is a module, of torch.nn or of a class of the code."""
+    return isinstance(value, Module) or (isinstance(value, Instance) and value.is_module)
+
+
+def children(module: Any) -> dict[str, Any]:
+    """The modules that one holds, by name, as PyTorch registers them."""
+    if isinstance(module, Module):
+        return {name: child for name, child in module.children.items() if is_module(child)}
+    held = dict(module.layer.children) if module.layer is not None else {}
+    held |= module.attributes
+    return {name: child for name, child in held.items() if is_module(child)}
+
+
+def walk(module: Any) -> Iterator[Any]:
+    """A module and all those in it, each once, in PyTorch's order."""
+    seen: set[int] = set()
+    left = [module]
+    while left:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            left += reversed(children(each).values())
+            yield each
+
+
+def find_child(module: Any, key: Any) -> Any:
+    """What module[key] is: a child by number or name, or some of a Sequential's; None where there is none."""
+    held = children(module)
+    values = list(held.values())
+    if isinstance(key, int) and not isinstance(key, bool) and -len(values) <= key < len(values):
+        return values[key]
+    if isinstance(key, str):
+        return held.get(key)
+    if isinstance(key, slice) and isinstance(module, Module):
+        try:
+            return Module(module.kind, {}, module.site, dict(list(held.items())[key]))
+        except (TypeError, ValueError):
+            return None
+    return None
+
+
+def named_leaves(module: Any, prefix: str = "") -> Iterator[tuple[str, Module]]:
+    """The layers in a module with the names that PyTorch gives them, each once."""
+    yield from _leaves(module, prefix, set())
+
+
+def _leaves(module: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    held = children(module)
+    if isinstance(module, Module) and module.kind in LAYERS:
+        yield name, module
+    elif isinstance(module, Instance) and module.layer is not None and module.layer.kind in LAYERS:
+        yield name, module.layer
+    for child_name, child in held.items():
+        yield from _leaves(child, f"{name}.{child_name}" if name else child_name, seen)
+
+
+def count_parameters(module: Any) -> int:
+    """How many numbers PyTorch counts in a module and in all those in it.
+
+    Raises:
+      Refused: a parameter whose shape is not known.
+    """
+    return sum(count_of_layer(layer) for _, layer in named_leaves(module)) + sum(
+        _numbers(value)
+        for owner in walk(module)
+        if isinstance(owner, Instance)
+        for value in owner.attributes.values()
+    )
+
+
+def _numbers(value: Any) -> int:
+    """Of an nn.Parameter; 0 for all else."""
+    if not isinstance(value, Opaque) or value.function != "torch.nn.Parameter":
+        return 0
+    made = value.args[0] if value.args else None
+    if isinstance(made, Opaque) and made.function.startswith("torch."):
+        sizes = [each for arg in made.args for each in (arg if isinstance(arg, tuple | list) else (arg,))]
+        if made.function in ("torch.zeros", "torch.ones", "torch.rand", "torch.randn", "torch.empty") and all(
+            isinstance(size, int) for size in sizes
+        ):
+            return math.prod(sizes)
+        if made.function == "torch.tensor" and isinstance(made.args[0], int | float):
+            return 1
+    assert value.site is not None
+    raise Refused(value.site, "the size of this parameter is not known without running the code")
+
+
+def count_of_layer(layer: Module) -> int:
+    """How many numbers PyTorch counts in a layer.
+
+    Raises:
+      Refused: they hang on what is not known.
+    """
+    given = {**LAYERS[layer.kind], **layer.arguments}
+
+    def number(name: str) -> int:
+        value = given[name]
+        if not isinstance(value, int) or value < 0:
+            raise Refused(layer.site, f"{name} is not known without running the code")
+        return int(value)
+
+    match layer.kind:
+        case "Conv2d":
+            sides = given["kernel_size"]
+            sides = sides if isinstance(sides, tuple | list) else (sides, sides)
+            if not all(isinstance(side, int) for side in sides) or number("groups") < 1:
+                raise Refused(layer.site, "kernel_size is not known without running the code")
+            weights = math.prod(sides) * number("in_channels") // number("groups")
+            return (weights + bool(given["bias"])) * number("out_channels")
+        case "Linear":
+            return (number("in_features") + bool(given["bias"])) * number("out_features")
+        case "BatchNorm1d" | "BatchNorm2d" | "InstanceNorm2d":
+            return 2 * number("num_features") * bool(given["affine"])
+        case "GroupNorm":
+            return 2 * number("num_channels") * bool(given["affine"])
+        case "LayerNorm":
+            shape = given["normalized_shape"]
+            shape = shape if isinstance(shape, tuple | list) else (shape,)
+            if not all(isinstance(side, int) for side in shape):
+                raise Refused(layer.site, "normalized_shape is not known without running the code")
+            return (1 + bool(given["bias"])) * math.prod(shape) * bool(given["elementwise_affine"])
+        case "PReLU":
+            return number("num_parameters")
+    return 0

@@ -1,0 +1,475 @@
+"""The network of a submission: a class in PyTorch followed from an image to its logits, as our layers."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from audit.notebook import tensors
+from audit.notebook.cells import Fact, Place, Source
+from audit.notebook.interpreter import Frame, Interpreter
+from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
+from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
+from cnn.architecture import (
+    GELU,
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    ChannelDropout,
+    Conv,
+    Dense,
+    Dropout,
+    Layer,
+    LayerSummary,
+    LeakyReLU,
+    MaxPool,
+    ReLU,
+    Residual,
+    Shape,
+    SiLU,
+    summarize,
+)
+from cnn.text import format_layers
+from harness.errors import UserError, did_you_mean
+
+FACTS = {
+    "log_softmax": "it ends in log_softmax",
+    "log_softmax_without_dim": "log_softmax is not told its dimension",
+    "clamped_log_softmax": "what log_softmax gives is limited: losses beyond it have no gradient",
+    "softmax_output": "it ends in softmax",
+    "dropout_in_evaluation": "F.dropout is not told whether it trains, so that it drops in evaluation, too",
+    "activation_after_last_layer": "an activation stands between the last weights and the output",
+    "batch_norm_after_last_layer": "a batch norm stands between the last weights and the output",
+    "dropout_after_last_layer": "dropout stands between the last weights and the output",
+    "dropout_before_last_layer": "dropout stands before the last weights, with at most a pooling between",
+    "bias_before_batch_norm": "the batch norm that follows takes the layer's bias away again",
+    "no_nonlinearity_between": "two layers with weights follow each other without a nonlinearity between",
+    "padded_1x1_convolution": "a 1x1 convolution has padding, which adds a border without content",
+    "pool_drops_border": "the pooling window does not divide the map: a border is left out",
+    "no_batch_norm": "there is no batch norm",
+    "no_dropout": "there is no dropout",
+    "no_pooling_to_1x1": "neither a pooling of the whole map nor a dense layer is in it",
+    "not_a_number_a_class": "it does not end in ten numbers",
+    "output_keeps_1x1_map": "the output keeps the height and width of its 1x1 map",
+}
+"""What each fact's name means."""
+
+
+@dataclass(frozen=True)
+class ReadLayer:
+    """A layer of the network that was read.
+
+    Attributes:
+      layer: in our language; a residual's layers are inside it.
+      name: of the module, as PyTorch names it (conv1.0); of the function where it is none (F.relu).
+      place: where the module is made, or the function called.
+    """
+
+    layer: Layer
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class UnusedLayer:
+    """A module that the class holds and forward does not use.
+
+    Attributes:
+      name: as PyTorch names it.
+      kind: its class.
+      parameters: how many; 0 for such as dropout.
+      place: where it is made.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    place: Place
+
+
+@dataclass(frozen=True)
+class ReadNetwork:
+    """A class of a submission, read.
+
+    Attributes:
+      class_name: as the file has it.
+      place: where the class begins.
+      architecture: the same network in our language, without the log_softmax at its end.
+      layers: those of the architecture, each with its place.
+      parameters: of the class, as PyTorch counts them: those of unused layers included.
+      used_parameters: of what forward uses (torchsummary counts these alone).
+      unused: what forward does not use, in the order of the class.
+      facts: what is worth a word, each named as in FACTS.
+    """
+
+    class_name: str
+    place: Place
+    architecture: Architecture
+    layers: tuple[ReadLayer, ...]
+    parameters: int
+    used_parameters: int
+    unused: tuple[UnusedLayer, ...]
+    facts: tuple[Fact, ...]
+
+    @property
+    def text(self) -> str:
+        """The network for --layers."""
+        return format_layers(self.architecture.layers)
+
+
+_ACTIVATIONS = (ReLU, SiLU, GELU, LeakyReLU)
+_WEIGHTS = (Conv, Dense)
+_DROPOUTS = (Dropout, ChannelDropout)
+_ENDS = {"log_softmax": "log_softmax", "softmax": "softmax_output", "clamp": "clamped_log_softmax"}
+CLASSES = 10
+
+
+def read_network(source: Source, class_name: str | None = None) -> ReadNetwork:
+    """The network of a submission.
+
+    Args:
+      source: the file.
+      class_name: which class; None takes the one that was trained: whose instance an optimizer got, otherwise
+        the last one that was made, otherwise the only one there is.
+
+    Raises:
+      UserError: no such class, more than one without a word on which, or something in it that is not
+        understood or that our language cannot say; with its place and its text.
+    """
+    run = Interpreter(source).run()
+    return network_of(run, class_name)
+
+
+def network_of(run: Interpreter, class_name: str | None = None) -> ReadNetwork:
+    """The network of a submission whose code has been followed; see read_network."""
+    model = _chosen(run, class_name)
+    site = model.site if not isinstance(model, Instance) else model.cls.site
+    name = model.cls.name if isinstance(model, Instance) else model.kind
+    try:
+        return _read(run, model, name, site)
+    except Refused as error:
+        raise UserError(f"{name} is not understood: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{name} is not understood: {run.source.path.name} nests too deep") from error
+
+
+def trained_module(run: Interpreter) -> Any:
+    """The network that the code trains: the last one that an optimizer got and whose step was called.
+
+    Without such a step it is the last one that an optimizer got; None without an optimizer.
+    """
+    given: dict[int, Any] = {}
+    stepped, last = None, None
+    for event in run.events:
+        call = event.what
+        if call.function.startswith("torch.optim.") and "lr_scheduler" not in call.function:
+            found = module_in((*call.args, *call.kwargs.values()))
+            if found is not None:
+                given[id(call)] = last = found
+        if call.method == "step" and isinstance(call.of.of, Opaque):
+            stepped = given.get(id(call.of.of), stepped)
+    return stepped if stepped is not None else last
+
+
+def module_in(value: Any) -> Any:
+    """The first module that a value was made of, such as model.parameters(); None without one."""
+    left, seen = [value], 0
+    while left and seen < 1_000:
+        each, seen = left.pop(0), seen + 1
+        if is_module(each):
+            return each
+        if isinstance(each, Opaque):
+            left += [each.of, *each.args, *each.kwargs.values()]
+        elif isinstance(each, list | tuple):
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()
+    return None
+
+
+def _chosen(run: Interpreter, class_name: str | None) -> Any:
+    """The module to read."""
+    trained = trained_module(run)
+    file = run.source.path.name
+    if class_name is None:
+        if trained is not None:
+            return trained
+        inside = {id(part) for each in run.modules for part in walk(each) if part is not each}
+        whole = [each for each in run.modules if id(each) not in inside]
+        if whole:
+            return whole[-1]
+        return _only_class(run)
+    if isinstance(trained, Instance) and trained.cls.name == class_name:
+        return trained
+    made = [each for each in run.modules if each.cls.name == class_name]
+    if made:
+        return next((each for each in reversed(made) if each.refused is None), made[-1])
+    if class_name not in run.classes:
+        near = did_you_mean(class_name, run.classes)
+        known = ", ".join(run.classes) or "none"
+        raise UserError(f"{file} has no class {class_name}{near} that is a network: it has {known}")
+    return _instance(run, run.classes[class_name])
+
+
+def _instance(run: Interpreter, cls: Class) -> Any:
+    """Of a class, made without arguments."""
+    return run.call(cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+
+
+def _only_class(run: Interpreter) -> Any:
+    """An instance of the only class that is no part of another one; the code itself makes none."""
+    file = run.source.path.name
+    own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
+    made = [_instance(run, cls) for cls in own]
+    held = [part for each in made for part in walk(each) if part is not each]
+    parts = {id(part.cls) for part in held if isinstance(part, Instance)}
+    whole = [each for each in made if id(each.cls) not in parts]
+    if len(whole) == 1:
+        return whole[0]
+    if not own:
+        problem = f"{file} has no network: give a file with a class that comes from torch.nn.Module"
+        raise _missing(run) or UserError(problem)
+    names = ", ".join(each.cls.name for each in whole)
+    example = whole[0].cls.name if whole else own[0].name
+    raise UserError(f"{file} makes no network and has the classes {names}: say which, {file}:{example}")
+
+
+def _missing(run: Interpreter) -> UserError | None:
+    """What an optimizer got in place of a network, where the code does not say what that is."""
+    for event in reversed(run.events):
+        if event.what.function.startswith("torch.optim.") and event.what.args:
+            source = origin(event.what.args[0])
+            if source is not None and source.site is not None:
+                return Refused(source.site, f"{source.name}: give the file that does, or its class")
+    return None
+
+
+def _read(run: Interpreter, model: Any, name: str, site: Site) -> ReadNetwork:
+    if isinstance(model, Instance) and model.refused is not None:
+        raise model.refused
+    output = _followed(run, model, training=True)
+    used = set(run.used)
+    steps, ends = _steps(output.node, None)
+    if not steps:
+        raise Refused(site, "forward uses no layer")
+    layers = _made(steps)
+    architecture = Architecture(layers)
+    try:
+        rows = summarize(architecture)
+    except UserError as error:
+        raise Refused(site, f"it is no network in our language: {error}") from error
+    if math.prod(rows[-1].output_shape) != math.prod(output.shape[1:]):
+        raise Refused(site, f"it ends in {rows[-1].output_shape} in our language, in {output.shape[1:]} here")
+    leaves = list(named_leaves(model))
+    names = {id(leaf): label for label, leaf in leaves}
+    reads = tuple(
+        ReadLayer(layer, names.get(id(step.node.module), step.node.name), step.place)
+        for layer, step in zip(layers, steps, strict=True)
+    )
+    unused = tuple(
+        UnusedLayer(label, leaf.kind, count_of_layer(leaf), leaf.site.place)
+        for label, leaf in leaves
+        if id(leaf) not in used
+    )
+    parameters = count_parameters(model)
+    used_parameters = parameters - sum(each.parameters for each in unused)
+    of_rows = sum(row.parameters for row in rows)
+    if of_rows != used_parameters:
+        raise Refused(
+            site,
+            f"PyTorch counts {used_parameters:,} parameters in what forward uses, our layers {of_rows:,}",
+        )
+    facts = [*_facts_of_end(ends, output, site), *_facts_of_evaluation(run, model, steps)]
+    facts += _facts_of_layers(list(_flat(steps, layers, rows, architecture.input_shape)), site)
+    facts.sort(key=lambda fact: (fact.place.cell or 0, fact.place.line))
+    return ReadNetwork(
+        name, site.place, architecture, reads, parameters, used_parameters, unused, tuple(facts)
+    )
+
+
+def _followed(run: Interpreter, model: Any, *, training: bool) -> Tensor:
+    """What forward makes of a batch of images."""
+    run.training = training
+    run.used.clear()
+    site = model.site
+    frame = Frame(Scope({}), site.unit, strict=True)
+    output = run.call_module(model, (tensors.image(),), {}, site, frame)
+    if isinstance(output, tuple | list | dict):
+        raise Refused(site, "forward returns several values")
+    if not isinstance(output, Tensor):
+        raise tensors.not_understood(output, site)
+    return output
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A layer on the images' way; of a sum, the steps that the other part of it takes."""
+
+    node: Node
+    inside: tuple["_Step", ...] = ()
+
+    @property
+    def place(self) -> Place:
+        return self.node.module.site.place if self.node.module is not None else _site(self.node).place
+
+
+def _steps(node: Node, start: Node | None) -> tuple[list[_Step], list[Node]]:
+    """The layers between two nodes in order, and the softmaxes at the end."""
+    steps: list[_Step] = []
+    ends: list[Node] = []
+    while node is not start and node.kind != "input":
+        match node.kind:
+            case "layer":
+                steps.append(_Step(node))
+                node = node.inputs[0]
+            case "log_softmax" | "softmax" | "clamp":
+                if steps or start is not None:
+                    raise Refused(_site(node), "it is understood at the network's end alone")
+                ends.append(node)
+                node = node.inputs[0]
+            case "add":
+                skip, long = _branches(node)
+                steps.append(_Step(node, tuple(_steps(long, skip)[0])))
+                node = skip
+            case _:
+                raise Refused(_site(node), f"{node.name} along one side of a map is no layer of our language")
+    return steps[::-1], ends[::-1]
+
+
+def _branches(node: Node) -> tuple[Node, Node]:
+    """Of a sum: the part that is the other one's input, and the other."""
+    first, other = node.inputs
+    for skip, long in ((first, other), (other, first)):
+        if skip is not long and any(each is skip for each in _way_back(long)):
+            return skip, long
+    raise Refused(_site(node), "neither part of this sum is the other's input, which our residual adds")
+
+
+def _way_back(node: Node) -> Iterator[Node]:
+    while node.kind != "input":
+        yield node
+        node = node.inputs[0] if node.kind != "add" else _branches(node)[0]
+    yield node
+
+
+def _site(node: Node) -> Site:
+    assert node.site is not None
+    return node.site
+
+
+def _made(steps: list[_Step]) -> tuple[Layer, ...]:
+    """Our layers; a convolution that is used again shares the weights of its first use."""
+    first: dict[int, int] = {}
+    seen: set[int] = set()
+    count = 0
+
+    def layer_of(step: _Step) -> Layer:
+        nonlocal count
+        node = step.node
+        if node.kind == "add":
+            return Residual(tuple(map(layer_of, step.inside)))
+        if isinstance(node.layer, Conv):
+            place = first.setdefault(id(node.module), count)
+            count += 1
+            return replace(node.layer, shares=place) if place != count - 1 else node.layer
+        if isinstance(node.layer, BatchNorm | Dense):
+            if id(node.module) in seen:
+                raise Refused(_site(node), f"{node.name} is used twice: our layers share convolutions alone")
+            seen.add(id(node.module))
+        layer: Layer = node.layer
+        return layer
+
+    return tuple(map(layer_of, steps))
+
+
+class _Row(NamedTuple):
+    """A layer that is no residual, with what comes in."""
+
+    layer: Layer
+    place: Place
+    name: str
+    input_shape: Shape
+
+
+def _flat(
+    steps: Sequence[_Step], layers: Sequence[Layer], rows: Sequence[LayerSummary], shape: Shape
+) -> Iterator[_Row]:
+    """The layers in order, those inside of residuals at the residual's place."""
+    for step, layer, row in zip(steps, layers, rows, strict=True):
+        if isinstance(layer, Residual):
+            yield from _flat(step.inside, layer.layers, row.inside, shape)
+        else:
+            yield _Row(layer, step.place, step.node.name, shape)
+        shape = row.output_shape
+
+
+def _facts_of_end(ends: list[Node], output: Tensor, site: Site) -> Iterator[Fact]:
+    for node in ends:
+        yield Fact(_ENDS[node.kind], _site(node).place)
+        if "without dim" in node.notes:
+            yield Fact("log_softmax_without_dim", _site(node).place)
+    if math.prod(output.shape[1:]) != CLASSES:
+        yield Fact("not_a_number_a_class", site.place, f"{math.prod(output.shape[1:]):,} numbers")
+    elif len(output.shape) > 2:
+        yield Fact("output_keeps_1x1_map", site.place, "x".join(map(str, output.shape[1:])))
+
+
+def _facts_of_evaluation(run: Interpreter, model: Any, steps: list[_Step]) -> Iterator[Fact]:
+    """What drops in evaluation, too.
+
+    Raises:
+      Refused: another way through the network than in training.
+    """
+    evaluated, _ = _steps(_followed(run, model, training=False).node, None)
+    others = [[step for step in way if not _drops(step)] for way in (steps, evaluated)]
+    if [_words(step) for step in others[0]] != [_words(step) for step in others[1]]:
+        raise Refused(model.site, "it takes another way in evaluation than in training")
+    for step in evaluated:
+        if _drops(step):
+            yield Fact("dropout_in_evaluation", step.place, str(step.node.layer.rate))
+
+
+def _drops(step: _Step) -> bool:
+    return isinstance(step.node.layer, _DROPOUTS)
+
+
+def _words(step: _Step) -> tuple[object, ...]:
+    inside = tuple(_words(each) for each in step.inside if not _drops(each))
+    return (step.node.layer, step.place, inside)
+
+
+def _facts_of_layers(rows: list[_Row], site: Site) -> Iterator[Fact]:
+    weights = [index for index, row in enumerate(rows) if isinstance(row.layer, _WEIGHTS)]
+    last = weights[-1] if weights else 0
+    for row in rows[last + 1 :]:
+        for kinds, name in (
+            (_ACTIVATIONS, "activation_after_last_layer"),
+            (BatchNorm, "batch_norm_after_last_layer"),
+            (_DROPOUTS, "dropout_after_last_layer"),
+        ):
+            if isinstance(row.layer, kinds):
+                yield Fact(name, row.place, row.name)
+    before_last = [row for row in rows[:last] if not isinstance(row.layer, AveragePool | MaxPool)]
+    if before_last and isinstance(before_last[-1].layer, _DROPOUTS):
+        yield Fact("dropout_before_last_layer", before_last[-1].place)
+    for before, row in itertools.pairwise(rows):
+        if isinstance(row.layer, BatchNorm) and isinstance(before.layer, _WEIGHTS) and before.layer.bias:
+            yield Fact("bias_before_batch_norm", before.place)
+    for start, stop in itertools.pairwise(weights):
+        between = [row.layer for row in rows[start + 1 : stop]]
+        if not any(isinstance(layer, (*_ACTIVATIONS, MaxPool)) for layer in between):
+            yield Fact("no_nonlinearity_between", rows[stop].place, f"{rows[start].place} and here")
+    for row in rows:
+        match row.layer:
+            case Conv(kernel=1, padding=int(padding)) if padding:
+                yield Fact("padded_1x1_convolution", row.place, f"padding {padding}")
+            case MaxPool(int(window)) | AveragePool(int(window)) if row.input_shape[0] % window:
+                yield Fact("pool_drops_border", row.place, f"{window}x{window} of {row.input_shape[0]} wide")
+    layers = [row.layer for row in rows]
+    if not any(isinstance(layer, BatchNorm) for layer in layers):
+        yield Fact("no_batch_norm", site.place)
+    if not any(isinstance(layer, _DROPOUTS) for layer in layers):
+        yield Fact("no_dropout", site.place)
+    if not any(isinstance(layer, Dense) or layer == AveragePool(None) for layer in layers):
+        yield Fact("no_pooling_to_1x1", site.place)

@@ -1,0 +1,197 @@
+"""A notebook's audit in words: what the terminal, audit.csv and report.html say."""
+
+from collections.abc import Iterator
+
+from audit.lines import line, printable, quoted
+from audit.notebook.claims import Claim, percent
+from audit.notebook.command import command
+from audit.notebook.mistakes import Finding
+from audit.notebook.network import ReadNetwork
+from audit.notebook.recipe import ReadRecipe
+from audit.notebook.standing import Point, Standing
+from audit.notebook.verdict import NotebookAudit
+from cnn.architecture import LayerSummary, format_shape, format_table, summarize
+from cnn.config import CnnConfig
+
+CSV_HEADER = (
+    *("file", "verdict", "class", "parameters", "used_parameters", "epochs", "epochs_run", "batch_size"),
+    *("best_accuracy", "best_epoch", "last_accuracy", "holds_from_epoch", "evaluated", "percentile"),
+    *("broken_limits", "mistakes", "remarks", "layers", "recipe", "not_expressed", "notes"),
+)
+
+
+def text(audit: NotebookAudit) -> str:
+    """Everything about one notebook."""
+    if audit.refused or audit.network is None or audit.recipe is None:
+        return str(audit.refused)
+    network, recipe = audit.network, audit.recipe
+    parts = [
+        f"{quoted(audit.file.name)}: {audit.verdict.upper()}",
+        f"Class {network.class_name} ({network.place}):\n\n{format_table(network.architecture)}",
+        "\n".join([line("layers", network.text), *_recipe_lines(network, recipe)]),
+        "\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]),
+    ]
+    if audit.standing:
+        parts[-1] += "\n" + line("standing", standing_text(audit.standing))
+    for title, wanted in (("Mistakes:", True), ("Remarks:", False)):
+        lines = [each for found in audit.findings if found.is_mistake == wanted for each in _finding(found)]
+        if lines:
+            parts.append("\n".join([title, *lines]))
+    return "\n\n".join(parts)
+
+
+def _recipe_lines(network: ReadNetwork, recipe: ReadRecipe) -> Iterator[str]:
+    if recipe.recipe is not None:
+        yield line("recipe", recipe.recipe.flags)
+        yield f"  train it here:\n\n{printable(_command(network, recipe, recipe.recipe.epochs))}"
+    elif recipe.flags:
+        yield line(
+            "recipe", "in part: " + " ".join(f"--{name}={value}" for name, value in recipe.flags.items())
+        )
+    for missing in recipe.missing:
+        yield line("not expressed", f"{missing.place}: {missing.name}{_detail(missing.detail)}")
+    for departure in recipe.departures:
+        yield line("departs", f"{departure.place}: {departure.name}{_detail(departure.detail)}")
+
+
+def _detail(detail: str) -> str:
+    return f" ({detail})" if detail else ""
+
+
+def _command(network: ReadNetwork, recipe: ReadRecipe, epochs: int) -> str:
+    """The command line that trains it here, whatever its size."""
+    over = network.used_parameters >= CnnConfig.max_parameters or epochs > CnnConfig.max_epochs
+    return command(network, recipe) + " --noenforce_budget" * over
+
+
+def _claim(claim: Claim) -> str:
+    holds = {True: "holds", False: "DOES NOT HOLD", None: "not told"}[claim.holds]
+    return f"{holds}: {claim.asked}; {claim.found}"
+
+
+def standing_text(standing: Standing) -> str:
+    """Where it stands, in words."""
+    return (
+        f"its last accuracy is at percentile {standing.percentile:.0f} of the {standing.among} public "
+        f"submissions nearest in size ({standing.smallest:,} to {standing.largest:,} parameters)"
+    )
+
+
+def _finding(found: Finding) -> Iterator[str]:
+    more = f" (and {found.others} more)" if found.others else ""
+    yield line(f"{found.place}:", f"{found.what}{more}")
+    if found.remedy:
+        yield line("  to do", found.remedy)
+
+
+def point(audit: NotebookAudit) -> Point | None:
+    """The notebook in the picture; None where its log has no accuracy of test images."""
+    if audit.network is None or audit.training is None or audit.training.split == "train":
+        return None
+    training = audit.training
+    return Point(audit.file.name, audit.network.parameters, float(training.best), float(training.last))
+
+
+def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
+    """What CSV_HEADER has of one notebook, but for its file and its verdict."""
+    network, recipe, training = audit.network, audit.recipe, audit.training
+    row: dict[str, object] = {"notes": audit.refused or ""}
+    if training is not None:
+        row |= {
+            "epochs_run": len(training.epochs),
+            "best_accuracy": float(training.best),
+            "best_epoch": training.best_epoch,
+            "last_accuracy": float(training.last),
+            "holds_from_epoch": training.holds_from(target) or "",
+            "evaluated": training.split,
+        }
+    if network is not None and recipe is not None:
+        row |= {
+            "class": network.class_name,
+            "parameters": network.parameters,
+            "used_parameters": network.used_parameters,
+            "epochs": recipe.epochs.value if recipe.epochs else "",
+            "batch_size": " or ".join(str(setting.value) for setting in recipe.batch_size),
+            "percentile": round(audit.standing.percentile) if audit.standing else "",
+            "broken_limits": " ".join(claim.name for claim in audit.claims if claim.holds is False),
+            "mistakes": "; ".join(_in_short(found) for found in audit.findings if found.is_mistake),
+            "remarks": "; ".join(_in_short(found) for found in audit.findings if not found.is_mistake),
+            "layers": network.text,
+            "recipe": recipe.recipe.flags if recipe.recipe else "",
+            "not_expressed": "; ".join(missing.name for missing in recipe.missing),
+        }
+    return row
+
+
+def _in_short(found: Finding) -> str:
+    return f"{found.name} ({found.place})"
+
+
+LAYERS_HEADER = ("layer", "output_shape", "parameters", "receptive_field")
+LOG_HEADER = ("epoch", "train_accuracy", "test_accuracy")
+FINDINGS_HEADER = ("kind", "file", "cell", "line", "what", "to_do")
+CLAIMS_HEADER = ("limit", "asked", "found", "holds")
+
+
+def finding_rows(audit: NotebookAudit) -> list[list[object]]:
+    """FINDINGS_HEADER for each mistake and remark."""
+    return [
+        [
+            quoted(cell)
+            for cell in (
+                "mistake" if found.is_mistake else "remark",
+                found.place.file,
+                found.place.cell or "",
+                found.place.line,
+                found.what,
+                found.remedy,
+            )
+        ]
+        for found in audit.findings
+    ]
+
+
+def claim_rows(audit: NotebookAudit) -> list[list[object]]:
+    """CLAIMS_HEADER for each limit."""
+    words = {True: "yes", False: "no", None: "not told"}
+    return [[claim.name, claim.asked, claim.found, words[claim.holds]] for claim in audit.claims]
+
+
+def log_rows(audit: NotebookAudit) -> list[list[object]]:
+    """LOG_HEADER for each epoch of the log; accuracies are fractions."""
+    return [
+        [number, "" if epoch.train_accuracy is None else float(epoch.train_accuracy), float(epoch.accuracy)]
+        for number, epoch in enumerate(audit.training.epochs if audit.training else (), 1)
+    ]
+
+
+def in_one_line(audit: NotebookAudit) -> str:
+    """What a folder's table says of it."""
+    if audit.refused:
+        return audit.refused
+    mistakes = ", ".join(found.name.replace("_", " ") for found in audit.mistakes)
+    return figures(audit) + (f"; mistakes: {mistakes}" if mistakes else "")
+
+
+def figures(audit: NotebookAudit) -> str:
+    """Of one that can be judged: its parameters, accuracies and broken limits."""
+    assert audit.network is not None
+    parts = [f"{audit.network.parameters:,} parameters"]
+    if audit.training:
+        parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
+    else:
+        parts.append("no log of a training")
+    broken = [claim.name for claim in audit.claims if claim.holds is False]
+    return "; ".join([*parts, *([f"not kept: {', '.join(broken)}"] if broken else [])])
+
+
+def layer_rows(network: ReadNetwork) -> list[list[object]]:
+    """LAYERS_HEADER for each layer, those within a residual before it."""
+
+    def rows(summaries: tuple[LayerSummary, ...]) -> Iterator[list[object]]:
+        for each in summaries:
+            yield from rows(each.inside)
+            parameters = 0 if each.inside else each.parameters
+            yield [each.layer, format_shape(each.output_shape), parameters, each.receptive_field]
+
+    return list(rows(summarize(network.architecture)))

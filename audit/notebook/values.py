@@ -1,0 +1,345 @@
+"""What the interpreter computes with: Python's own numbers, texts and lists, and these."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from audit.notebook.cells import Place
+from harness.errors import UserError
+
+_LONGEST_TEXT = 80
+_DEEPEST = 1_000
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A cell or a file whose code is followed.
+
+    Attributes:
+      file: its name; cell: its number, None in a .py file; folder: where its imports are looked for.
+    """
+
+    file: str
+    cell: int | None
+    folder: Any
+
+
+class Site(NamedTuple):
+    """A piece of code."""
+
+    unit: Unit
+    node: ast.AST
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return Place(self.unit.file, self.unit.cell, getattr(self.node, "lineno", 1))
+
+    @property
+    def text(self) -> str:
+        """As Python writes it, on one line, not too long."""
+        try:
+            text = ast.unparse(self.node)
+        except RecursionError:
+            text = "..."
+        if hasattr(self.node, "body") and not isinstance(self.node, ast.Lambda | ast.IfExp):
+            text = text.partition("\n")[0]  # of a class or a loop its head
+        text = " ".join(text.split())
+        return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+
+
+class Refused(UserError):
+    """Code that is not understood where it matters: where it is, how it reads, and what it is."""
+
+    def __init__(self, site: Site, problem: str) -> None:
+        where = f"{site.unit.file}, " * (site.unit.cell is not None) + str(site.place)
+        super().__init__(f"{where}: {site.text}: {problem}")
+        self.site, self.problem = site, problem
+
+
+@dataclass(eq=False, slots=True)
+class Opaque:
+    """A value that is not computed: a library's name, what its functions return, what follows from that.
+
+    Attributes:
+      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation", or "unknown".
+      name: in a reader's words.
+      site: where it came about; None for a library.
+      of: the function that was called, or what it is an attribute or an item of.
+      args, kwargs: of a call; the operands of an operation.
+      attributes: those that the code has set.
+    """
+
+    kind: str
+    name: str
+    site: Site | None = None
+    of: Any = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def function(self) -> str:
+        """Of a call the dotted name of the library's function; otherwise empty."""
+        known = self.kind == "call" and isinstance(self.of, Opaque) and self.of.kind == "library"
+        return self.of.name if known else ""
+
+    @property
+    def method(self) -> str:
+        """Of a call the name of the attribute that was called; otherwise empty."""
+        known = self.kind == "call" and isinstance(self.of, Opaque) and self.of.kind == "attribute"
+        return self.of.name.rpartition(".")[2] if known else ""
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it is surely an object: one that a library's class made."""
+        return self.kind == "library" or self.function.rpartition(".")[2][:1].isupper()
+
+
+@dataclass(eq=False)
+class Scope:
+    """Names and their values: of a module, a class or a call."""
+
+    names: dict[str, Any]
+    parent: "Scope | None" = None
+    is_class: bool = False
+    shared: dict[str, "Scope"] = field(default_factory=dict)  # names declared global or nonlocal
+
+    def chain(self) -> Iterator["Scope"]:
+        """This one and those around it, as names are looked up: a class's are seen in the class alone."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope is self or not scope.is_class:
+                yield scope
+            scope = scope.parent
+
+    @property
+    def outermost(self) -> "Scope":
+        """The module's."""
+        return list(self.chain())[-1]
+
+
+@dataclass(eq=False)
+class Function:
+    """A function or a lambda of the code."""
+
+    name: str
+    node: ast.FunctionDef | ast.Lambda
+    defaults: tuple[Any, ...]
+    keyword_defaults: Mapping[str, Any]
+    scope: Scope
+    unit: Unit
+    owner: "Class | None" = None  # the class that it is a method of
+    kind: str = ""  # staticmethod, classmethod, property
+
+
+@dataclass(eq=False)
+class Class:
+    """A class of the code."""
+
+    name: str
+    bases: tuple[Any, ...]
+    names: dict[str, Any]
+    site: Site
+    fields: tuple[str, ...] = ()  # those with annotations, in order
+    is_dataclass: bool = False
+
+    @property
+    def lineage(self) -> list[Any]:
+        """It and its bases, in the order in which attributes are looked up; libraries' as Opaque."""
+        found: list[Any] = []
+        for each in (self, *(of for base in self.bases for of in getattr(base, "lineage", [base]))):
+            if each in found:  # a base of two comes behind both
+                found.remove(each)
+            found.append(each)
+        return found
+
+    @property
+    def torch_base(self) -> str:
+        """The name in torch.nn that it comes from, such as Module or Sequential; otherwise empty."""
+        for base in self.lineage:
+            if isinstance(base, Opaque) and base.name.startswith("torch.nn."):
+                return base.name.removeprefix("torch.nn.")
+        return ""
+
+    def find(self, name: str, after: "Class | None" = None) -> Any:
+        """The attribute of it or of its bases, of those behind `after`; None where there is none."""
+        lineage = self.lineage
+        if after is not None and after in lineage:
+            lineage = lineage[lineage.index(after) + 1 :]
+        for each in lineage:
+            if isinstance(each, Class) and name in each.names:
+                return each.names[name]
+        return None
+
+
+@dataclass(eq=False)
+class Instance:
+    """An object of a class of the code.
+
+    Attributes:
+      layer: of a class that comes from a layer or container of torch.nn, that one.
+      refused: why its constructor could not be followed.
+    """
+
+    cls: Class
+    site: Site
+    attributes: dict[str, Any] = field(default_factory=dict)
+    layer: "Module | None" = None
+    refused: Refused | None = None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a network or a part of one."""
+        return self.cls.torch_base != ""
+
+
+@dataclass(eq=False)
+class Module:
+    """A layer or a container of torch.nn.
+
+    Attributes:
+      kind: its class in torch.nn.
+      arguments: by name, defaults included.
+      children: of a container, by name.
+    """
+
+    kind: str
+    arguments: dict[str, Any]
+    site: Site
+    children: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A function with its first argument: a method."""
+
+    function: Function
+    first: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A method that the interpreter has itself: of a module, a tensor, a list, a text."""
+
+    owner: Any
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Super:
+    """What super() returns."""
+
+    cls: Class
+    instance: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What functools.partial returns."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A .py file of the submission, imported."""
+
+    name: str
+    scope: Scope
+
+
+class BatchSize:
+    """The number of images in a batch, which a network may not depend on."""
+
+    def __repr__(self) -> str:
+        return "the batch size"
+
+
+BATCH = BatchSize()
+
+
+@dataclass(eq=False)
+class Node:
+    """What happens to an image on its way.
+
+    Attributes:
+      kind: "input", "layer", "add", "log_softmax", "softmax", or "mean" over one side of the map.
+      inputs: what it works on.
+      layer: in our language, for kind "layer".
+      module: that makes it; None for a function.
+      site: of the call.
+      name: of the function.
+      note: what is special, such as log_softmax without dim.
+    """
+
+    kind: str
+    inputs: tuple["Node", ...] = ()
+    layer: Any = None
+    module: Any = None
+    site: Site | None = None
+    name: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A batch of images on its way through a network.
+
+    Attributes:
+      shape: as PyTorch has it, the batch size first.
+      layout: channels, height, width, or the number of features after a dense layer; without the batch.
+      node: where it comes from.
+    """
+
+    shape: tuple[Any, ...]
+    layout: tuple[int, ...]
+    node: Node
+
+
+@dataclass(eq=False)
+class Loop:
+    """A loop on its way; each time that it begins it is another.
+
+    Attributes:
+      over: what it goes over; None for `while`.
+      known: whether its turns are known, so that each is followed; otherwise one stands for all.
+    """
+
+    site: Site
+    over: Any
+    known: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """A call of a library, or a value set in what it returned.
+
+    Attributes:
+      what: the call; or what has the attribute or item that is set.
+      loops: those that it is in, the outermost first.
+      conditional: whether it hangs on a condition that is not known.
+      key, value: the attribute or item, and what it is set to; None for a call.
+    """
+
+    what: Any
+    site: Site
+    loops: tuple[Loop, ...]
+    conditional: bool
+    key: Any = None
+    value: Any = None
+
+
+def origin(value: Any) -> Opaque | None:
+    """The first value that was not known, of which this one was made; None if this one is known."""
+    found = None
+    for _ in range(_DEEPEST):
+        if not isinstance(value, Opaque):
+            break
+        found = value if value.site is not None else found
+        before = (value.of, *value.args, *value.kwargs.values())
+        value = next((each for each in before if isinstance(each, Opaque) and each.site is not None), None)
+    return found

@@ -1,0 +1,113 @@
+"""One notebook audited: what it is, what its log says, and whether claim and code hold."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.notebook import cells
+from audit.notebook.cells import Place, Source
+from audit.notebook.claims import Claim, Limits, claims
+from audit.notebook.log import Training, chosen, read_log
+from audit.notebook.mistakes import Finding, Text, findings
+from audit.notebook.network import ReadNetwork, read_network
+from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.standing import Standing, standing
+from harness.errors import UserError
+
+VERDICTS = ("wrong", "right", "unreadable")
+_LONGEST_README = 300_000  # characters
+_LOGS = (".log", ".txt", ".md")
+
+
+@dataclass(frozen=True)
+class NotebookAudit:
+    """What became of one notebook.
+
+    Attributes:
+      network: the class; None where it is refused.
+      recipe: how it is trained; None where the network is refused.
+      training: what the log tells; None without one.
+      claims: the limits, and whether they are kept.
+      findings: mistakes first, then remarks.
+      standing: among the public submissions; None without the accuracy of test images.
+      refused: why it cannot be judged, in one line; None where it can.
+    """
+
+    file: Path
+    network: ReadNetwork | None = None
+    recipe: ReadRecipe | None = None
+    training: Training | None = None
+    claims: tuple[Claim, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    standing: Standing | None = None
+    refused: str | None = None
+
+    @property
+    def mistakes(self) -> tuple[Finding, ...]:
+        """What changes the result or the claim."""
+        return tuple(finding for finding in self.findings if finding.is_mistake)
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if self.refused:
+            return "unreadable"
+        broken = any(claim.holds is False for claim in self.claims)
+        return "wrong" if broken or self.mistakes else "right"
+
+
+def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) -> NotebookAudit:
+    """Read a notebook or a .py file and judge it; one that cannot be read says why in its result.
+
+    Args:
+      file: the notebook; .py files and texts beside it are read with it.
+      limits: what is asked for.
+      class_name: the network's class; None takes the one that is trained.
+    """
+    training = None
+    try:
+        source = cells.read(file)
+        readmes = _texts_beside(file)
+        training = _training(source, readmes)
+        network = read_network(source, class_name)
+        recipe = read_recipe(source, network)
+    except UserError as error:
+        return NotebookAudit(file, training=training, refused=str(error))
+    code = _code_at(source, network.place)
+    found = findings(source, network, recipe, training, limits, code=code, readmes=readmes)
+    of_test = training is not None and training.split == "test"
+    return NotebookAudit(
+        file,
+        network,
+        recipe,
+        training,
+        claims(network, recipe, training, limits),
+        found,
+        standing(network.parameters, float(training.last)) if training and of_test else None,
+    )
+
+
+def _training(source: Source, beside: tuple[Text, ...]) -> Training | None:
+    """The log in the notebook's outputs, or, of a .py file, one with progress bars in a text beside it."""
+    if source.is_notebook:
+        return chosen(read_log((cell.number, cell.output) for cell in source.cells if cell.kind == "code"))
+    logs = read_log((0, text.text) for text in beside)
+    return chosen([training for training in logs if training.steps])
+
+
+def _texts_beside(file: Path) -> tuple[Text, ...]:
+    """The texts in the file's folder, such as a README."""
+    texts = []
+    for path in sorted(file.parent.iterdir()):
+        if path.suffix.lower() in _LOGS and path.is_file():
+            with contextlib.suppress(OSError), path.open(errors="replace") as stream:
+                texts.append(Text(Place(path.name, None, 1), stream.read(_LONGEST_README)))
+    return tuple(texts)
+
+
+def _code_at(source: Source, place: Place) -> str:
+    """The cell or file that a class stands in."""
+    if place.cell is not None:
+        return source.cells[place.cell - 1].code
+    path = source.path.with_name(place.file)
+    return "" if not path.is_file() else "".join(cell.code for cell in cells.read(path).cells)

@@ -1,0 +1,268 @@
+"""What somebody handed in, both parts: a notebook (Part 2) and the spreadsheets beside it (Part 1)."""
+
+import functools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from audit.lines import printable
+from audit.notebook import report as notebook_report
+from audit.notebook.claims import Limits
+from audit.notebook.standing import Point
+from audit.notebook.verdict import NotebookAudit, audit_notebook
+from audit.parallel import in_parallel
+from audit.spreadsheet import report as spreadsheet_report
+from audit.spreadsheet.reading import SUFFIXES as OF_SPREADSHEETS
+from audit.spreadsheet.verdict import FileAudit, audit_file
+
+_MOST_CODE = 2_000_000  # characters of a .py file that are searched for what it imports
+_PART_1 = ("spreadsheet", "spreadsheet_verdict", "first_wrong_cell")
+CSV_HEADER = (*notebook_report.CSV_HEADER, *_PART_1)
+
+
+LABELS = {
+    "verdict": "verdict",
+    "file": "file",
+    "class": "class",
+    "parameters": "parameters",
+    "used_parameters": "parameters that forward uses",
+    "epochs": "epochs in the code",
+    "epochs_run": "epochs in the log",
+    "best_accuracy": "best accuracy in the log",
+    "best_epoch": "best epoch",
+    "last_accuracy": "last accuracy in the log",
+    "holds_from_epoch": "at the target for good from epoch",
+    "evaluated": "images evaluated",
+    "percentile": "percentile among public ones of its size",
+    "broken_limits": "limits not kept",
+    "layers": "network, for --layers",
+    "recipe": "recipe, as flags",
+    "not_expressed": "not expressed in flags",
+    "to_do": "what to do",
+}
+"""What the columns mean, for the page."""
+
+
+class Submission(NamedTuple):
+    """One person's files.
+
+    Attributes:
+      name: relative to the folder that was given.
+      notebook: with Part 2; None where there is none.
+      spreadsheets: with Part 1.
+      class_name: the network's class, where the user named it.
+    """
+
+    name: str
+    notebook: Path | None
+    spreadsheets: tuple[Path, ...] = ()
+    class_name: str | None = None
+
+
+class SubmissionAudit(NamedTuple):
+    """What became of a submission; notebook is None where it has none."""
+
+    submission: Submission
+    notebook: NotebookAudit | None
+    spreadsheets: tuple[FileAudit, ...]
+
+    @property
+    def refused(self) -> list[str]:
+        """What is said of the parts that cannot be judged."""
+        of_notebook = [self.notebook.refused] if self.notebook else []
+        return [words for words in (*of_notebook, *(each.refused for each in self.spreadsheets)) if words]
+
+    @property
+    def verdict(self) -> str:
+        """wrong where a part is, else unreadable where one cannot be judged, else right."""
+        verdicts = [self.notebook.verdict] if self.notebook else []
+        verdicts += [audit.verdict if audit.refused is None else "unreadable" for audit in self.spreadsheets]
+        if "wrong" in verdicts:
+            return "wrong"
+        if "unreadable" in verdicts or not verdicts:
+            return "unreadable"
+        return "right"
+
+
+def submissions_in(folder: Path, skip: Sequence[Path] = ()) -> list[Submission]:
+    """The submissions of a folder: each notebook, or .py file that trains, with the spreadsheets near it.
+
+    Where there are notebooks the .py files in their folder belong to them. A spreadsheet belongs to the
+    notebook with which it shares the most folders; one that shares none but the given folder, where that
+    holds several people's, is a submission without a notebook.
+
+    Args:
+      folder: of one person, or of many with a folder or a file each.
+      skip: paths that an audit wrote.
+    """
+    files = [file for file in _files(folder) if not any(file.resolve().is_relative_to(path) for path in skip)]
+    notebooks = _main_files(files, folder)
+    of: dict[Path, list[Path]] = {notebook: [] for notebook in notebooks}
+    alone = []
+    for sheet in (file for file in files if file.suffix.lower() in OF_SPREADSHEETS):
+        shared = {notebook: _shared(sheet, notebook, folder) for notebook in notebooks}
+        nearest = max(notebooks, key=lambda notebook: shared[notebook], default=None)
+        if nearest is not None and (shared[nearest] > 0 or len(notebooks) == 1):
+            of[nearest].append(sheet)
+        else:
+            alone.append(sheet)
+    found = [Submission(str(file.relative_to(folder)), file, tuple(sheets)) for file, sheets in of.items()]
+    found += [Submission(str(sheet.relative_to(folder)), None, (sheet,)) for sheet in alone]
+    return sorted(found)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder but for hidden ones, locks and installed packages; no link is followed."""
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith((".", "__")) and name != "site-packages"
+        )
+        found += [Path(path, name) for name in sorted(names) if not name.startswith((".", "~$"))]
+    return found
+
+
+def _main_files(files: Sequence[Path], folder: Path) -> list[Path]:
+    """The notebooks, and the .py files that train and belong to none of them."""
+    notebooks = [file for file in files if file.suffix.lower() == ".ipynb"]
+    texts = {
+        file: _text(file)
+        for file in files
+        if file.suffix.lower() == ".py" and not any(_belongs(file, one, folder) for one in notebooks)
+    }
+    imported = {
+        (_first_folder(file, folder), name)
+        for file, text in texts.items()
+        for name in re.findall(r"^\s*(?:from|import)\s+\.?(?:\w+\.)*(\w+)", text, re.M)
+    }
+    scripts = [
+        file
+        for file, text in texts.items()
+        if re.search(r"\boptim\b|\bAdamW?\(|\bSGD\(", text)
+        and (_first_folder(file, folder), file.stem) not in imported
+        and not file.name.startswith("test_")
+    ]
+    return [*notebooks, *scripts]
+
+
+def _belongs(script: Path, notebook: Path, folder: Path) -> bool:
+    """Whether a .py file lies beside a notebook, or below its folder where that is one person's."""
+    return script.parent == notebook.parent or (
+        notebook.parent != folder and script.is_relative_to(notebook.parent)
+    )
+
+
+def _first_folder(file: Path, folder: Path) -> str:
+    return next(iter(file.relative_to(folder).parts[:-1]), "")
+
+
+def _shared(one: Path, other: Path, folder: Path) -> int:
+    """How many folders below the given one two files have in common."""
+    common = Path(os.path.commonpath([one.parent, other.parent]))
+    return len(common.relative_to(folder).parts)
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open(errors="replace") as stream:
+            return stream.read(_MOST_CODE)
+    except OSError:
+        return ""
+
+
+def audit_submission(submission: Submission, limits: Limits) -> SubmissionAudit:
+    """Judge both parts; beside a notebook, a table of something else is no Part 1."""
+    notebook = submission.notebook
+    spreadsheets = tuple(map(audit_file, submission.spreadsheets))
+    if notebook is None:
+        return SubmissionAudit(submission, None, spreadsheets)
+    of_part_1 = tuple(audit for audit in spreadsheets if audit.verdict != "no table")
+    return SubmissionAudit(submission, audit_notebook(notebook, limits, submission.class_name), of_part_1)
+
+
+def text(audit: SubmissionAudit) -> str:
+    """Everything about one submission, under headings where it has both parts."""
+    part_1 = [spreadsheet_report.file_text(each) for each in audit.spreadsheets]
+    part_2 = [notebook_report.text(audit.notebook)] if audit.notebook else []
+    if part_1 and part_2:
+        part_1, part_2 = ["PART 1, BY HAND", *part_1], ["PART 2, THE NETWORK", *part_2]
+    return "\n\n".join([*part_1, *part_2])
+
+
+class Result(NamedTuple):
+    """What of a submission's audit leaves its process.
+
+    Attributes:
+      line: of the folder's table.
+      row: CSV_HEADER.
+      sheets: rows of the spreadsheets' audit.csv.
+      point: in the picture.
+      mistakes: names of the notebook's mistakes.
+    """
+
+    line: str
+    row: dict[str, object]
+    sheets: list[list[object]]
+    point: Point | None = None
+    mistakes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """wrong, right or unreadable."""
+        return str(self.row["verdict"])
+
+
+def audited_in_parallel(submissions: Sequence[Submission], folder: Path, limits: Limits) -> Iterator[Result]:
+    """Each submission's result, in their order, as soon as it and those before it are there."""
+    yield from in_parallel(
+        functools.partial(_audited, folder=folder, limits=limits),
+        submissions,
+        functools.partial(_failed, words="took more memory than there is: it was not audited"),
+    )
+
+
+def _audited(submission: Submission, folder: Path, limits: Limits) -> Result:
+    try:
+        return result(audit_submission(submission, limits), folder, limits)
+    except Exception:  # a fault of this program: the others are audited all the same
+        words = "could not be audited, by a fault of this program: audit it alone, and report it"
+        return _failed(submission, words)
+
+
+def _failed(submission: Submission, words: str) -> Result:
+    words = f"{submission.name} {words}"
+    row: dict[str, object] = dict.fromkeys(CSV_HEADER, "")
+    row |= {"file": submission.name, "verdict": "unreadable", "notes": words}
+    return Result(printable(words), row, [])
+
+
+def result(audit: SubmissionAudit, folder: Path, limits: Limits) -> Result:
+    """An audit as a row of each table."""
+    notebook, name = audit.notebook, audit.submission.name
+    row: dict[str, object] = dict.fromkeys(CSV_HEADER, "")
+    words = ["no notebook"]
+    if notebook is not None:
+        row |= notebook_report.csv_row(notebook, limits.target_accuracy)
+        words = [notebook_report.in_one_line(notebook)]
+    firsts = [
+        table.findings[0].cells[0].address
+        for each in audit.spreadsheets
+        for table in each.tables
+        if table.findings
+    ]
+    row |= {
+        "file": name,
+        "verdict": audit.verdict,
+        "spreadsheet": "; ".join(each.file.name for each in audit.spreadsheets),
+        "spreadsheet_verdict": "; ".join(each.verdict for each in audit.spreadsheets),
+        "first_wrong_cell": "; ".join(firsts),
+    }
+    return Result(
+        printable("; ".join([*words, *(f"{each.file.name}: {each.verdict}" for each in audit.spreadsheets)])),
+        row,
+        [row for each in audit.spreadsheets for row in spreadsheet_report.csv_rows(each, folder)],
+        notebook_report.point(notebook) if notebook else None,
+        tuple(found.name for found in notebook.mistakes) if notebook else (),
+    )

@@ -1,0 +1,45 @@
+"""A stranger's notebook, read in a process of its own: its network as text, and what the audit says."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from audit.notebook.claims import Limits
+from audit.notebook.report import figures
+from audit.notebook.verdict import audit_notebook
+from demo.bounded import SECONDS, Refused, read_in_a_process
+
+REMEDY = "give it without its pictures, or use --task=audit"
+
+
+class Read(NamedTuple):
+    """What of a notebook the page shows.
+
+    Attributes:
+      layers: the network's text, as --layers takes it; empty where it is refused.
+      words: a line that says what it is, or why it is refused.
+      recipe: the flags that train it as the notebook does; empty where they are not all known.
+      mistakes: each with its place.
+    """
+
+    layers: str
+    words: str
+    recipe: str = ""
+    mistakes: tuple[str, ...] = ()
+
+
+def read(name: str, content: bytes, seconds: float = SECONDS) -> Read:
+    """Read a notebook or a .py file; the process that does it is ended after so many seconds."""
+    try:
+        return read_in_a_process(_answer, name, content, seconds=seconds, remedy=REMEDY)
+    except Refused as refused:
+        return Read("", str(refused))
+
+
+def _answer(file: Path) -> Read:
+    audit = audit_notebook(file, Limits())
+    if audit.refused or audit.network is None or audit.recipe is None:
+        return Read("", str(audit.refused))
+    words = f"{file.name}: class {audit.network.class_name}, {figures(audit)}"
+    recipe = audit.recipe.recipe
+    mistakes = tuple(f"{found.place}: {found.what}" for found in audit.mistakes)
+    return Read(audit.network.text, words, recipe.flags if recipe else "", mistakes)
