@@ -7,10 +7,11 @@ a layer would. Elsewhere both branches of such a condition are followed, and one
 
 import ast
 import builtins
+import contextlib
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,15 @@ from typing import Any, NamedTuple
 from audit.notebook import tensors
 from audit.notebook.cells import Source, parse, read_code
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
-from audit.notebook.modules import children, find_child, make_layer, make_sequence, walk
+from audit.notebook.modules import (
+    children,
+    count_of_layer,
+    find_child,
+    is_module,
+    make_layer,
+    make_sequence,
+    walk,
+)
 from audit.notebook.values import (
     Bound,
     Class,
@@ -36,6 +45,7 @@ from audit.notebook.values import (
     Site,
     Super,
     Tensor,
+    Unfollowed,
     Unit,
 )
 from harness.errors import UserError
@@ -87,6 +97,7 @@ class Interpreter:
       scope: the file's names at its end.
       modules: the instances of the file's networks and their parts, in the order in which they are made.
       classes: the file's classes that are networks or parts of one, by name, the last one of a name.
+      unfollowed: a change of a module outside of its class that is not followed; None without one.
       asked_for_cuda: whether the code asks for a GPU.
     """
 
@@ -94,6 +105,7 @@ class Interpreter:
         self.source, self.has_cuda, self.asked_for_cuda = source, has_cuda, False
         self.training = True
         self.used: set[int] = set()  # ids of the layers that got images
+        self.unfollowed: Unfollowed | None = None
         self.events: list[Event] = []
         self.modules: list[Instance] = []
         self.classes: dict[str, Class] = {}
@@ -102,7 +114,10 @@ class Interpreter:
         self._written: dict[str, str] = {}
         self._undefined: set[str] = set()
         self._loops: list[Loop] = []
-        self._steps = self._depth = self._conditional = 0
+        self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
+        self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
+        self._lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
+        self._steps = self._depth = self._conditional = self._entered = 0
 
     def run(self) -> "Interpreter":
         """Follow all cells in the file's order.
@@ -116,6 +131,7 @@ class Interpreter:
         self._cells()
         if self.source.is_notebook and any(name in self.scope.names for name in self._undefined):
             self.events, self.modules, self._loops = [], [], []
+            self._lost, self._made = {}, {}
             self._cells()
         return self
 
@@ -133,10 +149,43 @@ class Interpreter:
         for statement in parse(code).body:
             try:
                 self._statement(statement, frame)
-            except Refused:
-                pass  # said where the network hangs on it
-            except RecursionError:
+            except (Refused, RecursionError) as error:  # said where the network hangs on it
                 self._forget([statement], frame, Site(unit, statement))
+                if isinstance(error, Unfollowed):
+                    self.unfollowed = error
+
+    # What is certain
+
+    @contextlib.contextmanager
+    def _uncertain(self) -> Iterator[None]:
+        """While something is followed that may not be run, or more than once."""
+        before = self._contexts
+        self._entered += 1
+        self._contexts = (*before, self._entered)
+        try:
+            yield
+        finally:
+            self._contexts = before
+
+    def _new(self, value: Any) -> Any:
+        """The same value; where it was made is remembered."""
+        if len(self._contexts) > 1:
+            self._made[id(value)] = value, self._contexts
+        return value
+
+    def _is_certain(self, owner: Any) -> bool:
+        """Whether a change of an object is made exactly once, seen from where the object was made."""
+        _, made = self._made.get(id(owner), (None, (0,)))
+        return self._contexts[-1] in made
+
+    def _lose(self, owner: Any) -> None:
+        """What a list or a dict holds is not known any more."""
+        self._lost[id(owner)] = owner
+
+    def _known(self, value: Any, site: Site) -> Any:
+        """The same value, or an Opaque one in place of a list or a dict whose content is not known."""
+        lost = isinstance(value, list | dict | set) and id(value) in self._lost
+        return Opaque("unknown", f"a {type(value).__name__} that is not known", site) if lost else value
 
     # Statements
 
@@ -177,8 +226,22 @@ class Interpreter:
             self._assign(node.target, self.value(node.value, frame), frame)
 
     def _AugAssign(self, node: ast.AugAssign, frame: Frame) -> None:
-        before = self.value(_as_load(node.target), frame)
-        after = self._operate(node.op, before, self.value(node.value, frame), Site(frame.unit, node), frame)
+        site = Site(frame.unit, node)
+        before, right = self.value(_as_load(node.target), frame), self.value(node.value, frame)
+        after = self._operate(node.op, before, right, site, frame)
+        if isinstance(before, list | dict | set):  # changes it for all who hold it
+            items = self.items(right)
+            if isinstance(before, list) and isinstance(node.op, ast.Add) and items is not None:
+                after = [*before, *items]
+            if not self._is_certain(before) or type(after) is not type(before) or len(after) > _LONGEST:
+                self._lose(before)
+            elif isinstance(before, list):
+                before[:] = after
+            else:
+                before.update(after)
+            after = before
+        if isinstance(before, Tensor):
+            after = tensors.overwritten(before, after, site)
         self._assign(node.target, after, frame)
 
     def _Return(self, node: ast.Return, frame: Frame) -> Signal:
@@ -213,6 +276,17 @@ class Interpreter:
                 owner = self.value(target.value, frame)
                 if isinstance(owner, Instance):
                     owner.attributes.pop(target.attr, None)
+            elif isinstance(target, ast.Subscript):
+                owner, key = self.value(target.value, frame), self.value(target.slice, frame)
+                is_there = isinstance(owner, dict) and _is_key(key) and key in owner
+                if isinstance(owner, list) and isinstance(key, int):
+                    is_there = -len(owner) <= key < len(owner)
+                if is_there and self._is_certain(owner):
+                    del owner[key]
+                elif isinstance(owner, list | dict):
+                    self._lose(owner)
+                elif isinstance(owner, Module | Instance):
+                    raise Unfollowed(Site(frame.unit, node), "a part of a module is taken away")
 
     def _If(self, node: ast.If, frame: Frame) -> Signal | None:
         holds = self.truth(self.value(node.test, frame))
@@ -229,7 +303,8 @@ class Interpreter:
         self._conditional += 1
         for body in bodies:
             frame.scope.names = dict(before)
-            signals.append(self._block(body, frame))
+            with self._uncertain():
+                signals.append(self._block(body, frame))
             ends.append(frame.scope.names)
         self._conditional -= 1
         frame.returned += [signal.value for signal in signals if signal and signal.kind == "return"]
@@ -240,10 +315,9 @@ class Interpreter:
         names = dict(going_on[0])
         for end in going_on[1:]:
             for name in names.keys() | end.keys():
-                first, other = names.get(name), end.get(name)
-                if not _same(first, other):
-                    # what is made on a condition and was not there before is most likely what is meant
-                    names[name] = self._one_of([each for each in (first, other) if each is not None], site)
+                # A name that only one branch defines has that value wherever it is used.
+                both = [each[name] for each in (names, end) if name in each]
+                names[name] = self._one_of(both, site)
         frame.scope.names = names
         return None
 
@@ -312,14 +386,19 @@ class Interpreter:
         before = dict(frame.scope.names)
         self._loops.append(Loop(Site(frame.unit, node), over, known=False))
         try:
-            begin()
-            signal = self._block(node.body, frame)
+            with self._uncertain():
+                begin()
+                signal = self._block(node.body, frame)
         finally:
             self._loops.pop()
         if signal and signal.kind == "return":
             frame.returned.append(signal.value)
         for name, value in frame.scope.names.items():
-            if isinstance(value, bool | int | float | str) and not _same(before.get(name), value):
+            if name not in before:
+                is_known = isinstance(value, bool | int | float | str)  # of one turn alone
+            else:
+                is_known = not isinstance(value, Opaque) or value.is_object
+            if is_known and not _same(before.get(name), value):
                 frame.scope.names[name] = Opaque("unknown", name, Site(frame.unit, node))
         return self._block(node.orelse, frame)
 
@@ -483,30 +562,46 @@ class Interpreter:
         """What owner.name = value does."""
         match owner:
             case Instance():
-                owner.attributes[name] = value
+                self._set_name(owner, owner.attributes, name, value, site)
             case Class():
-                owner.names[name] = value
+                self._set_name(owner, owner.names, name, value, site)
             case Package():
-                owner.scope.names[name] = value
+                self._set_name(owner, owner.scope.names, name, value, site)
+            case Module() if owner.kind in CONTAINERS:
+                self._set_name(owner, owner.children, name, value, site)
             case Module():
-                if name in owner.arguments and owner.kind in LAYERS:
-                    owner.arguments[name] = value
-                else:
-                    owner.children[name] = value
+                if count_of_layer(owner) and not (name == "bias" and value is None):
+                    raise Unfollowed(site, f"a layer's {name} is set after it was made")
+                self._set_name(owner, owner.arguments, name, value, site)
+            case Tensor():
+                raise Refused(site, "what is set in the images is not followed")
             case Opaque():
                 owner.attributes[name] = value
                 self._record(owner, site, key=name, value=value)
 
+    def _set_name(self, owner: Any, names: dict[str, Any], name: str, value: Any, site: Site) -> None:
+        if name in names and not self._is_certain(owner):
+            value = self._one_of([names[name], value], site)
+        names[name] = value
+
     def _set_item(self, owner: Any, key: Any, value: Any, site: Site) -> None:
         if isinstance(owner, Opaque):
             self._record(owner, site, key=key, value=value)
-        elif isinstance(owner, dict) and _is_key(key) and len(owner) < _LONGEST:
+        elif isinstance(owner, dict | list) and not self._is_certain(owner):
+            self._lose(owner)
+        elif (isinstance(owner, dict) and _is_key(key) and len(owner) < _LONGEST) or (
+            isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner)
+        ):
             owner[key] = value
-        elif isinstance(owner, list) and isinstance(key, int):
-            if -len(owner) <= key < len(owner):
-                owner[key] = value
-        elif isinstance(owner, Module) and owner.kind in CONTAINERS:
-            owner.children[str(key)] = value
+        elif isinstance(owner, dict | list):
+            self._lose(owner)
+        elif isinstance(owner, Module) and owner.kind in CONTAINERS and isinstance(key, int | str):
+            names = list(owner.children)
+            inside = isinstance(key, int) and -len(names) <= key < len(names)
+            name = names[int(key)] if inside else str(key)
+            self._set_name(owner, owner.children, name, value, site)
+        elif isinstance(owner, Tensor | Module | Instance | Method):
+            raise Unfollowed(site, "what is set there is not followed")
 
     def _record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
         if len(self.events) < _MOST_EVENTS:
@@ -552,13 +647,13 @@ class Interpreter:
 
     def _of_List(self, node: ast.List, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
-        return items if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
+        return self._new(items) if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
 
     def _of_Set(self, node: ast.Set, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
         if items is None or not all(map(_is_key, items)):
             return Opaque("unknown", "a set", Site(frame.unit, node))
-        return set(items)
+        return self._new(set(items))
 
     def _elements(self, nodes: list[ast.expr], frame: Frame) -> list[Any] | None:
         items: list[Any] = []
@@ -577,7 +672,7 @@ class Interpreter:
         for key_node, value_node in zip(node.keys, node.values, strict=True):
             value = self.value(value_node, frame)
             if key_node is None:
-                if not isinstance(value, dict):
+                if not isinstance(value, dict) or id(value) in self._lost:
                     return Opaque("unknown", "a dict", Site(frame.unit, node))
                 made |= value
                 continue
@@ -585,7 +680,7 @@ class Interpreter:
             if not _is_key(key):
                 return Opaque("unknown", "a dict", Site(frame.unit, node))
             made[key] = value
-        return made
+        return self._new(made)
 
     def _of_JoinedStr(self, node: ast.JoinedStr, frame: Frame) -> Any:
         parts = []
@@ -606,8 +701,8 @@ class Interpreter:
         return self.attribute(self.value(node.value, frame), node.attr, Site(frame.unit, node), frame)
 
     def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> Any:
-        owner, key = self.value(node.value, frame), self.value(node.slice, frame)
         site = Site(frame.unit, node)
+        owner, key = self._known(self.value(node.value, frame), site), self.value(node.slice, frame)
         if isinstance(owner, Module | Instance):
             found = find_child(owner, key)
             if found is not None:
@@ -663,7 +758,11 @@ class Interpreter:
         value: Any = None
         unknown = None
         for each in node.values:
-            value = self.value(each, frame)
+            if unknown is None:
+                value = self.value(each, frame)
+            else:
+                with self._uncertain():
+                    value = self.value(each, frame)
             holds = self.truth(value)
             if holds is ends_at:
                 return value
@@ -672,10 +771,10 @@ class Interpreter:
         return value if unknown is None else Opaque("operation", "a condition", Site(frame.unit, node))
 
     def _of_Compare(self, node: ast.Compare, frame: Frame) -> Any:
-        left = self.value(node.left, frame)
         site = Site(frame.unit, node)
+        left = self._known(self.value(node.left, frame), site)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
-            right = self.value(right_node, frame)
+            right = self._known(self.value(right_node, frame), site)
             holds = _compare(op, left, right)
             if holds is None:
                 return Opaque("operation", site.text, site, args=(left, right))
@@ -689,7 +788,8 @@ class Interpreter:
         if holds is None:
             site = Site(frame.unit, node.test)
             self._require_known(site, "the condition is not known without running the code", frame)
-            return self._one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
+            with self._uncertain():
+                return self._one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
         return self.value(node.body if holds else node.orelse, frame)
 
     def _of_Lambda(self, node: ast.Lambda, frame: Frame) -> Any:
@@ -750,7 +850,7 @@ class Interpreter:
             return is_known
 
         if loop(node.generators):
-            return made
+            return self._new(made)
         return Opaque("unknown", "a list", Site(frame.unit, node), args=tuple(made[:1]))
 
     def _of_Starred(self, node: ast.Starred, frame: Frame) -> Any:
@@ -776,7 +876,11 @@ class Interpreter:
             value = self.value(keyword.value, frame)
             if keyword.arg is not None:
                 kwargs[keyword.arg] = value
-            elif isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            elif (
+                isinstance(value, dict)
+                and id(value) not in self._lost
+                and all(isinstance(key, str) for key in value)
+            ):
                 kwargs |= value
             else:
                 self._require_known(site, f"**{ast.unparse(keyword.value)} is not known", frame)
@@ -824,6 +928,11 @@ class Interpreter:
                     return self.training
                 if name in owner.children:
                     return owner.children[name]
+                if name in ("weight", "bias"):
+                    has = count_of_layer(owner) > 0 and (
+                        name == "weight" or owner.arguments.get("bias", True)
+                    )
+                    return Opaque("attribute", name, site, of=owner) if has else None
                 if owner.kind in LAYERS and name in LAYERS[owner.kind]:
                     value = owner.arguments.get(name, LAYERS[owner.kind][name])
                     pair = owner.kind == "Conv2d" and name in ("kernel_size", "stride", "padding")
@@ -840,6 +949,8 @@ class Interpreter:
     def _instance_attribute(self, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
         if name in owner.attributes:
             return owner.attributes[name]
+        if owner.is_module and name in ("_modules", "_parameters", "__dict__"):
+            raise Unfollowed(site, "what is done to a module's own dict is not followed")
         found = owner.cls.find(name)
         if isinstance(found, Function):
             if found.kind == "property":
@@ -977,7 +1088,7 @@ class Interpreter:
     ) -> Any:
         if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
             return Opaque("call", site.text, site, of=cls)
-        instance = Instance(cls, site)
+        instance = self._new(Instance(cls, site))
         if instance.is_module:
             self.modules.append(instance)
         constructor = cls.find("__init__")
@@ -1023,7 +1134,9 @@ class Interpreter:
         if isinstance(module, Instance):
             if module.refused is not None:
                 raise module.refused
-            forward = module.cls.find("forward" if is_module else "__call__")
+            if "forward" in module.attributes:
+                return self.call(module.attributes["forward"], args, kwargs, site, frame)
+            forward = module.cls.find("__call__") or module.cls.find("forward")
             if isinstance(forward, Function):
                 return self._call_function(forward, (module, *args), kwargs, site, frame)
             if module.layer is None:
@@ -1031,7 +1144,7 @@ class Interpreter:
             return self.call_module(module.layer, args, kwargs, site, frame)
         if module.kind == "Sequential":
             value = args[0]
-            for child in children(module).values():
+            for child in module.children.values():
                 value = self.call(child, (value,), {}, site, frame)
             return value
         if module.kind in CONTAINERS:
@@ -1043,13 +1156,15 @@ class Interpreter:
         self, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
     ) -> Any:
         name = function.name
+        args = tuple(self._known(arg, site) for arg in args)
+        kwargs = {key: self._known(value, site) for key, value in kwargs.items()}
         if function.kind == "library":
             if name.startswith("torch.nn."):
                 kind = name.removeprefix("torch.nn.")
                 if kind in CONTAINERS:
-                    return make_sequence(kind, args, site)
+                    return self._new(make_sequence(kind, args, site))
                 if kind in LAYERS:
-                    return make_layer(kind, args, kwargs, site)
+                    return self._new(make_layer(kind, args, kwargs, site))
                 if kind in ("DataParallel",) and args:
                     return args[0]
             if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
@@ -1097,12 +1212,18 @@ class Interpreter:
                 return self._call_base(owner, first, name, args[1:], kwargs, site, frame)
             case Module() | Instance():
                 return self._call_of_module(owner, name, args, kwargs, site, frame)
-        if name in _METHODS.get(type(owner), ()):
+        changes = isinstance(owner, list | dict | set) and name not in _READING
+        if changes and not self._is_certain(owner):
+            self._lose(owner)
+        args = tuple(self._known(arg, site) for arg in args)
+        if name in _METHODS.get(type(owner), ()) and self._known(owner, site) is owner:
             arguments = [self.items(arg) if isinstance(arg, range) else arg for arg in args]
             try:
                 return _native_method(owner, name, arguments, kwargs)
             except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
                 pass
+        if changes:
+            self._lose(owner)
         return Opaque("call", site.text, site, args=(owner, *args), kwargs=kwargs)
 
     def _call_base(
@@ -1172,20 +1293,23 @@ class Interpreter:
                 return list(inside.values())
             case "items":
                 return list(inside.items())
-            case "insert" | "pop" | "update" | "__delitem__":
-                if isinstance(module, Module):
-                    raise Refused(site, f"{module.kind}.{name} is not followed")
+            case "register_parameter" if len(args) == 2 and isinstance(args[0], str):
+                self._hold(module, args[0], args[1])
+                return None
+            case "insert" | "pop" | "update" | "clear" | "setdefault" | "register_parameter" | "add_module":
+                raise Unfollowed(site, f"{name} of a module is not followed")
         result = Opaque("call", site.text, site, Opaque("attribute", name, of=module), args, kwargs)
         self._record(result, site)
         return result
 
     def _hold(self, owner: Instance | Module, name: str, child: Any) -> None:
-        if isinstance(owner, Module):
-            owner.children[name] = child
-        elif owner.layer is not None:
-            owner.layer.children[name] = child
+        if isinstance(owner, Instance) and owner.layer is None:
+            names = owner.attributes
         else:
-            owner.attributes[name] = child
+            names = (owner if isinstance(owner, Module) else owner.layer).children  # type: ignore[union-attr]
+        if not self._is_certain(owner):
+            child = Opaque("unknown", f"{name}, which hangs on a condition", owner.site)
+        names[name] = child
 
     def item_of(self, dataset: Instance) -> Any:
         """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
@@ -1209,6 +1333,8 @@ class Interpreter:
                 return True if value.is_object else None
             case Tensor():
                 return None
+            case list() | dict() | set() if id(value) in self._lost:
+                return None
             case bool() | int() | float() | str() | None | list() | dict() | tuple() | set() | range():
                 return bool(value)
         return True
@@ -1216,6 +1342,8 @@ class Interpreter:
     def items(self, value: Any) -> list[Any] | None:
         """What a loop goes over; None where it is not known."""
         match value:
+            case list() | dict() | set() if id(value) in self._lost:
+                return None
             case list() | tuple() | str() | dict():
                 return list(value)
             case set():
@@ -1225,9 +1353,9 @@ class Interpreter:
             case Module() if value.kind == "ModuleDict":
                 return list(value.children)
             case Module() if value.kind in CONTAINERS:
-                return list(children(value).values())
-            case Instance(layer=Module(kind=kind)) if kind in CONTAINERS:
-                return list(children(value).values())
+                return list(value.children.values())
+            case Instance(layer=Module(kind=kind) as layer) if kind in CONTAINERS:
+                return [*layer.children.values(), *filter(is_module, value.attributes.values())]
         return None
 
     def _builtin(
@@ -1262,8 +1390,10 @@ class Interpreter:
                 items = self.items(first) if args else []
                 if items is not None and len(items) <= _MOST_TURNS:
                     if name == "set":
-                        return set(items) if all(map(_is_key, items)) else _UNKNOWN
-                    return tuple(items) if name == "tuple" else items[::-1] if name == "reversed" else items
+                        return self._new(set(items)) if all(map(_is_key, items)) else _UNKNOWN
+                    if name == "tuple":
+                        return tuple(items)
+                    return self._new(items[::-1] if name == "reversed" else items)
             case "dict" | "collections.OrderedDict":
                 pairs = (
                     [] if not args else list(first.items()) if isinstance(first, dict) else self.items(first)
@@ -1271,7 +1401,7 @@ class Interpreter:
                 if pairs is not None and "(unknown)" not in kwargs:
                     usable = [pair for pair in pairs if isinstance(pair, tuple | list) and len(pair) == 2]
                     if len(usable) == len(pairs) and all(_is_key(key) for key, _ in usable):
-                        return {**{key: value for key, value in usable}, **kwargs}
+                        return self._new({**{key: value for key, value in usable}, **kwargs})
             case "int" | "float" | "bool" | "str" | "abs" | "round" | "divmod" | "pow":
                 return self._of_numbers(getattr(builtins, name), args, kwargs)
             case "max" | "min" | "sum" | "sorted" | "any" | "all":
@@ -1294,6 +1424,8 @@ class Interpreter:
             case "setattr" if len(args) == 3 and isinstance(args[1], str):
                 self.set_attribute(first, args[1], args[2], site)
                 return None
+            case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
+                raise Unfollowed(site, "which attribute it sets is not known without running the code")
             case "callable":
                 return True if isinstance(first, Function | Bound | Class) else _UNKNOWN
             case "type" if len(args) == 1:
@@ -1342,6 +1474,8 @@ class Interpreter:
             return value.shape[0]
         if isinstance(value, Module | Instance) and (items := self.items(value)) is not None:
             return len(items)
+        if id(value) in self._lost:
+            return _UNKNOWN
         return len(value) if isinstance(value, list | tuple | dict | str | set | range) else _UNKNOWN
 
     def _is_instance(self, value: Any, of: Any, site: Site) -> Any:
@@ -1399,12 +1533,25 @@ _ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.GtE: operator.ge,
 }
 _METHODS: dict[type, set[str]] = {
-    list: {"append", "extend", "insert", "pop", "copy", "reverse", "clear", "index", "count"},
+    list: {
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "copy",
+        "reverse",
+        "clear",
+        "index",
+        "count",
+        "sort",
+        "remove",
+    },
     dict: {"get", "items", "keys", "values", "update", "pop", "setdefault", "copy"},
     str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"},
     tuple: {"index", "count"},
     set: {"add"},
 }
+_READING = {"get", "items", "keys", "values", "copy", "index", "count", "issubset", "isdisjoint"}
 _SPEC = re.compile(r"[<>=^]?[-+ ]?0?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")
 _FIELDS = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\d{0,3}(?::" + _SPEC.pattern + r")?\})*")
 _PERCENTS = re.compile(r"(?:[^%]|%%|%[-+ 0]?\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
@@ -1535,13 +1682,15 @@ def _native_method(owner: Any, name: str, args: list[Any], kwargs: Mapping[str, 
             raise ValueError
         if name in ("replace", "join") and sum(len(str(each)) for each in flat) * (len(owner) + 1) > _LONGEST:
             raise ValueError
-    elif name in ("index", "count"):
+    elif name in ("index", "count", "sort", "remove"):
         if not all(map(_is_scalar, [*owner, *args])):
             raise ValueError
     elif isinstance(owner, dict | set) and name in ("get", "pop", "setdefault", "add"):
         if not _is_key(args[0]):
             raise ValueError
     elif name == "extend" and not isinstance(args[0], list | tuple):
+        raise ValueError
+    if kwargs and not (name == "sort" and set(kwargs) == {"reverse"} and type(kwargs["reverse"]) is bool):
         raise ValueError
     result = getattr(owner, name)(*args, **kwargs)
     return list(result) if name in ("items", "keys", "values") else result
