@@ -9,8 +9,6 @@ import ast
 import builtins
 import contextlib
 import math
-import operator
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple
 
 from audit.notebook import tensors
 from audit.notebook.cells import Source, parse, read_code
+from audit.notebook.functions import MOST_TURNS, UNKNOWN, builtin, parsed_arguments
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
 from audit.notebook.modules import (
     children,
@@ -27,6 +26,21 @@ from audit.notebook.modules import (
     make_layer,
     make_sequence,
     walk,
+)
+from audit.notebook.natives import (
+    LONGEST,
+    METHODS,
+    MOST_BITS,
+    OPERATORS,
+    READING,
+    UNARY,
+    compare,
+    formatted,
+    is_bounded,
+    is_key,
+    is_same,
+    name_of,
+    native_method,
 )
 from audit.notebook.values import (
     Bound,
@@ -51,11 +65,8 @@ from audit.notebook.values import (
 from harness.errors import UserError
 
 _MOST_STEPS = 300_000
-_MOST_TURNS = 1_000  # of a loop
 _DEEPEST = 30  # calls within calls
 _MOST_EVENTS = 100_000
-_LONGEST = 50_000  # of a list or a text
-_MOST_BITS = 2_048
 _MOST_FILES = 50
 _MOST_FOLDERS = 4  # around the file's, in which an import is looked for
 
@@ -116,7 +127,7 @@ class Interpreter:
         self._loops: list[Loop] = []
         self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
         self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
-        self._lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
+        self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
         self._steps = self._depth = self._conditional = self._entered = 0
 
     def run(self) -> "Interpreter":
@@ -131,7 +142,7 @@ class Interpreter:
         self._cells()
         if self.source.is_notebook and any(name in self.scope.names for name in self._undefined):
             self.events, self.modules, self._loops = [], [], []
-            self._lost, self._made = {}, {}
+            self.lost, self._made = {}, {}
             self._cells()
         return self
 
@@ -167,7 +178,7 @@ class Interpreter:
         finally:
             self._contexts = before
 
-    def _new(self, value: Any) -> Any:
+    def new(self, value: Any) -> Any:
         """The same value; where it was made is remembered."""
         if len(self._contexts) > 1:
             self._made[id(value)] = value, self._contexts
@@ -180,11 +191,11 @@ class Interpreter:
 
     def _lose(self, owner: Any) -> None:
         """What a list or a dict holds is not known any more."""
-        self._lost[id(owner)] = owner
+        self.lost[id(owner)] = owner
 
-    def _known(self, value: Any, site: Site) -> Any:
+    def known(self, value: Any, site: Site) -> Any:
         """The same value, or an Opaque one in place of a list or a dict whose content is not known."""
-        lost = isinstance(value, list | dict | set) and id(value) in self._lost
+        lost = isinstance(value, list | dict | set) and id(value) in self.lost
         return Opaque("unknown", f"a {type(value).__name__} that is not known", site) if lost else value
 
     # Statements
@@ -233,7 +244,7 @@ class Interpreter:
             items = self.items(right)
             if isinstance(before, list) and isinstance(node.op, ast.Add) and items is not None:
                 after = [*before, *items]
-            if not self._is_certain(before) or type(after) is not type(before) or len(after) > _LONGEST:
+            if not self._is_certain(before) or type(after) is not type(before) or len(after) > LONGEST:
                 self._lose(before)
             elif isinstance(before, list):
                 before[:] = after
@@ -278,7 +289,7 @@ class Interpreter:
                     owner.attributes.pop(target.attr, None)
             elif isinstance(target, ast.Subscript):
                 owner, key = self.value(target.value, frame), self.value(target.slice, frame)
-                is_there = isinstance(owner, dict) and _is_key(key) and key in owner
+                is_there = isinstance(owner, dict) and is_key(key) and key in owner
                 if isinstance(owner, list) and isinstance(key, int):
                     is_there = -len(owner) <= key < len(owner)
                 if is_there and self._is_certain(owner):
@@ -323,7 +334,7 @@ class Interpreter:
 
     def _one_of(self, values: list[Any], site: Site) -> Any:
         """The value that all of these are, otherwise one that is not known."""
-        if values and all(_same(values[0], value) for value in values):
+        if values and all(is_same(values[0], value) for value in values):
             return values[0]
         return Opaque("unknown", f"a value that depends on {site.text}", site)
 
@@ -333,9 +344,9 @@ class Interpreter:
         items = self.items(over)
         if items is None:
             self._require_known(site, "the loop goes over what is not known without running the code", frame)
-            item = Opaque("item", f"an item of {_name(over)}", site, of=over)
+            item = Opaque("item", f"an item of {name_of(over)}", site, of=over)
             return self._unknown_loop(node, over, lambda: self._assign(node.target, item, frame), frame)
-        if len(items) > _MOST_TURNS:
+        if len(items) > MOST_TURNS:
             self._require_known(site, f"the loop has {len(items):,} turns, more than are followed", frame)
             items = items[:2]
             signal = self._turns(node, over, items, frame)
@@ -359,7 +370,7 @@ class Interpreter:
 
     def _While(self, node: ast.While, frame: Frame) -> Signal | None:
         site = Site(frame.unit, node.test)
-        for _ in range(_MOST_TURNS):
+        for _ in range(MOST_TURNS):
             holds = self.truth(self.value(node.test, frame))
             if holds is None:
                 self._require_known(site, "the condition is not known without running the code", frame)
@@ -375,7 +386,7 @@ class Interpreter:
                 return None
             if signal and signal.kind != "continue":
                 return signal
-        self._require_known(site, f"the loop has more than {_MOST_TURNS:,} turns", frame)
+        self._require_known(site, f"the loop has more than {MOST_TURNS:,} turns", frame)
         self._forget(node.body, frame, site)
         return None
 
@@ -398,7 +409,7 @@ class Interpreter:
                 is_known = isinstance(value, bool | int | float | str)  # of one turn alone
             else:
                 is_known = not isinstance(value, Opaque) or value.is_object
-            if is_known and not _same(before.get(name), value):
+            if is_known and not is_same(before.get(name), value):
                 frame.scope.names[name] = Opaque("unknown", name, Site(frame.unit, node))
         return self._block(node.orelse, frame)
 
@@ -441,7 +452,7 @@ class Interpreter:
         annotated = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
         cls.fields = tuple(target.id for target in annotated if isinstance(target, ast.Name))
         decorators = [self.value(each, frame) for each in node.decorator_list]
-        cls.is_dataclass = any("dataclass" in _name(each) for each in decorators)
+        cls.is_dataclass = any("dataclass" in name_of(each) for each in decorators)
         if cls.torch_base:
             self.classes.pop(cls.name, None)
             self.classes[cls.name] = cls
@@ -550,7 +561,7 @@ class Interpreter:
             stop = len(items) - after
             items = [*items[:start], items[start:stop], *items[stop:]]
         if items is None or len(items) != len(targets):
-            name = _name(value)
+            name = name_of(value)
             items = [
                 Opaque("item", f"item {index} of {name}", site, of=value, args=(index,))
                 for index in range(len(targets))
@@ -589,7 +600,7 @@ class Interpreter:
             self._record(owner, site, key=key, value=value)
         elif isinstance(owner, dict | list) and not self._is_certain(owner):
             self._lose(owner)
-        elif (isinstance(owner, dict) and _is_key(key) and len(owner) < _LONGEST) or (
+        elif (isinstance(owner, dict) and is_key(key) and len(owner) < LONGEST) or (
             isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner)
         ):
             owner[key] = value
@@ -618,7 +629,7 @@ class Interpreter:
         return compute(node, frame)
 
     def _of_Constant(self, node: ast.Constant, frame: Frame) -> Any:
-        if isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
+        if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
             return Opaque("unknown", "a number", Site(frame.unit, node))
         return node.value
 
@@ -647,20 +658,20 @@ class Interpreter:
 
     def _of_List(self, node: ast.List, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
-        return self._new(items) if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
+        return self.new(items) if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
 
     def _of_Set(self, node: ast.Set, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
-        if items is None or not all(map(_is_key, items)):
+        if items is None or not all(map(is_key, items)):
             return Opaque("unknown", "a set", Site(frame.unit, node))
-        return self._new(set(items))
+        return self.new(set(items))
 
     def _elements(self, nodes: list[ast.expr], frame: Frame) -> list[Any] | None:
         items: list[Any] = []
         for node in nodes:
             if isinstance(node, ast.Starred):
                 inside = self.items(self.value(node.value, frame))
-                if inside is None or len(items) + len(inside) > _LONGEST:
+                if inside is None or len(items) + len(inside) > LONGEST:
                     return None
                 items += inside
             else:
@@ -672,15 +683,15 @@ class Interpreter:
         for key_node, value_node in zip(node.keys, node.values, strict=True):
             value = self.value(value_node, frame)
             if key_node is None:
-                if not isinstance(value, dict) or id(value) in self._lost:
+                if not isinstance(value, dict) or id(value) in self.lost:
                     return Opaque("unknown", "a dict", Site(frame.unit, node))
                 made |= value
                 continue
             key = self.value(key_node, frame)
-            if not _is_key(key):
+            if not is_key(key):
                 return Opaque("unknown", "a dict", Site(frame.unit, node))
             made[key] = value
-        return self._new(made)
+        return self.new(made)
 
     def _of_JoinedStr(self, node: ast.JoinedStr, frame: Frame) -> Any:
         parts = []
@@ -691,9 +702,9 @@ class Interpreter:
             assert isinstance(part, ast.FormattedValue)
             value = self.value(part.value, frame)
             spec = self.value(part.format_spec, frame) if part.format_spec else ""
-            text = _formatted(value, spec)
+            text = formatted(value, spec)
             parts.append(text)
-        if any(part is None for part in parts) or sum(map(len, parts)) > _LONGEST:
+        if any(part is None for part in parts) or sum(map(len, parts)) > LONGEST:
             return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(parts))
         return "".join(parts)
 
@@ -702,7 +713,7 @@ class Interpreter:
 
     def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> Any:
         site = Site(frame.unit, node)
-        owner, key = self._known(self.value(node.value, frame), site), self.value(node.slice, frame)
+        owner, key = self.known(self.value(node.value, frame), site), self.value(node.slice, frame)
         if isinstance(owner, Module | Instance):
             found = find_child(owner, key)
             if found is not None:
@@ -710,13 +721,13 @@ class Interpreter:
         if isinstance(owner, Tensor):
             return tensors.item(owner, key, site)
         try:
-            if isinstance(owner, dict) and _is_key(key):
+            if isinstance(owner, dict) and is_key(key):
                 return owner[key]
             if isinstance(owner, list | tuple | str | range) and isinstance(key, int | slice):
                 return owner[key]
         except (LookupError, TypeError, ValueError):
             return Opaque("unknown", f"{site.text}, which is not there", site)
-        return Opaque("item", f"{_name(owner)}[...]", site, of=owner, args=(key,))
+        return Opaque("item", f"{name_of(owner)}[...]", site, of=owner, args=(key,))
 
     def _of_Slice(self, node: ast.Slice, frame: Frame) -> Any:
         parts = [self.value(part, frame) if part else None for part in (node.lower, node.upper, node.step)]
@@ -731,9 +742,9 @@ class Interpreter:
     def _operate(self, op: ast.operator, left: Any, right: Any, site: Site, frame: Frame) -> Any:
         if isinstance(left, Tensor) or isinstance(right, Tensor):
             return tensors.operate(type(op).__name__, left, right, site)
-        if _is_bounded(op, left, right):
+        if is_bounded(op, left, right):
             try:
-                return _OPERATORS[type(op)](left, right)
+                return OPERATORS[type(op)](left, right)
             except (ArithmeticError, TypeError, ValueError, LookupError, KeyError):
                 pass
         result = Opaque("operation", site.text, site, args=(left, right))
@@ -748,7 +759,7 @@ class Interpreter:
             return not holds if holds is not None else Opaque("operation", site.text, site, args=(value,))
         if isinstance(value, bool | int | float):
             try:
-                return _UNARY[type(node.op)](value)
+                return UNARY[type(node.op)](value)
             except TypeError:
                 pass
         return Opaque("operation", site.text, site, args=(value,))
@@ -772,10 +783,10 @@ class Interpreter:
 
     def _of_Compare(self, node: ast.Compare, frame: Frame) -> Any:
         site = Site(frame.unit, node)
-        left = self._known(self.value(node.left, frame), site)
+        left = self.known(self.value(node.left, frame), site)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
-            right = self._known(self.value(right_node, frame), site)
-            holds = _compare(op, left, right)
+            right = self.known(self.value(right_node, frame), site)
+            holds = compare(op, left, right)
             if holds is None:
                 return Opaque("operation", site.text, site, args=(left, right))
             if not holds:
@@ -813,14 +824,14 @@ class Interpreter:
 
     def _of_SetComp(self, node: ast.SetComp, frame: Frame) -> Any:
         items = self._comprehension(node, frame, lambda inside: self.value(node.elt, inside))
-        known = isinstance(items, list) and all(map(_is_key, items))
+        known = isinstance(items, list) and all(map(is_key, items))
         return set(items) if known else Opaque("unknown", "a set", Site(frame.unit, node))
 
     def _of_DictComp(self, node: ast.DictComp, frame: Frame) -> Any:
         items = self._comprehension(
             node, frame, lambda inside: (self.value(node.key, inside), self.value(node.value, inside))
         )
-        known = isinstance(items, list) and all(_is_key(key) for key, _ in items)
+        known = isinstance(items, list) and all(is_key(key) for key, _ in items)
         return dict(items) if known else Opaque("unknown", "a dict", Site(frame.unit, node))
 
     def _comprehension(self, node: Any, frame: Frame, make: Callable[[Frame], Any]) -> Any:
@@ -833,13 +844,13 @@ class Interpreter:
             """Whether all is known."""
             if not generators:
                 made.append(make(inside))
-                return len(made) <= _LONGEST
+                return len(made) <= LONGEST
             generator = generators[0]
             over = self.value(generator.iter, inside)
             items = self.items(over)
-            is_known = items is not None and len(items) <= _MOST_TURNS
+            is_known = items is not None and len(items) <= MOST_TURNS
             if items is None or not is_known:
-                items = [Opaque("item", f"an item of {_name(over)}", Site(frame.unit, node), of=over)]
+                items = [Opaque("item", f"an item of {name_of(over)}", Site(frame.unit, node), of=over)]
             for item in items:
                 self._assign(generator.target, item, inside)
                 holds = [self.truth(self.value(test, inside)) for test in generator.ifs]
@@ -850,7 +861,7 @@ class Interpreter:
             return is_known
 
         if loop(node.generators):
-            return self._new(made)
+            return self.new(made)
         return Opaque("unknown", "a list", Site(frame.unit, node), args=tuple(made[:1]))
 
     def _of_Starred(self, node: ast.Starred, frame: Frame) -> Any:
@@ -866,7 +877,7 @@ class Interpreter:
         for arg in node.args:
             if isinstance(arg, ast.Starred):
                 inside = self.items(self.value(arg.value, frame))
-                if inside is None or len(args) + len(inside) > _LONGEST:
+                if inside is None or len(args) + len(inside) > LONGEST:
                     self._require_known(site, f"*{ast.unparse(arg.value)} is not known", frame)
                     return Opaque("call", site.text, site, of=function)
                 args += inside
@@ -878,7 +889,7 @@ class Interpreter:
                 kwargs[keyword.arg] = value
             elif (
                 isinstance(value, dict)
-                and id(value) not in self._lost
+                and id(value) not in self.lost
                 and all(isinstance(key, str) for key in value)
             ):
                 kwargs |= value
@@ -944,7 +955,7 @@ class Interpreter:
                 return tensors.attribute(owner, name, site)
             case list() | dict() | str() | tuple() | set():
                 return Method(owner, name)
-        return Opaque("attribute", f"{_name(owner)}.{name}", site, of=owner)
+        return Opaque("attribute", f"{name_of(owner)}.{name}", site, of=owner)
 
     def _instance_attribute(self, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
         if name in owner.attributes:
@@ -1088,7 +1099,7 @@ class Interpreter:
     ) -> Any:
         if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
             return Opaque("call", site.text, site, of=cls)
-        instance = self._new(Instance(cls, site))
+        instance = self.new(Instance(cls, site))
         if instance.is_module:
             self.modules.append(instance)
         constructor = cls.find("__init__")
@@ -1156,15 +1167,15 @@ class Interpreter:
         self, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
     ) -> Any:
         name = function.name
-        args = tuple(self._known(arg, site) for arg in args)
-        kwargs = {key: self._known(value, site) for key, value in kwargs.items()}
+        args = tuple(self.known(arg, site) for arg in args)
+        kwargs = {key: self.known(value, site) for key, value in kwargs.items()}
         if function.kind == "library":
             if name.startswith("torch.nn."):
                 kind = name.removeprefix("torch.nn.")
                 if kind in CONTAINERS:
-                    return self._new(make_sequence(kind, args, site))
+                    return self.new(make_sequence(kind, args, site))
                 if kind in LAYERS:
-                    return self._new(make_layer(kind, args, kwargs, site))
+                    return self.new(make_layer(kind, args, kwargs, site))
                 if kind in ("DataParallel",) and args:
                     return args[0]
             if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
@@ -1174,8 +1185,8 @@ class Interpreter:
                 return False
             if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
                 return args[0]
-            computed = self._builtin(name, args, kwargs, site, frame)
-            if computed is not _UNKNOWN:
+            computed = builtin(self, name, args, kwargs, site, frame)
+            if computed is not UNKNOWN:
                 return computed
         if frame.strict and name in _RANDOM:  # a batch, to learn a shape from
             sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
@@ -1187,7 +1198,7 @@ class Interpreter:
             return tensors.function(name, args, kwargs, site, training=self.training)
         result = Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
         if function.kind == "attribute" and isinstance(function.of, Opaque):
-            parsed = _argparse(function.of, result.method, args, kwargs, site)
+            parsed = parsed_arguments(function.of, result.method, args, kwargs, site)
             if parsed is not None:
                 return parsed
         self._record(result, site)
@@ -1212,14 +1223,14 @@ class Interpreter:
                 return self._call_base(owner, first, name, args[1:], kwargs, site, frame)
             case Module() | Instance():
                 return self._call_of_module(owner, name, args, kwargs, site, frame)
-        changes = isinstance(owner, list | dict | set) and name not in _READING
+        changes = isinstance(owner, list | dict | set) and name not in READING
         if changes and not self._is_certain(owner):
             self._lose(owner)
-        args = tuple(self._known(arg, site) for arg in args)
-        if name in _METHODS.get(type(owner), ()) and self._known(owner, site) is owner:
+        args = tuple(self.known(arg, site) for arg in args)
+        if name in METHODS.get(type(owner), ()) and self.known(owner, site) is owner:
             arguments = [self.items(arg) if isinstance(arg, range) else arg for arg in args]
             try:
-                return _native_method(owner, name, arguments, kwargs)
+                return native_method(owner, name, arguments, kwargs)
             except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
                 pass
         if changes:
@@ -1324,7 +1335,7 @@ class Interpreter:
         except (Refused, TooLong):
             return None
 
-    # Python's own functions
+    # What values are
 
     def truth(self, value: Any) -> bool | None:
         """Whether a value counts as true; None where it is not known."""
@@ -1333,7 +1344,7 @@ class Interpreter:
                 return True if value.is_object else None
             case Tensor():
                 return None
-            case list() | dict() | set() if id(value) in self._lost:
+            case list() | dict() | set() if id(value) in self.lost:
                 return None
             case bool() | int() | float() | str() | None | list() | dict() | tuple() | set() | range():
                 return bool(value)
@@ -1342,14 +1353,14 @@ class Interpreter:
     def items(self, value: Any) -> list[Any] | None:
         """What a loop goes over; None where it is not known."""
         match value:
-            case list() | dict() | set() if id(value) in self._lost:
+            case list() | dict() | set() if id(value) in self.lost:
                 return None
             case list() | tuple() | str() | dict():
                 return list(value)
             case set():
                 return list(value)
             case range():
-                return list(value[: _MOST_TURNS + 1])
+                return list(value[: MOST_TURNS + 1])
             case Module() if value.kind == "ModuleDict":
                 return list(value.children)
             case Module() if value.kind in CONTAINERS:
@@ -1358,241 +1369,8 @@ class Interpreter:
                 return [*layer.children.values(), *filter(is_module, value.attributes.values())]
         return None
 
-    def _builtin(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        """What one of Python's own functions returns; _UNKNOWN where it is not one that is known here."""
-        first = args[0] if args else None
-        match name:
-            case "print":
-                return None
-            case "len":
-                return self._length(first)
-            case "range" if args and all(isinstance(arg, int) for arg in args):
-                try:
-                    return range(*args)
-                except (TypeError, ValueError):
-                    return _UNKNOWN
-            case "enumerate" if (items := self.items(first)) is not None:
-                start = args[1] if len(args) > 1 else kwargs.get("start", 0)
-                if isinstance(start, int):
-                    return [(start + index, item) for index, item in enumerate(items)]
-            case "zip" if args:
-                lists = [self.items(arg) for arg in args]
-                known = [each for each in lists if each is not None]
-                if len(known) == len(lists):
-                    return list(zip(*known, strict=False))
-            case _ if name.startswith("tqdm.") and (items := self.items(first)) is not None:
-                return items
-            case "tqdm.trange" | "tqdm.notebook.trange" | "tqdm.auto.trange" if args:
-                return self._builtin("range", args, {}, site, frame)
-            case "list" | "tuple" | "set" | "reversed" | "iter":
-                items = self.items(first) if args else []
-                if items is not None and len(items) <= _MOST_TURNS:
-                    if name == "set":
-                        return self._new(set(items)) if all(map(_is_key, items)) else _UNKNOWN
-                    if name == "tuple":
-                        return tuple(items)
-                    return self._new(items[::-1] if name == "reversed" else items)
-            case "dict" | "collections.OrderedDict":
-                pairs = (
-                    [] if not args else list(first.items()) if isinstance(first, dict) else self.items(first)
-                )
-                if pairs is not None and "(unknown)" not in kwargs:
-                    usable = [pair for pair in pairs if isinstance(pair, tuple | list) and len(pair) == 2]
-                    if len(usable) == len(pairs) and all(_is_key(key) for key, _ in usable):
-                        return self._new({**{key: value for key, value in usable}, **kwargs})
-            case "int" | "float" | "bool" | "str" | "abs" | "round" | "divmod" | "pow":
-                return self._of_numbers(getattr(builtins, name), args, kwargs)
-            case "max" | "min" | "sum" | "sorted" | "any" | "all":
-                values = self.items(first) if len(args) == 1 else list(args)
-                if values is not None and not kwargs and len(values) <= _LONGEST:
-                    return self._of_numbers(getattr(builtins, name), (values,), {})
-            case "isinstance" if len(args) == 2:
-                return self._is_instance(first, args[1], site)
-            case "hasattr" if len(args) == 2 and isinstance(args[1], str):
-                if isinstance(first, Instance):
-                    has = args[1] in first.attributes or first.cls.find(args[1]) is not None
-                    return has or (_UNKNOWN if first.is_module else False)
-                if isinstance(first, Module):
-                    return args[1] in first.arguments or args[1] in first.children or _UNKNOWN
-            case "getattr" if len(args) in (2, 3) and isinstance(args[1], str):
-                if len(args) == 3 and isinstance(first, Instance):
-                    has = args[1] in first.attributes or first.cls.find(args[1]) is not None
-                    return self.attribute(first, args[1], site, frame) if has else args[2]
-                return self.attribute(first, args[1], site, frame)
-            case "setattr" if len(args) == 3 and isinstance(args[1], str):
-                self.set_attribute(first, args[1], args[2], site)
-                return None
-            case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
-                raise Unfollowed(site, "which attribute it sets is not known without running the code")
-            case "callable":
-                return True if isinstance(first, Function | Bound | Class) else _UNKNOWN
-            case "type" if len(args) == 1:
-                if isinstance(first, Instance):
-                    return first.cls
-                if isinstance(first, Module):
-                    return Opaque("library", f"torch.nn.{first.kind}")
-            case "map" if len(args) == 2 and (items := self.items(args[1])) is not None:
-                return [self.call(first, (item,), {}, site, frame) for item in items[:_MOST_TURNS]]
-            case "functools.partial" if args:
-                return Partial(first, args[1:], kwargs)
-            case "copy.deepcopy" | "copy.copy":
-                return _copied(first, {})
-            case "math.floor" | "math.ceil" | "math.sqrt" | "math.log" | "math.prod" | "math.log2":
-                return self._of_numbers(getattr(math, name.removeprefix("math.")), args, kwargs)
-        return _UNKNOWN
 
-    def _of_numbers(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        """What a function of numbers and texts returns."""
-        values = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
-        if kwargs or not all(isinstance(value, bool | int | float | str) for value in values):
-            return _UNKNOWN
-        if function is pow and not _is_bounded(ast.Pow(), *args[:2]):
-            return _UNKNOWN
-        try:
-            return function(*args)
-        except (ArithmeticError, TypeError, ValueError):
-            return _UNKNOWN
-
-    def _length(self, value: Any) -> Any:
-        if isinstance(value, Opaque):
-            if value.function == "torch.utils.data.DataLoader":
-                given = bind(OBJECTS[value.function], value.args, value.kwargs)
-                if isinstance(given, dict):
-                    images, size = self._length(given["dataset"]), given.get("batch_size", 1)
-                    if isinstance(images, int) and isinstance(size, int) and size > 0:
-                        return images // size if given.get("drop_last") is True else -(-images // size)
-            if value.function == "torchvision.datasets.MNIST":
-                given = bind(OBJECTS[value.function], value.args, value.kwargs)
-                if isinstance(given, dict) and isinstance(given.get("train", True), bool):
-                    return 60_000 if given.get("train", True) else 10_000
-            return _UNKNOWN
-        if isinstance(value, Tensor):
-            return value.shape[0]
-        if isinstance(value, Module | Instance) and (items := self.items(value)) is not None:
-            return len(items)
-        if id(value) in self._lost:
-            return _UNKNOWN
-        return len(value) if isinstance(value, list | tuple | dict | str | set | range) else _UNKNOWN
-
-    def _is_instance(self, value: Any, of: Any, site: Site) -> Any:
-        if isinstance(of, tuple):
-            answers = [self._is_instance(value, each, site) for each in of]
-            return True if True in answers else _UNKNOWN if _UNKNOWN in answers else False
-        if isinstance(of, Class):
-            return isinstance(value, Instance) and of in value.cls.lineage
-        if not isinstance(of, Opaque) or of.kind != "library":
-            return _UNKNOWN
-        if isinstance(value, Module | Instance):
-            base = value.kind if isinstance(value, Module) else value.cls.torch_base
-            if of.name == "torch.nn.Module":
-                return base != ""
-            return of.name == f"torch.nn.{base}" if of.name.startswith("torch.nn.") else False
-        if isinstance(value, Opaque):
-            return of.name == value.function if value.is_object and value.function else _UNKNOWN
-        known = {
-            "int": int,
-            "float": float,
-            "str": str,
-            "list": list,
-            "tuple": tuple,
-            "dict": dict,
-            "bool": bool,
-        }
-        return isinstance(value, known[of.name]) if of.name in known else False
-
-
-_UNKNOWN: Any = object()
 _RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-}
-_ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_METHODS: dict[type, set[str]] = {
-    list: {
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "copy",
-        "reverse",
-        "clear",
-        "index",
-        "count",
-        "sort",
-        "remove",
-    },
-    dict: {"get", "items", "keys", "values", "update", "pop", "setdefault", "copy"},
-    str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"},
-    tuple: {"index", "count"},
-    set: {"add"},
-}
-_READING = {"get", "items", "keys", "values", "copy", "index", "count", "issubset", "isdisjoint"}
-_SPEC = re.compile(r"[<>=^]?[-+ ]?0?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")
-_FIELDS = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\d{0,3}(?::" + _SPEC.pattern + r")?\})*")
-_PERCENTS = re.compile(r"(?:[^%]|%%|%[-+ 0]?\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
-_SCALARS = (bool, int, float, str, type(None))
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, _SCALARS)
-
-
-def _is_flat(value: Any) -> bool:
-    """Whether it can be compared and hashed in little time."""
-    return _is_scalar(value) or (isinstance(value, tuple | list) and all(map(_is_scalar, value)))
-
-
-def _is_key(value: Any) -> bool:
-    return (
-        _is_scalar(value)
-        or (isinstance(value, tuple) and all(map(_is_scalar, value)))
-        or (isinstance(value, Opaque | Instance | Class | Module))
-    )
-
-
-def _same(first: Any, other: Any) -> bool:
-    return first is other or (
-        type(first) is type(other) and _is_flat(first) and _is_flat(other) and first == other
-    )
-
-
-def _name(value: Any) -> str:
-    """A value in a reader's words."""
-    match value:
-        case Opaque():
-            return value.name
-        case Instance():
-            return value.cls.name
-        case Module():
-            return value.kind
-        case Function() | Class() | Package():
-            return value.name
-    return type(value).__name__ if not _is_scalar(value) else str(value)[:40]
 
 
 def _as_load(target: ast.expr) -> ast.expr:
@@ -1606,118 +1384,6 @@ def _as_load(target: ast.expr) -> ast.expr:
     return target
 
 
-def _is_bounded(op: ast.operator, left: Any, right: Any) -> bool:
-    """Whether an operation on numbers, texts and lists takes little time and memory."""
-    numbers = [isinstance(value, bool | int | float) for value in (left, right)]
-    if all(numbers):
-        bits = [value.bit_length() for value in (left, right) if isinstance(value, int)]
-        if isinstance(op, ast.Pow | ast.LShift) and len(bits) == 2:
-            return bits[0] * max(abs(right), 1) <= _MOST_BITS if isinstance(op, ast.Pow) else right <= 64
-        return sum(bits) <= _MOST_BITS
-    if isinstance(op, ast.Add):
-        same = isinstance(left, list | tuple | str) and type(left) is type(right)
-        return same and len(left) + len(right) <= _LONGEST
-    if isinstance(op, ast.Mult):
-        many, times = (left, right) if numbers[1] else (right, left)
-        return (
-            isinstance(many, list | tuple | str)
-            and isinstance(times, int)
-            and (len(many) * max(times, 0) <= _LONGEST)
-        )
-    if isinstance(op, ast.Mod) and isinstance(left, str):
-        values = right if isinstance(right, tuple) else (right,)
-        return len(left) <= 500 and all(map(_is_scalar, values)) and _PERCENTS.fullmatch(left) is not None
-    return isinstance(op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict)
-
-
-def _compare(op: ast.cmpop, left: Any, right: Any) -> bool | None:
-    """Whether a comparison holds; None where it is not known."""
-    if isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq):
-        equal: bool | None = None
-        if _is_flat(left) and _is_flat(right):
-            equal = left == right
-        elif left is right:
-            equal = True
-        elif left is None or right is None:
-            other = right if left is None else left
-            equal = None if isinstance(other, Opaque) and not other.is_object else False
-        elif isinstance(left, Opaque) and isinstance(right, Opaque) and "library" == left.kind == right.kind:
-            equal = left.name == right.name
-        elif isinstance(left, Class | Function) and isinstance(right, Class | Function):
-            equal = False
-        return equal if equal is None or isinstance(op, ast.Is | ast.Eq) else not equal
-    if isinstance(op, ast.In | ast.NotIn):
-        known = isinstance(right, list | tuple | dict | set | str) and _is_flat(left)
-        if not known or (isinstance(right, list | tuple) and not all(map(_is_flat, right))):
-            return None
-        try:
-            return (left in right) is isinstance(op, ast.In)
-        except TypeError:
-            return None
-    if _is_flat(left) and _is_flat(right):
-        try:
-            return _ORDERS[type(op)](left, right)
-        except TypeError:
-            return None
-    return None
-
-
-def _formatted(value: Any, spec: Any) -> Any:
-    if not _is_scalar(value) or not isinstance(spec, str) or not _SPEC.fullmatch(spec):
-        return None
-    try:
-        return format(value, spec) if value is not None else str(value)
-    except (ValueError, TypeError):
-        return None
-
-
-def _native_method(owner: Any, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A method of a list, a dict or a text, where it takes little time and memory."""
-    longest = max((len(arg) for arg in args if isinstance(arg, list | tuple | dict | str)), default=0)
-    if len(owner) + longest > _LONGEST:
-        raise ValueError
-    if isinstance(owner, str):
-        flat = [each for arg in args for each in (arg if isinstance(arg, list | tuple) else [arg])]
-        if not all(map(_is_scalar, flat)) or (name == "format" and not _FIELDS.fullmatch(owner)):
-            raise ValueError
-        if name in ("replace", "join") and sum(len(str(each)) for each in flat) * (len(owner) + 1) > _LONGEST:
-            raise ValueError
-    elif name in ("index", "count", "sort", "remove"):
-        if not all(map(_is_scalar, [*owner, *args])):
-            raise ValueError
-    elif isinstance(owner, dict | set) and name in ("get", "pop", "setdefault", "add"):
-        if not _is_key(args[0]):
-            raise ValueError
-    elif name == "extend" and not isinstance(args[0], list | tuple):
-        raise ValueError
-    if kwargs and not (name == "sort" and set(kwargs) == {"reverse"} and type(kwargs["reverse"]) is bool):
-        raise ValueError
-    result = getattr(owner, name)(*args, **kwargs)
-    return list(result) if name in ("items", "keys", "values") else result
-
-
-def _copied(value: Any, done: dict[int, Any]) -> Any:
-    """A module with all those in it as new ones; lists and dicts of them, too."""
-    if id(value) in done:
-        return done[id(value)]
-    copy: Any = value
-    match value:
-        case Module():
-            copy = done[id(value)] = Module(value.kind, dict(value.arguments), value.site)
-            copy.children = {name: _copied(child, done) for name, child in value.children.items()}
-        case Instance():
-            copy = done[id(value)] = Instance(value.cls, value.site, refused=value.refused)
-            copy.attributes = {name: _copied(child, done) for name, child in value.attributes.items()}
-            copy.layer = _copied(value.layer, done)
-        case list():
-            copy = done[id(value)] = []
-            copy += [_copied(item, done) for item in value]
-        case dict():
-            copy = done[id(value)] = {}
-            copy |= {key: _copied(item, done) for key, item in value.items()}
-    return copy
-
-
 def _is_generator(node: ast.FunctionDef) -> bool:
     left: list[ast.AST] = list(node.body)
     while left:
@@ -1727,19 +1393,3 @@ def _is_generator(node: ast.FunctionDef) -> bool:
         if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             left += ast.iter_child_nodes(each)
     return False
-
-
-def _argparse(
-    owner: Opaque, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-) -> Opaque | None:
-    """The defaults of the command line's arguments, which the code is taken to be run with."""
-    if owner.function != "argparse.ArgumentParser":
-        return None
-    if method == "add_argument" and args and all(isinstance(arg, str) for arg in args):
-        name = next((arg for arg in args if arg.startswith("--")), args[0]).lstrip("-").replace("-", "_")
-        default = False if kwargs.get("action") == "store_true" else kwargs.get("default")
-        owner.attributes.setdefault("(defaults)", {})[kwargs.get("dest", name)] = default
-        return Opaque("unknown", "an argument", site)
-    if method in ("parse_args", "parse_known_args"):
-        return Opaque("call", site.text, site, attributes=dict(owner.attributes.get("(defaults)", {})))
-    return None
