@@ -18,7 +18,6 @@ from audit.notebook.values import (
     Partial,
     Site,
     Tensor,
-    Unfollowed,
 )
 
 MOST_TURNS = 1_000  # of a loop
@@ -81,16 +80,6 @@ def builtin(
                 return has or (UNKNOWN if first.is_module else False)
             if isinstance(first, Module):
                 return args[1] in first.arguments or args[1] in first.children or UNKNOWN
-        case "getattr" if len(args) in (2, 3) and isinstance(args[1], str):
-            if len(args) == 3 and isinstance(first, Instance):
-                has = args[1] in first.attributes or first.cls.find(args[1]) is not None
-                return run.attribute(first, args[1], site, frame) if has else args[2]
-            return run.attribute(first, args[1], site, frame)
-        case "setattr" if len(args) == 3 and isinstance(args[1], str):
-            run.set_attribute(first, args[1], args[2], site)
-            return None
-        case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
-            raise Unfollowed(site, "which attribute it sets is not known without running the code")
         case "callable":
             return True if isinstance(first, Function | Bound | Class) else UNKNOWN
         case "type" if len(args) == 1:
@@ -98,8 +87,6 @@ def builtin(
                 return first.cls
             if isinstance(first, Module):
                 return Opaque("library", f"torch.nn.{first.kind}")
-        case "map" if len(args) == 2 and (items := run.items(args[1])) is not None:
-            return [run.call(first, (item,), {}, site, frame) for item in items[:MOST_TURNS]]
         case "functools.partial" if args:
             return Partial(first, args[1:], kwargs)
         case "copy.deepcopy" | "copy.copy":

@@ -8,31 +8,24 @@ a layer would. Elsewhere both branches of such a condition are followed, and one
 import ast
 import builtins
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from audit.notebook import tensors
+from audit.notebook import calls, tensors
 from audit.notebook.cells import Source, parse, read_code
-from audit.notebook.functions import MOST_TURNS, UNKNOWN, builtin, parsed_arguments
-from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
+from audit.notebook.frames import Frame, Signal, TooLong
+from audit.notebook.functions import MOST_TURNS
+from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, canonical
 from audit.notebook.modules import (
-    children,
     count_of_layer,
     find_child,
     is_module,
-    make_layer,
-    make_sequence,
-    walk,
 )
 from audit.notebook.natives import (
     LONGEST,
-    METHODS,
     MOST_BITS,
     OPERATORS,
-    READING,
     UNARY,
     compare,
     formatted,
@@ -40,7 +33,6 @@ from audit.notebook.natives import (
     is_key,
     is_same,
     name_of,
-    native_method,
 )
 from audit.notebook.values import (
     Bound,
@@ -53,7 +45,6 @@ from audit.notebook.values import (
     Module,
     Opaque,
     Package,
-    Partial,
     Refused,
     Scope,
     Site,
@@ -62,42 +53,11 @@ from audit.notebook.values import (
     Unfollowed,
     Unit,
 )
-from harness.errors import UserError
 
 _MOST_STEPS = 300_000
-_DEEPEST = 30  # calls within calls
 _MOST_EVENTS = 100_000
 _MOST_FILES = 50
 _MOST_FOLDERS = 4  # around the file's, in which an import is looked for
-
-
-class Signal(NamedTuple):
-    """How a statement ends other than by going on to the next."""
-
-    kind: str  # return, break, continue, raise
-    value: Any = None
-
-
-@dataclass
-class Frame:
-    """What is being followed.
-
-    Attributes:
-      strict: whether what is not known is refused where something hangs on it.
-      cls, first: in a method its class and its first argument, for super().
-      returned: what may be returned, on conditions that are not known.
-    """
-
-    scope: Scope
-    unit: Unit
-    strict: bool = False
-    cls: Class | None = None
-    first: Any = None
-    returned: list[Any] = field(default_factory=list)
-
-
-class TooLong(UserError):
-    """Code that does not come to its end within the steps that are followed."""
 
 
 class Interpreter:
@@ -128,7 +88,7 @@ class Interpreter:
         self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
         self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
         self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
-        self._steps = self._depth = self._conditional = self._entered = 0
+        self._steps = self.depth = self._conditional = self._entered = 0
 
     def run(self) -> "Interpreter":
         """Follow all cells in the file's order.
@@ -184,12 +144,12 @@ class Interpreter:
             self._made[id(value)] = value, self._contexts
         return value
 
-    def _is_certain(self, owner: Any) -> bool:
+    def is_certain(self, owner: Any) -> bool:
         """Whether a change of an object is made exactly once, seen from where the object was made."""
         _, made = self._made.get(id(owner), (None, (0,)))
         return self._contexts[-1] in made
 
-    def _lose(self, owner: Any) -> None:
+    def lose(self, owner: Any) -> None:
         """What a list or a dict holds is not known any more."""
         self.lost[id(owner)] = owner
 
@@ -200,7 +160,8 @@ class Interpreter:
 
     # Statements
 
-    def _block(self, statements: list[ast.stmt], frame: Frame) -> Signal | None:
+    def block(self, statements: list[ast.stmt], frame: Frame) -> Signal | None:
+        """Follow some statements; how they end where they do not go on to the next."""
         for statement in statements:
             signal = self._statement(statement, frame)
             if signal is not None:
@@ -244,8 +205,8 @@ class Interpreter:
             items = self.items(right)
             if isinstance(before, list) and isinstance(node.op, ast.Add) and items is not None:
                 after = [*before, *items]
-            if not self._is_certain(before) or type(after) is not type(before) or len(after) > LONGEST:
-                self._lose(before)
+            if not self.is_certain(before) or type(after) is not type(before) or len(after) > LONGEST:
+                self.lose(before)
             elif isinstance(before, list):
                 before[:] = after
             else:
@@ -292,17 +253,17 @@ class Interpreter:
                 is_there = isinstance(owner, dict) and is_key(key) and key in owner
                 if isinstance(owner, list) and isinstance(key, int):
                     is_there = -len(owner) <= key < len(owner)
-                if is_there and self._is_certain(owner):
+                if is_there and self.is_certain(owner):
                     del owner[key]
                 elif isinstance(owner, list | dict):
-                    self._lose(owner)
+                    self.lose(owner)
                 elif isinstance(owner, Module | Instance):
                     raise Unfollowed(Site(frame.unit, node), "a part of a module is taken away")
 
     def _If(self, node: ast.If, frame: Frame) -> Signal | None:
         holds = self.truth(self.value(node.test, frame))
         if holds is not None:
-            return self._block(node.body if holds else node.orelse, frame)
+            return self.block(node.body if holds else node.orelse, frame)
         site = Site(frame.unit, node.test)
         self._require_known(site, "the condition is not known without running the code", frame)
         return self._branches([node.body, node.orelse], frame, site)
@@ -315,24 +276,24 @@ class Interpreter:
         for body in bodies:
             frame.scope.names = dict(before)
             with self._uncertain():
-                signals.append(self._block(body, frame))
+                signals.append(self.block(body, frame))
             ends.append(frame.scope.names)
         self._conditional -= 1
         frame.returned += [signal.value for signal in signals if signal and signal.kind == "return"]
         if all(signal and signal.kind in ("return", "raise") for signal in signals):
             frame.scope.names = ends[0]
-            return Signal("return", self._one_of(frame.returned, site))
+            return Signal("return", self.one_of(frame.returned, site))
         going_on = [end for end, signal in zip(ends, signals, strict=True) if signal is None] or ends
         names = dict(going_on[0])
         for end in going_on[1:]:
             for name in names.keys() | end.keys():
                 # A name that only one branch defines has that value wherever it is used.
                 both = [each[name] for each in (names, end) if name in each]
-                names[name] = self._one_of(both, site)
+                names[name] = self.one_of(both, site)
         frame.scope.names = names
         return None
 
-    def _one_of(self, values: list[Any], site: Site) -> Any:
+    def one_of(self, values: list[Any], site: Site) -> Any:
         """The value that all of these are, otherwise one that is not known."""
         if values and all(is_same(values[0], value) for value in values):
             return values[0]
@@ -359,14 +320,14 @@ class Interpreter:
         try:
             for item in items:
                 self._assign(node.target, item, frame)
-                signal = self._block(node.body, frame)
+                signal = self.block(node.body, frame)
                 if signal and signal.kind == "break":
                     return None
                 if signal and signal.kind != "continue":
                     return signal
         finally:
             self._loops.pop()
-        return self._block(node.orelse, frame)
+        return self.block(node.orelse, frame)
 
     def _While(self, node: ast.While, frame: Frame) -> Signal | None:
         site = Site(frame.unit, node.test)
@@ -376,10 +337,10 @@ class Interpreter:
                 self._require_known(site, "the condition is not known without running the code", frame)
                 return self._unknown_loop(node, None, lambda: None, frame)
             if not holds:
-                return self._block(node.orelse, frame)
+                return self.block(node.orelse, frame)
             self._loops.append(Loop(site, None, known=True))
             try:
-                signal = self._block(node.body, frame)
+                signal = self.block(node.body, frame)
             finally:
                 self._loops.pop()
             if signal and signal.kind == "break":
@@ -399,7 +360,7 @@ class Interpreter:
         try:
             with self._uncertain():
                 begin()
-                signal = self._block(node.body, frame)
+                signal = self.block(node.body, frame)
         finally:
             self._loops.pop()
         if signal and signal.kind == "return":
@@ -411,22 +372,22 @@ class Interpreter:
                 is_known = not isinstance(value, Opaque) or value.is_object
             if is_known and not is_same(before.get(name), value):
                 frame.scope.names[name] = Opaque("unknown", name, Site(frame.unit, node))
-        return self._block(node.orelse, frame)
+        return self.block(node.orelse, frame)
 
     def _With(self, node: ast.With, frame: Frame) -> Signal | None:
         for item in node.items:
             value = self.value(item.context_expr, frame)
             if item.optional_vars is not None:
                 self._assign(item.optional_vars, value, frame)
-        return self._block(node.body, frame)
+        return self.block(node.body, frame)
 
     def _Try(self, node: ast.Try, frame: Frame) -> Signal | None:
-        signal = self._block(node.body, frame)
+        signal = self.block(node.body, frame)
         if signal and signal.kind == "raise" and node.handlers:
-            signal = self._block(node.handlers[0].body, frame)
+            signal = self.block(node.handlers[0].body, frame)
         elif signal is None:
-            signal = self._block(node.orelse, frame)
-        return self._block(node.finalbody, frame) or signal
+            signal = self.block(node.orelse, frame)
+        return self.block(node.finalbody, frame) or signal
 
     def _FunctionDef(self, node: ast.FunctionDef, frame: Frame) -> None:
         value: Any = self._function(node, frame)
@@ -435,7 +396,7 @@ class Interpreter:
             if isinstance(by, Opaque) and by.name in ("staticmethod", "classmethod", "property"):
                 value.kind = by.name
             elif isinstance(by, Function | Bound):
-                value = self.call(by, (value,), {}, Site(frame.unit, decorator), frame)
+                value = calls.call(self, by, (value,), {}, Site(frame.unit, decorator), frame)
         frame.scope.names[node.name] = value
 
     def _ClassDef(self, node: ast.ClassDef, frame: Frame) -> None:
@@ -444,7 +405,7 @@ class Interpreter:
         inside = Frame(scope, frame.unit)
         cls = Class(node.name, bases, scope.names, Site(frame.unit, node))
         inside.cls = cls
-        self._block(node.body, inside)
+        self.block(node.body, inside)
         cls.names = scope.names
         for value in cls.names.values():
             if isinstance(value, Function):
@@ -588,24 +549,24 @@ class Interpreter:
                 raise Refused(site, "what is set in the images is not followed")
             case Opaque():
                 owner.attributes[name] = value
-                self._record(owner, site, key=name, value=value)
+                self.record(owner, site, key=name, value=value)
 
     def _set_name(self, owner: Any, names: dict[str, Any], name: str, value: Any, site: Site) -> None:
-        if name in names and not self._is_certain(owner):
-            value = self._one_of([names[name], value], site)
+        if name in names and not self.is_certain(owner):
+            value = self.one_of([names[name], value], site)
         names[name] = value
 
     def _set_item(self, owner: Any, key: Any, value: Any, site: Site) -> None:
         if isinstance(owner, Opaque):
-            self._record(owner, site, key=key, value=value)
-        elif isinstance(owner, dict | list) and not self._is_certain(owner):
-            self._lose(owner)
+            self.record(owner, site, key=key, value=value)
+        elif isinstance(owner, dict | list) and not self.is_certain(owner):
+            self.lose(owner)
         elif (isinstance(owner, dict) and is_key(key) and len(owner) < LONGEST) or (
             isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner)
         ):
             owner[key] = value
         elif isinstance(owner, dict | list):
-            self._lose(owner)
+            self.lose(owner)
         elif isinstance(owner, Module) and owner.kind in CONTAINERS and isinstance(key, int | str):
             names = list(owner.children)
             inside = isinstance(key, int) and -len(names) <= key < len(names)
@@ -614,7 +575,8 @@ class Interpreter:
         elif isinstance(owner, Tensor | Module | Instance | Method):
             raise Unfollowed(site, "what is set there is not followed")
 
-    def _record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+    def record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+        """Remember an event."""
         if len(self.events) < _MOST_EVENTS:
             self.events.append(Event(what, site, tuple(self._loops), self._conditional > 0, key, value))
 
@@ -709,7 +671,7 @@ class Interpreter:
         return "".join(parts)
 
     def _of_Attribute(self, node: ast.Attribute, frame: Frame) -> Any:
-        return self.attribute(self.value(node.value, frame), node.attr, Site(frame.unit, node), frame)
+        return calls.attribute(self, self.value(node.value, frame), node.attr, Site(frame.unit, node), frame)
 
     def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> Any:
         site = Site(frame.unit, node)
@@ -749,7 +711,7 @@ class Interpreter:
                 pass
         result = Opaque("operation", site.text, site, args=(left, right))
         if isinstance(op, ast.Div):  # a mean, most likely
-            self._record(result, site)
+            self.record(result, site)
         return result
 
     def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> Any:
@@ -800,7 +762,7 @@ class Interpreter:
             site = Site(frame.unit, node.test)
             self._require_known(site, "the condition is not known without running the code", frame)
             with self._uncertain():
-                return self._one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
+                return self.one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
         return self.value(node.body if holds else node.orelse, frame)
 
     def _of_Lambda(self, node: ast.Lambda, frame: Frame) -> Any:
@@ -896,7 +858,7 @@ class Interpreter:
             else:
                 self._require_known(site, f"**{ast.unparse(keyword.value)} is not known", frame)
                 kwargs["(unknown)"] = value
-        return self.call(function, tuple(args), kwargs, site, frame)
+        return calls.call(self, function, tuple(args), kwargs, site, frame)
 
     def _super(self, node: ast.Call, frame: Frame) -> Any:
         cls, first = frame.cls, frame.first
@@ -905,435 +867,6 @@ class Interpreter:
         if isinstance(cls, Class):
             return Super(cls, first)
         return Opaque("unknown", "super()", Site(frame.unit, node))
-
-    # Attributes
-
-    def attribute(self, owner: Any, name: str, site: Site, frame: Frame) -> Any:
-        """What owner.name is."""
-        match owner:
-            case Opaque():
-                return self._opaque_attribute(owner, name, site)
-            case Package():
-                if name in owner.scope.names:
-                    return owner.scope.names[name]
-            case Instance():
-                return self._instance_attribute(owner, name, site, frame)
-            case Class():
-                if name == "__name__":
-                    return owner.name
-                found = owner.find(name)
-                if isinstance(found, Function) and found.kind == "classmethod":
-                    return Bound(found, owner)
-                if found is not None:
-                    return found
-                if owner.torch_base:
-                    return Method(owner, name)
-            case Super(cls, instance):
-                of = instance.cls if isinstance(instance, Instance) else cls
-                found = of.find(name, after=cls)
-                if isinstance(found, Function):
-                    return Bound(found, instance) if found.kind != "staticmethod" else found
-                return Method(owner, name)
-            case Module():
-                if name == "training":
-                    return self.training
-                if name in owner.children:
-                    return owner.children[name]
-                if name in ("weight", "bias"):
-                    has = count_of_layer(owner) > 0 and (
-                        name == "weight" or owner.arguments.get("bias", True)
-                    )
-                    return Opaque("attribute", name, site, of=owner) if has else None
-                if owner.kind in LAYERS and name in LAYERS[owner.kind]:
-                    value = owner.arguments.get(name, LAYERS[owner.kind][name])
-                    pair = owner.kind == "Conv2d" and name in ("kernel_size", "stride", "padding")
-                    return (value, value) if pair and isinstance(value, int) else value
-                if name == "__class__":
-                    return Opaque("library", f"torch.nn.{owner.kind}")
-                return Method(owner, name)
-            case Tensor():
-                return tensors.attribute(owner, name, site)
-            case list() | dict() | str() | tuple() | set():
-                return Method(owner, name)
-        return Opaque("attribute", f"{name_of(owner)}.{name}", site, of=owner)
-
-    def _instance_attribute(self, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
-        if name in owner.attributes:
-            return owner.attributes[name]
-        if owner.is_module and name in ("_modules", "_parameters", "__dict__"):
-            raise Unfollowed(site, "what is done to a module's own dict is not followed")
-        found = owner.cls.find(name)
-        if isinstance(found, Function):
-            if found.kind == "property":
-                return self._call_function(found, (owner,), {}, site, frame)
-            if found.kind == "classmethod":
-                return Bound(found, owner.cls)
-            return found if found.kind == "staticmethod" else Bound(found, owner)
-        if found is not None:
-            return found
-        if name == "__class__":
-            return owner.cls
-        if name == "training" and owner.is_module:
-            return self.training
-        if owner.layer is not None and name in (owner.layer.arguments.keys() | owner.layer.children.keys()):
-            return self.attribute(owner.layer, name, site, frame)
-        getter = owner.cls.find("__getattr__")
-        if isinstance(getter, Function):
-            return self._call_function(getter, (owner, name), {}, site, frame)
-        if owner.is_module:
-            return Method(owner, name)
-        return Opaque("attribute", f"{owner.cls.name}.{name}", site, of=owner)
-
-    def _opaque_attribute(self, owner: Opaque, name: str, site: Site) -> Any:
-        if name in owner.attributes:
-            return owner.attributes[name]
-        if owner.kind == "library":
-            full = canonical(f"{owner.name}.{name}")
-            constant = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}.get(full)
-            return constant if constant is not None else Opaque("library", full)
-        if owner.function == "torch.device" and name == "type" and isinstance(owner.args[0], str):
-            return owner.args[0].partition(":")[0]
-        signature = OBJECTS.get(owner.function)
-        if signature is not None and name in signature:
-            given = bind(signature, owner.args, owner.kwargs)
-            if isinstance(given, dict):
-                value = given.get(name, signature[name])
-                if value is not REQUIRED:
-                    return value
-        return Opaque("attribute", f"{owner.name}.{name}", site, of=owner)
-
-    # Calls
-
-    def call(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        """What a call returns."""
-        match function:
-            case Function():
-                return self._call_function(function, args, kwargs, site, frame)
-            case Bound(inner, first):
-                return self._call_function(inner, (first, *args), kwargs, site, frame)
-            case Partial(inner, before, named):
-                return self.call(inner, (*before, *args), {**named, **kwargs}, site, frame)
-            case Class():
-                return self._instantiate(function, args, kwargs, site, frame)
-            case Instance() | Module():
-                return self.call_module(function, args, kwargs, site, frame)
-            case Method(owner, name):
-                return self._call_method(owner, name, args, kwargs, site, frame)
-            case Opaque():
-                return self._call_opaque(function, args, kwargs, site, frame)
-        return Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
-
-    def _call_function(
-        self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        strict = frame.strict or any(isinstance(arg, Tensor) for arg in args)
-        if self._depth >= _DEEPEST:
-            if strict:
-                raise Refused(site, f"calls are nested more than {_DEEPEST} deep")
-            return Opaque("call", site.text, site, of=function)
-        names = self._bind(function, args, kwargs)
-        if isinstance(names, str):
-            if strict:
-                raise Refused(site, f"{function.name} is called wrongly: {names}")
-            return Opaque("call", site.text, site, of=function)
-        inside = Frame(
-            Scope(names, parent=function.scope),
-            function.unit,
-            strict,
-            function.owner,
-            args[0] if args else None,
-        )
-        self._depth += 1
-        try:
-            if isinstance(function.node, ast.Lambda):
-                return self.value(function.node.body, inside)
-            if _is_generator(function.node):
-                return Opaque("call", f"what {function.name} yields", site, of=function)
-            signal = self._block(function.node.body, inside)
-        finally:
-            self._depth -= 1
-        returned = [*inside.returned, signal.value if signal and signal.kind == "return" else None]
-        if len(returned) > 1 and returned[-1] is None:
-            returned.pop()
-        return self._one_of(returned, site)
-
-    def _bind(
-        self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any] | str:
-        """The arguments by the parameters' names; or what is wrong with them."""
-        of = function.node.args
-        names = [arg.arg for arg in (*of.posonlyargs, *of.args)]
-        bound = dict(zip(names[len(names) - len(function.defaults) :], function.defaults, strict=True))
-        bound |= function.keyword_defaults
-        positional = dict(zip(names, args, strict=False))
-        if len(args) > len(names) and of.vararg is None:
-            return f"it takes at most {len(names)} arguments"
-        bound |= positional
-        if of.vararg is not None:
-            bound[of.vararg.arg] = tuple(args[len(names) :])
-        known = {*names, *(arg.arg for arg in of.kwonlyargs)}
-        others = {}
-        for name, value in kwargs.items():
-            if name in positional:
-                return f"it is given {name} twice"
-            if name in known:
-                bound[name] = value
-            elif of.kwarg is not None or name == "(unknown)":
-                others[name] = value
-            else:
-                return f"it has no argument {name}"
-        if of.kwarg is not None:
-            bound[of.kwarg.arg] = others
-        if "(unknown)" in kwargs:  # it may give any of them
-            missing = [name for name in known if name not in positional and name not in kwargs]
-        else:
-            missing = [name for name in known if name not in bound]
-            if missing:
-                return f"it lacks {', '.join(sorted(missing))}"
-        return bound | {name: Opaque("unknown", name, Site(function.unit, function.node)) for name in missing}
-
-    def _instantiate(
-        self, cls: Class, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
-            return Opaque("call", site.text, site, of=cls)
-        instance = self.new(Instance(cls, site))
-        if instance.is_module:
-            self.modules.append(instance)
-        constructor = cls.find("__init__")
-        try:
-            if isinstance(constructor, Function):
-                strict = Frame(frame.scope, frame.unit, frame.strict or instance.is_module)
-                self._call_function(constructor, (instance, *args), kwargs, site, strict)
-            elif cls.is_dataclass:
-                instance.attributes |= dict(zip(cls.fields, args, strict=False)) | dict(kwargs)
-            elif instance.is_module:
-                self._base_constructor(instance, args, kwargs, site)
-        except Refused as error:
-            if frame.strict:
-                raise
-            instance.refused = error
-        return instance
-
-    def _base_constructor(
-        self, instance: Instance, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-    ) -> None:
-        """What the constructor of a class of torch.nn does to an instance of one that comes from it."""
-        kind = instance.cls.torch_base
-        if kind in CONTAINERS:
-            instance.layer = make_sequence(kind, args, site)
-        elif kind != "Module":
-            instance.layer = make_layer(kind, args, kwargs, site)
-
-    def call_module(
-        self,
-        module: Instance | Module,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """What a network, a part of one, or another object returns when it is called."""
-        is_module = isinstance(module, Module) or module.is_module
-        values = (*args, *kwargs.values())
-        if is_module and not any(isinstance(value, Tensor) for value in values):
-            result = Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
-            self._record(result, site)
-            return result
-        if isinstance(module, Instance):
-            if module.refused is not None:
-                raise module.refused
-            if "forward" in module.attributes:
-                return self.call(module.attributes["forward"], args, kwargs, site, frame)
-            forward = module.cls.find("__call__") or module.cls.find("forward")
-            if isinstance(forward, Function):
-                return self._call_function(forward, (module, *args), kwargs, site, frame)
-            if module.layer is None:
-                return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
-            return self.call_module(module.layer, args, kwargs, site, frame)
-        if module.kind == "Sequential":
-            value = args[0]
-            for child in module.children.values():
-                value = self.call(child, (value,), {}, site, frame)
-            return value
-        if module.kind in CONTAINERS:
-            raise Refused(site, f"a {module.kind} cannot be called")
-        self.used.add(id(module))
-        return tensors.apply(module, args[0], site, training=self.training)
-
-    def _call_opaque(
-        self, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        name = function.name
-        args = tuple(self.known(arg, site) for arg in args)
-        kwargs = {key: self.known(value, site) for key, value in kwargs.items()}
-        if function.kind == "library":
-            if name.startswith("torch.nn."):
-                kind = name.removeprefix("torch.nn.")
-                if kind in CONTAINERS:
-                    return self.new(make_sequence(kind, args, site))
-                if kind in LAYERS:
-                    return self.new(make_layer(kind, args, kwargs, site))
-                if kind in ("DataParallel",) and args:
-                    return args[0]
-            if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
-                self.asked_for_cuda = True
-                return self.has_cuda if name.endswith("available") else int(self.has_cuda)
-            if name == "torch.backends.mps.is_available":
-                return False
-            if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
-                return args[0]
-            computed = builtin(self, name, args, kwargs, site, frame)
-            if computed is not UNKNOWN:
-                return computed
-        if frame.strict and name in _RANDOM:  # a batch, to learn a shape from
-            sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
-            if len(sizes) == 4 and all(type(size) is int and size > 0 for size in sizes):
-                return tensors.batch(tuple(sizes))
-        if name == "torch.autograd.Variable" and len(args) == 1:
-            return args[0]
-        if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
-            return tensors.function(name, args, kwargs, site, training=self.training)
-        result = Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
-        if function.kind == "attribute" and isinstance(function.of, Opaque):
-            parsed = parsed_arguments(function.of, result.method, args, kwargs, site)
-            if parsed is not None:
-                return parsed
-        self._record(result, site)
-        return result
-
-    def _call_method(
-        self,
-        owner: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        match owner:
-            case Tensor():
-                return tensors.method(owner, name, args, kwargs, site, training=self.training)
-            case Super(cls, instance):
-                return self._call_base(cls, instance, name, args, kwargs, site, frame)
-            case Class():  # nn.Module.__init__(self)
-                first = args[0] if args else None
-                return self._call_base(owner, first, name, args[1:], kwargs, site, frame)
-            case Module() | Instance():
-                return self._call_of_module(owner, name, args, kwargs, site, frame)
-        changes = isinstance(owner, list | dict | set) and name not in READING
-        if changes and not self._is_certain(owner):
-            self._lose(owner)
-        args = tuple(self.known(arg, site) for arg in args)
-        if name in METHODS.get(type(owner), ()) and self.known(owner, site) is owner:
-            arguments = [self.items(arg) if isinstance(arg, range) else arg for arg in args]
-            try:
-                return native_method(owner, name, arguments, kwargs)
-            except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
-                pass
-        if changes:
-            self._lose(owner)
-        return Opaque("call", site.text, site, args=(owner, *args), kwargs=kwargs)
-
-    def _call_base(
-        self,
-        cls: Class,
-        instance: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """A method that a class of the code has from torch.nn, or from another library."""
-        if not isinstance(instance, Instance) or not cls.torch_base:
-            return None
-        if name == "__init__":
-            self._base_constructor(instance, args, kwargs, site)
-            return None
-        if name in ("forward", "__call__") and instance.layer is not None:
-            return self.call_module(instance.layer, args, kwargs, site, frame)
-        return self._call_of_module(instance, name, args, kwargs, site, frame)
-
-    def _call_of_module(
-        self,
-        module: Instance | Module,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """A method that every module of torch.nn has."""
-        inside = children(module)
-        match name:
-            case "forward" | "__call__":
-                return self.call_module(module, args, kwargs, site, frame)
-            case "to" | "cuda" | "cpu" | "train" | "eval" | "float" | "requires_grad_" | "share_memory":
-                self._record(
-                    Opaque("call", site.text, site, Opaque("attribute", name, of=module), args), site
-                )
-                return module
-            case "apply":
-                for each in walk(module):
-                    self.call(args[0], (each,), {}, site, frame)
-                return module
-            case "children":
-                return list(inside.values())
-            case "named_children":
-                return list(inside.items())
-            case "modules":
-                return list(walk(module))
-            case "named_modules":
-                return [("", each) for each in walk(module)]
-            case "add_module" | "register_module" if len(args) == 2 and isinstance(args[0], str):
-                self._hold(module, args[0], args[1])
-                return None
-            case "append" if args and isinstance(module, Module | Instance):
-                self._hold(module, str(len(inside)), args[0])
-                return module
-            case "extend" if args:
-                for item in self.items(args[0]) or ():
-                    self._hold(module, str(len(children(module))), item)
-                return module
-            case "keys":
-                return list(inside)
-            case "values":
-                return list(inside.values())
-            case "items":
-                return list(inside.items())
-            case "register_parameter" if len(args) == 2 and isinstance(args[0], str):
-                self._hold(module, args[0], args[1])
-                return None
-            case "insert" | "pop" | "update" | "clear" | "setdefault" | "register_parameter" | "add_module":
-                raise Unfollowed(site, f"{name} of a module is not followed")
-        result = Opaque("call", site.text, site, Opaque("attribute", name, of=module), args, kwargs)
-        self._record(result, site)
-        return result
-
-    def _hold(self, owner: Instance | Module, name: str, child: Any) -> None:
-        if isinstance(owner, Instance) and owner.layer is None:
-            names = owner.attributes
-        else:
-            names = (owner if isinstance(owner, Module) else owner.layer).children  # type: ignore[union-attr]
-        if not self._is_certain(owner):
-            child = Opaque("unknown", f"{name}, which hangs on a condition", owner.site)
-        names[name] = child
-
-    def item_of(self, dataset: Instance) -> Any:
-        """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
-        function = dataset.cls.find("__getitem__")
-        if not isinstance(function, Function):
-            return None
-        index = Opaque("unknown", "an index", dataset.site)
-        try:
-            return self._call_function(
-                function, (dataset, index), {}, dataset.site, Frame(Scope({}), dataset.site.unit)
-            )
-        except (Refused, TooLong):
-            return None
 
     # What values are
 
@@ -1370,9 +903,6 @@ class Interpreter:
         return None
 
 
-_RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
-
-
 def _as_load(target: ast.expr) -> ast.expr:
     match target:
         case ast.Name():
@@ -1382,14 +912,3 @@ def _as_load(target: ast.expr) -> ast.expr:
         case ast.Subscript():
             return ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target)
     return target
-
-
-def _is_generator(node: ast.FunctionDef) -> bool:
-    left: list[ast.AST] = list(node.body)
-    while left:
-        each = left.pop()
-        if isinstance(each, ast.Yield | ast.YieldFrom):
-            return True
-        if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            left += ast.iter_child_nodes(each)
-    return False

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from audit.notebook import tensors
+from audit.notebook import calls, tensors
 from audit.notebook.cells import Fact, Place, Source
-from audit.notebook.interpreter import Frame, Interpreter
+from audit.notebook.frames import Frame
+from audit.notebook.interpreter import Interpreter
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
@@ -218,7 +219,7 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
 
 def _instance(run: Interpreter, cls: Class) -> Any:
     """Of a class, made without arguments."""
-    return run.call(cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+    return calls.call(run, cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
 
 
 def _only_class(run: Interpreter) -> Any:
@@ -300,7 +301,7 @@ def _followed(run: Interpreter, model: Any, *, training: bool) -> Tensor:
     run.used.clear()
     site = model.site
     frame = Frame(Scope({}), site.unit, strict=True)
-    output = run.call_module(model, (tensors.image(),), {}, site, frame)
+    output = calls.call_module(run, model, (tensors.image(),), {}, site, frame)
     if isinstance(output, tuple | list | dict):
         raise Refused(site, "forward returns several values")
     if not isinstance(output, Tensor):
