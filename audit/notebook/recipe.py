@@ -509,7 +509,7 @@ class _Reader:
         if calls is None:
             self._lacks("transform", place, "it is not known without running the code")
             return None
-        found: Distortions = distortions(calls)
+        found: Distortions = distortions(calls, place)
         self.flags |= found.flags
         self.missing += found.missing
         self.departures += found.departures

@@ -352,6 +352,14 @@ def test_held_out_images_and_a_data_set_of_its_own(tmp_path):
     assert "test_is_training_set" not in names(recipe.facts)
 
 
+def test_images_that_are_not_normalised_are_a_departure(tmp_path):
+    recipe = read(tmp_path, *augmented("transforms.ToTensor()"))
+    detail = "there is none; here mean 0.1307, std 0.3081"
+    assert [(fact.name, str(fact.place), fact.detail) for fact in recipe.departures] == [
+        ("Normalize", "cell 3, line 1", detail)
+    ]
+
+
 def test_a_loop_that_may_end_sooner_is_a_departure(tmp_path):
     ending = {STEP: "    if test(model, device, test_loader) > 99.4:\n        break\n"}
     recipe = read(tmp_path, *changed(training=ending))
