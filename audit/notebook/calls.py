@@ -281,7 +281,13 @@ def call_module(
             return call(run, module.attributes["forward"], args, kwargs, site, frame)
         forward = module.cls.find("__call__") or module.cls.find("forward")
         if isinstance(forward, Function):
-            return _call_function(run, forward, (module, *args), kwargs, site, frame)
+            try:
+                return _call_function(run, forward, (module, *args), kwargs, site, frame)
+            except Refused as error:
+                if module.layer is None or module.layer.kind in CONTAINERS:
+                    raise
+                base = f"{module.cls.name} is a {module.layer.kind} with a forward of its own"
+                raise Refused(site, f"{base}, which is not understood: {error}") from error
         if module.layer is None:
             return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
         return call_module(run, module.layer, args, kwargs, site, frame)

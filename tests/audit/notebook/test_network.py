@@ -225,6 +225,22 @@ CONSTRUCTS |= {
 }
 
 REFUSED = {
+    "ghost batch norm": (
+        net(
+            HEAD + "self.bn = Ghost(10)",
+            "return self.bn(self.conv(x)).mean((2, 3))",
+            """
+            class Ghost(nn.BatchNorm2d):
+                def __init__(self, features, splits=2, **kw):
+                    super().__init__(features, **kw)
+                    self.splits = splits
+                def forward(self, x):
+                    n, c, h, w = x.shape
+                    return F.batch_norm(x.view(-1, c * self.splits, h, w), None, None).view(n, c, h, w)
+            """,
+        ),
+        "Ghost is a BatchNorm2d with a forward of its own",
+    ),
     "an unknown part of a Sequential": (
         net(HEAD + "self.body = nn.Sequential(self.conv, nn.Unfold(3))", "return self.body(x).mean((2, 3))"),
         "self.body(x): what this makes of the images is not known",
@@ -456,6 +472,18 @@ def test_layers_have_pytorchs_names_and_their_places(tmp_path):
         ("body.1", "cell 2, line 5"),
     ]
     assert network.layers[-1].name == "head"
+
+
+def test_a_layer_of_its_own_that_changes_nothing_is_that_layer(tmp_path):
+    before = """
+    class Conv(nn.Conv2d):
+        def __init__(self, *args):
+            super().__init__(*args, padding=1, bias=False)
+        def forward(self, x):
+            return super().forward(x)
+    """
+    text = net("self.a = Conv(1, 10, 3)", "return self.a(x).mean((2, 3))", before)
+    assert read(tmp_path, IMPORTS, text).text == "conv 10 3x3 pad 1, global average pool"
 
 
 OUTSIDE = {
