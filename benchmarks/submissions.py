@@ -262,7 +262,9 @@ def _plain(architecture: Architecture) -> tuple[Layer, ...]:
 
 
 def _shown(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
+    return ", ".join(
+        f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    )
 
 
 if __name__ == "__main__":
