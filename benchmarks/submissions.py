@@ -223,7 +223,7 @@ def print_mistakes(submissions: list[Submission]) -> None:
         missed.update(listed - found.keys())
         for name in sorted(listed - found.keys()):
             print(f"{row['id']:>4} missed: {name}{' (refused)' if audit.refused else ''}")
-        for name in found.keys() - listed:
+        for name in sorted(found.keys() - listed):
             beyond[f"{name}{'' if found[name].is_mistake else ' (remark)'}"] += 1
             if found[name].is_mistake:
                 print(f"{row['id']:>4} beyond the list: {name}: {found[name].place}: {found[name].what}")
@@ -262,7 +262,9 @@ def _plain(architecture: Architecture) -> tuple[Layer, ...]:
 
 
 def _shown(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
+    return ", ".join(
+        f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Training:
         flags = CnnConfig(model=name, batch_size=batch_size)
         recipe = flags.resolved_recipe if recipe is None else recipe
         count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
-        split = data.Split(*(array[:count] for array in data.load("mnist", None).train))
+        split = data.Examples(*(array[:count] for array in data.load("mnist", None).train))
         network = Network(flags.entry.architecture, recipe.initialization, forms=forms)
         self.config = Config(network, recipe, images=count, mean=0.1307, std=0.3081)
         self.mesh = loop.make_mesh(jax.devices()[:num_devices], seeds=1)

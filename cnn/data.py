@@ -30,7 +30,7 @@ _MOST_LISTED = 10
 ImageShape = tuple[int, int, int]  # height, width (the same), channels
 
 
-class Split(NamedTuple):
+class Examples(NamedTuple):
     """Images with their labels.
 
     Attributes:
@@ -51,8 +51,8 @@ class Dataset(NamedTuple):
       warnings: what a person should know of these images, a line each.
     """
 
-    train: Split
-    test: Split
+    train: Examples
+    test: Examples
     classes: int
     files: Mapping[str, str] = types.MappingProxyType({})
     warnings: tuple[str, ...] = ()
@@ -108,14 +108,16 @@ def size(name: str, data_dir: str | None = None) -> tuple[ImageShape, int]:
     return own.shape, own.classes
 
 
-def hold_out(train: Split, size: int) -> tuple[Split, Split]:
+def hold_out(train: Examples, size: int) -> tuple[Examples, Examples]:
     """Split off the last `size` training images for validation: (what is left, held out)."""
     held = len(train.labels) - size
     require(
         held > 0,
         f"--validation_size={size} leaves none of the {len(train.labels)} training images: give fewer",
     )
-    return Split(train.images[:held], train.labels[:held]), Split(train.images[held:], train.labels[held:])
+    return Examples(train.images[:held], train.labels[:held]), Examples(
+        train.images[held:], train.labels[held:]
+    )
 
 
 def grey_statistics(
@@ -155,12 +157,12 @@ def load_bundled_mnist(folder: Path) -> Dataset:
     """
     sums = _read_sums(folder / "SHA256SUMS")
 
-    def split(prefix: str) -> Split:
+    def split(prefix: str) -> Examples:
         images, labels = (
             np.frombuffer(_read_bundled(folder / f"{prefix}-{name}.gz", sums), np.uint8, offset=offset)
             for name, offset in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8))
         )
-        return Split(images.reshape(-1, *IMAGE_SHAPE), labels.astype(np.int32))
+        return Examples(images.reshape(-1, *IMAGE_SHAPE), labels.astype(np.int32))
 
     return Dataset(train=split("train"), test=split("t10k"), classes=CLASSES, files=sums)
 
@@ -280,7 +282,7 @@ def _labels(labels: Stored, images: Stored) -> Int32[np.ndarray, " images"]:
 def _load_own(path: Path) -> Dataset:
     own = _own_labels(path)
     train, test = (
-        Split(_bytes_of(images).reshape(-1, *own.shape), own.labels[split])
+        Examples(_bytes_of(images).reshape(-1, *own.shape), own.labels[split])
         for split, images in own.images.items()
     )
     return _checked(train, test, own.classes, arrays.files(path))
@@ -306,7 +308,7 @@ def _bytes_of(images: Stored) -> UInt8[np.ndarray, "..."]:
     return (np.rint(values * 255) if is_float else values).astype(np.uint8, order="C")
 
 
-def classes_without_images(name: str, split: Split, classes: int) -> list[str]:
+def classes_without_images(name: str, split: Examples, classes: int) -> list[str]:
     """A warning that names the classes of which a split has no images; none where it has all."""
     missing = sorted({*range(classes)} - {*split.labels.tolist()})
     if not missing:
@@ -316,7 +318,7 @@ def classes_without_images(name: str, split: Split, classes: int) -> list[str]:
     return [f"of the classes 0 to {classes - 1} there are no {name} images of {listed}{more}"]
 
 
-def _checked(train: Split, test: Split, classes: int, files: Iterable[Path]) -> Dataset:
+def _checked(train: Examples, test: Examples, classes: int, files: Iterable[Path]) -> Dataset:
     """A data set with what is to be said of it.
 
     Raises:
@@ -431,10 +433,10 @@ def _require_preparable(name: str, builder: Any) -> None:
         raise UserError(f"{missing} a network ({error}): connect{way_out}") from error
 
 
-def _read_split(builder: Any, split: str, shape: ImageShape) -> Split:
+def _read_split(builder: Any, split: str, shape: ImageShape) -> Examples:
     source = builder.as_data_source(split)
     images = np.empty((len(source), *shape), np.uint8)
     labels = np.empty(len(source), np.int32)
     for index, example in enumerate(source):
         images[index], labels[index] = example["image"], example["label"]
-    return Split(images, labels)
+    return Examples(images, labels)

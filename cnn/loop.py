@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cnn import cpu, data, devices, distributed, train
 from cnn.architecture import Architecture, require_classes, with_classes
-from cnn.data import Dataset, Split
+from cnn.data import Dataset, Examples
 from cnn.model import Network
 from cnn.recipe import Recipe
 from cnn.train import Config, Metrics, TrainState
@@ -76,7 +76,7 @@ def configure(
     *,
     validation_size: int = 0,
     compute_dtype: str = "float32",
-) -> tuple[Config, dict[str, Split]]:
+) -> tuple[Config, dict[str, Examples]]:
     """What is constant in a training; its images by name: train, test, and validation if some are held out.
 
     The network takes images of the data set's shape, and its last layer has as many features as there are
@@ -111,7 +111,7 @@ def start(config: Config, seeds: Sequence[int]) -> Result:
 
 def train_epochs(
     config: Config,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, Examples],
     result: Result,
     *,
     num_devices: int | None = None,
@@ -180,7 +180,7 @@ def _progress_bar(config: Config, result: Result) -> tqdm:
 
 
 def _end_epoch(
-    config: Config, splits: Mapping[str, Split], part: Result, logits: Mapping[str, np.ndarray]
+    config: Config, splits: Mapping[str, Examples], part: Result, logits: Mapping[str, np.ndarray]
 ) -> Result:
     """Seeds that have come to the end of an epoch, with their rows of metrics, ready for the next one."""
     state, metrics = part.state, part.state.metrics
@@ -265,7 +265,7 @@ def _replace(result: Result, part: Result, group: np.ndarray) -> Result:
 
 
 def _compile(
-    config: Config, mesh: Mesh, splits: Mapping[str, Split], state: TrainState
+    config: Config, mesh: Mesh, splits: Mapping[str, Examples], state: TrainState
 ) -> tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]:
     """Training and evaluation on the mesh: run_steps, and from a state to each split's logits on the host."""
     require_divides(config.recipe.batch_size, mesh)
@@ -286,7 +286,7 @@ def _compile(
     return run_steps, logits
 
 
-def compile_steps(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+def compile_steps(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
     """Compile the training of the steps of an epoch.
 
     Each epoch visits the images in a new order; its last batch is smaller where they do not divide.
@@ -308,7 +308,7 @@ def compile_steps(config: Config, mesh: Mesh, images: Split, state: TrainState) 
     )
 
 
-def _compile_dispatch(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+def _compile_dispatch(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
     """The whole epoch as one program, to which the state is donated."""
     zero = jnp.int32(0)
     program = jax.jit(epoch_function(config, mesh), donate_argnums=0)
@@ -321,14 +321,14 @@ def _compile_dispatch(config: Config, mesh: Mesh, images: Split, state: TrainSta
     return run_steps
 
 
-def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Split, Array, Array], TrainState]:
+def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples, Array, Array], TrainState]:
     """From (state, images, first, last) to the state after those steps.
 
     What a GPU or a TPU runs in one dispatch; ahead-of-time compilation takes it from here.
     """
     config, axis = _over(mesh, config)
 
-    def epoch(state: TrainState, images: Split, first: Array, last: Array) -> TrainState:
+    def epoch(state: TrainState, images: Examples, first: Array, last: Array) -> TrainState:
         batches = _arrange(images, state.key, first // config.steps_per_epoch, config=config)
 
         def one(step: Array, state: TrainState) -> TrainState:
@@ -339,7 +339,7 @@ def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Split, A
     return _on_devices(epoch, mesh, (_S, PartitionSpec(axis), PartitionSpec(), PartitionSpec()), _S)
 
 
-def _compile_loop(config: Config, mesh: Mesh, images: Split, state: TrainState) -> RunSteps:
+def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
     """The loop over the compiled step.
 
     At most 2 x _STEPS_A_REPORT steps, of two programs each, wait on a device: where 32 do, XLA's CPU client
@@ -376,11 +376,11 @@ def _compile_loop(config: Config, mesh: Mesh, images: Split, state: TrainState) 
     return run_steps
 
 
-def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Split], Float[Array, "..."]]:
+def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples], Float[Array, "..."]]:
     """From (state, images of put_images) to the logits of each seed."""
     config, axis = _over(mesh, config)
 
-    def logits(state: TrainState, images: Split) -> Float[Array, "seeds count classes"]:
+    def logits(state: TrainState, images: Examples) -> Float[Array, "seeds count classes"]:
         pixels: Any = images.images
         return _each_seed(lambda state: train.all_logits(state, pixels, config=config))(state)
 
@@ -391,15 +391,15 @@ def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Spl
 
 
 def _arrange(
-    images: Split, keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
-) -> Split:
+    images: Examples, keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
+) -> Examples:
     """This device's part of every batch of an epoch: seeds x steps x images."""
     axis, size = config.network.axis_name, config.recipe.batch_size
     if axis is not None:
         images = jax.lax.all_gather(images, axis, tiled=True)
         size //= jax.lax.axis_size(axis)
 
-    def batches(key: UInt32[Array, " words"]) -> Split:
+    def batches(key: UInt32[Array, " words"]) -> Examples:
         order = train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config)
         if axis is not None:
             order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
@@ -409,21 +409,21 @@ def _arrange(
 
 
 def _prepare(
-    batches: Split, keys: UInt32[Array, "seeds words"], step: Int32[Array, ""], *, config: Config
-) -> Split:
+    batches: Examples, keys: UInt32[Array, "seeds words"], step: Int32[Array, ""], *, config: Config
+) -> Examples:
     """train.prepare_batch of each seed on its images of the step."""
     images = jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step % config.steps_per_epoch, 1, keepdims=False),
         batches,
     )
 
-    def one(images: Split, key: UInt32[Array, " words"]) -> Split:
+    def one(images: Examples, key: UInt32[Array, " words"]) -> Examples:
         return train.prepare_batch(images, step, key=jax.random.wrap_key_data(key), config=config)
 
     return _each_seed(one)(images, keys)
 
 
-def _update(state: TrainState, batch: Split, *, config: Config) -> TrainState:
+def _update(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
     """train.update of each seed on its batch."""
     return _each_seed(functools.partial(train.update, config=config))(state, batch)
 
@@ -480,11 +480,11 @@ def _data_axis(mesh: Mesh) -> str | None:
     return DATA if mesh.shape[DATA] > 1 else None
 
 
-def put_images(split: Split, mesh: Mesh) -> Split:
+def put_images(split: Examples, mesh: Mesh) -> Examples:
     """Images sharded over the mesh's axis "data", the first ones repeated where it does not divide."""
     count = len(split.labels)
     rows = np.arange(-(-count // mesh.shape[DATA]) * mesh.shape[DATA]) % count
-    return put(Split(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
+    return put(Examples(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
 
 
 def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:

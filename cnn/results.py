@@ -16,7 +16,7 @@ from cnn import cpu, devices, plots, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
-from cnn.data import Split
+from cnn.data import Examples
 from cnn.loop import Result
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
@@ -56,7 +56,7 @@ class Run(NamedTuple):
     flags: CnnConfig
     folder: Path
     config: train.Config
-    splits: dict[str, Split]
+    splits: dict[str, Examples]
     dataset: dict[str, Any]
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int32, Key, Num, UInt8, UInt32
 
 from cnn import cpu
 from cnn.augment import random_distortion
-from cnn.data import Split
+from cnn.data import Examples
 from cnn.model import Network, image_keys, places
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from harness.errors import unknown
@@ -126,7 +126,7 @@ def no_metrics() -> Metrics:
     return Metrics(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(-1), jnp.float32(0))
 
 
-def train_step(state: TrainState, batch: Split, *, config: Config) -> TrainState:
+def train_step(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
     """One update on one batch of images as bytes, and its metrics.
 
     An epoch's last batch is filled up with images that do not count (Config.images_in).
@@ -135,7 +135,9 @@ def train_step(state: TrainState, batch: Split, *, config: Config) -> TrainState
     return update(state, prepare_batch(batch, state.step, key=key, config=config), config=config)
 
 
-def prepare_batch(batch: Split, step: Int32[Array, ""], *, key: Key[Array, ""], config: Config) -> Split:
+def prepare_batch(
+    batch: Examples, step: Int32[Array, ""], *, key: Key[Array, ""], config: Config
+) -> Examples:
     """The images of a step under the recipe's augmentation, normalised: float32 with the same labels.
 
     Args:
@@ -150,10 +152,10 @@ def prepare_batch(batch: Split, step: Int32[Array, ""], *, key: Key[Array, ""], 
     grey = batch.images / jnp.float32(255)
     if config.recipe.distorts:
         grey = random_distortion(grey, keys, config.recipe, progress)
-    return Split(_normalize(config, grey), batch.labels)  # type: ignore[arg-type]
+    return Examples(_normalize(config, grey), batch.labels)  # type: ignore[arg-type]
 
 
-def update(state: TrainState, batch: Split, *, config: Config) -> TrainState:
+def update(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
     """The second half of train_step: one update on a batch of prepare_batch.
 
     Where config.network.axis_name names a mesh axis, `batch` is this device's part of the batch,
@@ -211,7 +213,7 @@ def cross_entropy(
     return optax.softmax_cross_entropy(logits, targets)
 
 
-def evaluate(state: TrainState, split: Split, *, config: Config) -> Evaluation:
+def evaluate(state: TrainState, split: Examples, *, config: Config) -> Evaluation:
     """Loss, number of correct answers and logits over all images, however many there are.
 
     With an average of the weights, the state must have made a step: before, there is none.

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cnn import task, train
-from cnn.data import Split
+from cnn.data import Examples
 from cnn.results import Run, mean_rows, state_of
 
 _BOX, _SIDE = 20, 28
@@ -43,7 +43,7 @@ def load(workdir: str) -> Trained:
 
 def probabilities(trained: Trained, image: UInt8[np.ndarray, "28 28"]) -> Float[np.ndarray, "10"]:
     """The network's probability of each class."""
-    one = jax.device_put(Split(image[None, :, :, None], np.zeros(1, np.int32)))
+    one = jax.device_put(Examples(image[None, :, :, None], np.zeros(1, np.int32)))
     return np.asarray(jax.nn.softmax(train.evaluate(trained.state, one, config=trained.run.config).logits[0]))
 
 

@@ -25,7 +25,7 @@ def few(monkeypatch):
     """108 training images, three batches and a smaller one; 50 test images; a network for them."""
     whole = data.load("mnist")
     train_images, test_images = (
-        data.Split(*(array[:count] for array in split))
+        data.Examples(*(array[:count] for array in split))
         for split, count in ((whole.train, 108), (whole.test, 50))
     )
     cut = whole._replace(train=train_images, test=test_images)

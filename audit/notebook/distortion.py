@@ -54,8 +54,8 @@ def normalization(calls: Sequence[Call]) -> tuple[float, float] | None:
     return None
 
 
-def distortions(calls: Sequence[Call]) -> Distortions:
-    """What transforms of training images are in our flags."""
+def distortions(calls: Sequence[Call], place: Place) -> Distortions:
+    """What transforms of training images are in our flags; place is where the images are loaded."""
     found = Distortions()
     background: float = 0.0  # of the images at this place
     unit = 255.0  # how much white is
@@ -97,7 +97,6 @@ def distortions(calls: Sequence[Call]) -> Distortions:
             case _:
                 found.lacks(call, "there is no flag for it")
     if normalization(calls) is None and not found.missing:
-        place = calls[0].place if calls else Place("", None, 1)
         found.departures.append(Fact("Normalize", place, f"there is none; here mean {MEAN}, std {DEVIATION}"))
     return found
 

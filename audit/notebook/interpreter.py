@@ -7,18 +7,33 @@ a layer would. Elsewhere both branches of such a condition are followed, and one
 
 import ast
 import builtins
-import math
-import operator
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from audit.notebook import tensors
+from audit.notebook import calls, tensors
 from audit.notebook.cells import Source, parse, read_code
-from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
-from audit.notebook.modules import children, find_child, make_layer, make_sequence, walk
+from audit.notebook.frames import Frame, Signal, TooLong
+from audit.notebook.functions import MOST_TURNS
+from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, canonical
+from audit.notebook.modules import (
+    count_of_layer,
+    find_child,
+    is_module,
+)
+from audit.notebook.natives import (
+    LONGEST,
+    MOST_BITS,
+    OPERATORS,
+    UNARY,
+    compare,
+    formatted,
+    is_bounded,
+    is_key,
+    is_same,
+    name_of,
+)
 from audit.notebook.values import (
     Bound,
     Class,
@@ -30,53 +45,19 @@ from audit.notebook.values import (
     Module,
     Opaque,
     Package,
-    Partial,
     Refused,
     Scope,
     Site,
     Super,
     Tensor,
+    Unfollowed,
     Unit,
 )
-from harness.errors import UserError
 
 _MOST_STEPS = 300_000
-_MOST_TURNS = 1_000  # of a loop
-_DEEPEST = 30  # calls within calls
 _MOST_EVENTS = 100_000
-_LONGEST = 50_000  # of a list or a text
-_MOST_BITS = 2_048
 _MOST_FILES = 50
 _MOST_FOLDERS = 4  # around the file's, in which an import is looked for
-
-
-class Signal(NamedTuple):
-    """How a statement ends other than by going on to the next."""
-
-    kind: str  # return, break, continue, raise
-    value: Any = None
-
-
-@dataclass
-class Frame:
-    """What is being followed.
-
-    Attributes:
-      strict: whether what is not known is refused where something hangs on it.
-      cls, first: in a method its class and its first argument, for super().
-      returned: what may be returned, on conditions that are not known.
-    """
-
-    scope: Scope
-    unit: Unit
-    strict: bool = False
-    cls: Class | None = None
-    first: Any = None
-    returned: list[Any] = field(default_factory=list)
-
-
-class TooLong(UserError):
-    """Code that does not come to its end within the steps that are followed."""
 
 
 class Interpreter:
@@ -87,6 +68,7 @@ class Interpreter:
       scope: the file's names at its end.
       modules: the instances of the file's networks and their parts, in the order in which they are made.
       classes: the file's classes that are networks or parts of one, by name, the last one of a name.
+      unfollowed: a change of a module outside of its class that is not followed; None without one.
       asked_for_cuda: whether the code asks for a GPU.
     """
 
@@ -94,6 +76,7 @@ class Interpreter:
         self.source, self.has_cuda, self.asked_for_cuda = source, has_cuda, False
         self.training = True
         self.used: set[int] = set()  # ids of the layers that got images
+        self.unfollowed: Unfollowed | None = None
         self.events: list[Event] = []
         self.modules: list[Instance] = []
         self.classes: dict[str, Class] = {}
@@ -102,7 +85,10 @@ class Interpreter:
         self._written: dict[str, str] = {}
         self._undefined: set[str] = set()
         self._loops: list[Loop] = []
-        self._steps = self._depth = self._conditional = 0
+        self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
+        self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
+        self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
+        self._steps = self.depth = self._conditional = self._entered = 0
 
     def run(self) -> "Interpreter":
         """Follow all cells in the file's order.
@@ -116,6 +102,7 @@ class Interpreter:
         self._cells()
         if self.source.is_notebook and any(name in self.scope.names for name in self._undefined):
             self.events, self.modules, self._loops = [], [], []
+            self.lost, self._made = {}, {}
             self._cells()
         return self
 
@@ -133,14 +120,48 @@ class Interpreter:
         for statement in parse(code).body:
             try:
                 self._statement(statement, frame)
-            except Refused:
-                pass  # said where the network hangs on it
-            except RecursionError:
+            except (Refused, RecursionError) as error:  # said where the network hangs on it
                 self._forget([statement], frame, Site(unit, statement))
+                if isinstance(error, Unfollowed):
+                    self.unfollowed = error
+
+    # What is certain
+
+    @contextlib.contextmanager
+    def _uncertain(self) -> Iterator[None]:
+        """While something is followed that may not be run, or more than once."""
+        before = self._contexts
+        self._entered += 1
+        self._contexts = (*before, self._entered)
+        try:
+            yield
+        finally:
+            self._contexts = before
+
+    def new(self, value: Any) -> Any:
+        """The same value; where it was made is remembered."""
+        if len(self._contexts) > 1:
+            self._made[id(value)] = value, self._contexts
+        return value
+
+    def is_certain(self, owner: Any) -> bool:
+        """Whether a change of an object is made exactly once, seen from where the object was made."""
+        _, made = self._made.get(id(owner), (None, (0,)))
+        return self._contexts[-1] in made
+
+    def lose(self, owner: Any) -> None:
+        """What a list or a dict holds is not known any more."""
+        self.lost[id(owner)] = owner
+
+    def known(self, value: Any, site: Site) -> Any:
+        """The same value, or an Opaque one in place of a list or a dict whose content is not known."""
+        lost = isinstance(value, list | dict | set) and id(value) in self.lost
+        return Opaque("unknown", f"a {type(value).__name__} that is not known", site) if lost else value
 
     # Statements
 
-    def _block(self, statements: list[ast.stmt], frame: Frame) -> Signal | None:
+    def block(self, statements: list[ast.stmt], frame: Frame) -> Signal | None:
+        """Follow some statements; how they end where they do not go on to the next."""
         for statement in statements:
             signal = self._statement(statement, frame)
             if signal is not None:
@@ -177,8 +198,22 @@ class Interpreter:
             self._assign(node.target, self.value(node.value, frame), frame)
 
     def _AugAssign(self, node: ast.AugAssign, frame: Frame) -> None:
-        before = self.value(_as_load(node.target), frame)
-        after = self._operate(node.op, before, self.value(node.value, frame), Site(frame.unit, node), frame)
+        site = Site(frame.unit, node)
+        before, right = self.value(_as_load(node.target), frame), self.value(node.value, frame)
+        after = self._operate(node.op, before, right, site, frame)
+        if isinstance(before, list | dict | set):  # changes it for all who hold it
+            items = self.items(right)
+            if isinstance(before, list) and isinstance(node.op, ast.Add) and items is not None:
+                after = [*before, *items]
+            if not self.is_certain(before) or type(after) is not type(before) or len(after) > LONGEST:
+                self.lose(before)
+            elif isinstance(before, list):
+                before[:] = after
+            else:
+                before.update(after)
+            after = before
+        if isinstance(before, Tensor):
+            after = tensors.overwritten(before, after, site)
         self._assign(node.target, after, frame)
 
     def _Return(self, node: ast.Return, frame: Frame) -> Signal:
@@ -213,11 +248,22 @@ class Interpreter:
                 owner = self.value(target.value, frame)
                 if isinstance(owner, Instance):
                     owner.attributes.pop(target.attr, None)
+            elif isinstance(target, ast.Subscript):
+                owner, key = self.value(target.value, frame), self.value(target.slice, frame)
+                is_there = isinstance(owner, dict) and is_key(key) and key in owner
+                if isinstance(owner, list) and isinstance(key, int):
+                    is_there = -len(owner) <= key < len(owner)
+                if is_there and self.is_certain(owner):
+                    del owner[key]
+                elif isinstance(owner, list | dict):
+                    self.lose(owner)
+                elif isinstance(owner, Module | Instance):
+                    raise Unfollowed(Site(frame.unit, node), "a part of a module is taken away")
 
     def _If(self, node: ast.If, frame: Frame) -> Signal | None:
         holds = self.truth(self.value(node.test, frame))
         if holds is not None:
-            return self._block(node.body if holds else node.orelse, frame)
+            return self.block(node.body if holds else node.orelse, frame)
         site = Site(frame.unit, node.test)
         self._require_known(site, "the condition is not known without running the code", frame)
         return self._branches([node.body, node.orelse], frame, site)
@@ -229,27 +275,27 @@ class Interpreter:
         self._conditional += 1
         for body in bodies:
             frame.scope.names = dict(before)
-            signals.append(self._block(body, frame))
+            with self._uncertain():
+                signals.append(self.block(body, frame))
             ends.append(frame.scope.names)
         self._conditional -= 1
         frame.returned += [signal.value for signal in signals if signal and signal.kind == "return"]
         if all(signal and signal.kind in ("return", "raise") for signal in signals):
             frame.scope.names = ends[0]
-            return Signal("return", self._one_of(frame.returned, site))
+            return Signal("return", self.one_of(frame.returned, site))
         going_on = [end for end, signal in zip(ends, signals, strict=True) if signal is None] or ends
         names = dict(going_on[0])
         for end in going_on[1:]:
             for name in names.keys() | end.keys():
-                first, other = names.get(name), end.get(name)
-                if not _same(first, other):
-                    # what is made on a condition and was not there before is most likely what is meant
-                    names[name] = self._one_of([each for each in (first, other) if each is not None], site)
+                # A name that only one branch defines has that value wherever it is used.
+                both = [each[name] for each in (names, end) if name in each]
+                names[name] = self.one_of(both, site)
         frame.scope.names = names
         return None
 
-    def _one_of(self, values: list[Any], site: Site) -> Any:
+    def one_of(self, values: list[Any], site: Site) -> Any:
         """The value that all of these are, otherwise one that is not known."""
-        if values and all(_same(values[0], value) for value in values):
+        if values and all(is_same(values[0], value) for value in values):
             return values[0]
         return Opaque("unknown", f"a value that depends on {site.text}", site)
 
@@ -259,9 +305,9 @@ class Interpreter:
         items = self.items(over)
         if items is None:
             self._require_known(site, "the loop goes over what is not known without running the code", frame)
-            item = Opaque("item", f"an item of {_name(over)}", site, of=over)
+            item = Opaque("item", f"an item of {name_of(over)}", site, of=over)
             return self._unknown_loop(node, over, lambda: self._assign(node.target, item, frame), frame)
-        if len(items) > _MOST_TURNS:
+        if len(items) > MOST_TURNS:
             self._require_known(site, f"the loop has {len(items):,} turns, more than are followed", frame)
             items = items[:2]
             signal = self._turns(node, over, items, frame)
@@ -274,34 +320,34 @@ class Interpreter:
         try:
             for item in items:
                 self._assign(node.target, item, frame)
-                signal = self._block(node.body, frame)
+                signal = self.block(node.body, frame)
                 if signal and signal.kind == "break":
                     return None
                 if signal and signal.kind != "continue":
                     return signal
         finally:
             self._loops.pop()
-        return self._block(node.orelse, frame)
+        return self.block(node.orelse, frame)
 
     def _While(self, node: ast.While, frame: Frame) -> Signal | None:
         site = Site(frame.unit, node.test)
-        for _ in range(_MOST_TURNS):
+        for _ in range(MOST_TURNS):
             holds = self.truth(self.value(node.test, frame))
             if holds is None:
                 self._require_known(site, "the condition is not known without running the code", frame)
                 return self._unknown_loop(node, None, lambda: None, frame)
             if not holds:
-                return self._block(node.orelse, frame)
+                return self.block(node.orelse, frame)
             self._loops.append(Loop(site, None, known=True))
             try:
-                signal = self._block(node.body, frame)
+                signal = self.block(node.body, frame)
             finally:
                 self._loops.pop()
             if signal and signal.kind == "break":
                 return None
             if signal and signal.kind != "continue":
                 return signal
-        self._require_known(site, f"the loop has more than {_MOST_TURNS:,} turns", frame)
+        self._require_known(site, f"the loop has more than {MOST_TURNS:,} turns", frame)
         self._forget(node.body, frame, site)
         return None
 
@@ -312,31 +358,36 @@ class Interpreter:
         before = dict(frame.scope.names)
         self._loops.append(Loop(Site(frame.unit, node), over, known=False))
         try:
-            begin()
-            signal = self._block(node.body, frame)
+            with self._uncertain():
+                begin()
+                signal = self.block(node.body, frame)
         finally:
             self._loops.pop()
         if signal and signal.kind == "return":
             frame.returned.append(signal.value)
         for name, value in frame.scope.names.items():
-            if isinstance(value, bool | int | float | str) and not _same(before.get(name), value):
+            if name not in before:
+                is_known = isinstance(value, bool | int | float | str)  # of one turn alone
+            else:
+                is_known = not isinstance(value, Opaque) or value.is_object
+            if is_known and not is_same(before.get(name), value):
                 frame.scope.names[name] = Opaque("unknown", name, Site(frame.unit, node))
-        return self._block(node.orelse, frame)
+        return self.block(node.orelse, frame)
 
     def _With(self, node: ast.With, frame: Frame) -> Signal | None:
         for item in node.items:
             value = self.value(item.context_expr, frame)
             if item.optional_vars is not None:
                 self._assign(item.optional_vars, value, frame)
-        return self._block(node.body, frame)
+        return self.block(node.body, frame)
 
     def _Try(self, node: ast.Try, frame: Frame) -> Signal | None:
-        signal = self._block(node.body, frame)
+        signal = self.block(node.body, frame)
         if signal and signal.kind == "raise" and node.handlers:
-            signal = self._block(node.handlers[0].body, frame)
+            signal = self.block(node.handlers[0].body, frame)
         elif signal is None:
-            signal = self._block(node.orelse, frame)
-        return self._block(node.finalbody, frame) or signal
+            signal = self.block(node.orelse, frame)
+        return self.block(node.finalbody, frame) or signal
 
     def _FunctionDef(self, node: ast.FunctionDef, frame: Frame) -> None:
         value: Any = self._function(node, frame)
@@ -345,7 +396,7 @@ class Interpreter:
             if isinstance(by, Opaque) and by.name in ("staticmethod", "classmethod", "property"):
                 value.kind = by.name
             elif isinstance(by, Function | Bound):
-                value = self.call(by, (value,), {}, Site(frame.unit, decorator), frame)
+                value = calls.call(self, by, (value,), {}, Site(frame.unit, decorator), frame)
         frame.scope.names[node.name] = value
 
     def _ClassDef(self, node: ast.ClassDef, frame: Frame) -> None:
@@ -354,7 +405,7 @@ class Interpreter:
         inside = Frame(scope, frame.unit)
         cls = Class(node.name, bases, scope.names, Site(frame.unit, node))
         inside.cls = cls
-        self._block(node.body, inside)
+        self.block(node.body, inside)
         cls.names = scope.names
         for value in cls.names.values():
             if isinstance(value, Function):
@@ -362,7 +413,7 @@ class Interpreter:
         annotated = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
         cls.fields = tuple(target.id for target in annotated if isinstance(target, ast.Name))
         decorators = [self.value(each, frame) for each in node.decorator_list]
-        cls.is_dataclass = any("dataclass" in _name(each) for each in decorators)
+        cls.is_dataclass = any("dataclass" in name_of(each) for each in decorators)
         if cls.torch_base:
             self.classes.pop(cls.name, None)
             self.classes[cls.name] = cls
@@ -471,7 +522,7 @@ class Interpreter:
             stop = len(items) - after
             items = [*items[:start], items[start:stop], *items[stop:]]
         if items is None or len(items) != len(targets):
-            name = _name(value)
+            name = name_of(value)
             items = [
                 Opaque("item", f"item {index} of {name}", site, of=value, args=(index,))
                 for index in range(len(targets))
@@ -483,32 +534,49 @@ class Interpreter:
         """What owner.name = value does."""
         match owner:
             case Instance():
-                owner.attributes[name] = value
+                self._set_name(owner, owner.attributes, name, value, site)
             case Class():
-                owner.names[name] = value
+                self._set_name(owner, owner.names, name, value, site)
             case Package():
-                owner.scope.names[name] = value
+                self._set_name(owner, owner.scope.names, name, value, site)
+            case Module() if owner.kind in CONTAINERS:
+                self._set_name(owner, owner.children, name, value, site)
             case Module():
-                if name in owner.arguments and owner.kind in LAYERS:
-                    owner.arguments[name] = value
-                else:
-                    owner.children[name] = value
+                if count_of_layer(owner) and not (name == "bias" and value is None):
+                    raise Unfollowed(site, f"a layer's {name} is set after it was made")
+                self._set_name(owner, owner.arguments, name, value, site)
+            case Tensor():
+                raise Refused(site, "what is set in the images is not followed")
             case Opaque():
                 owner.attributes[name] = value
-                self._record(owner, site, key=name, value=value)
+                self.record(owner, site, key=name, value=value)
+
+    def _set_name(self, owner: Any, names: dict[str, Any], name: str, value: Any, site: Site) -> None:
+        if name in names and not self.is_certain(owner):
+            value = self.one_of([names[name], value], site)
+        names[name] = value
 
     def _set_item(self, owner: Any, key: Any, value: Any, site: Site) -> None:
         if isinstance(owner, Opaque):
-            self._record(owner, site, key=key, value=value)
-        elif isinstance(owner, dict) and _is_key(key) and len(owner) < _LONGEST:
+            self.record(owner, site, key=key, value=value)
+        elif isinstance(owner, dict | list) and not self.is_certain(owner):
+            self.lose(owner)
+        elif (isinstance(owner, dict) and is_key(key) and len(owner) < LONGEST) or (
+            isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner)
+        ):
             owner[key] = value
-        elif isinstance(owner, list) and isinstance(key, int):
-            if -len(owner) <= key < len(owner):
-                owner[key] = value
-        elif isinstance(owner, Module) and owner.kind in CONTAINERS:
-            owner.children[str(key)] = value
+        elif isinstance(owner, dict | list):
+            self.lose(owner)
+        elif isinstance(owner, Module) and owner.kind in CONTAINERS and isinstance(key, int | str):
+            names = list(owner.children)
+            inside = isinstance(key, int) and -len(names) <= key < len(names)
+            name = names[int(key)] if inside else str(key)
+            self._set_name(owner, owner.children, name, value, site)
+        elif isinstance(owner, Tensor | Module | Instance | Method):
+            raise Unfollowed(site, "what is set there is not followed")
 
-    def _record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+    def record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+        """Remember an event."""
         if len(self.events) < _MOST_EVENTS:
             self.events.append(Event(what, site, tuple(self._loops), self._conditional > 0, key, value))
 
@@ -523,7 +591,7 @@ class Interpreter:
         return compute(node, frame)
 
     def _of_Constant(self, node: ast.Constant, frame: Frame) -> Any:
-        if isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
+        if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
             return Opaque("unknown", "a number", Site(frame.unit, node))
         return node.value
 
@@ -552,20 +620,20 @@ class Interpreter:
 
     def _of_List(self, node: ast.List, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
-        return items if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
+        return self.new(items) if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
 
     def _of_Set(self, node: ast.Set, frame: Frame) -> Any:
         items = self._elements(node.elts, frame)
-        if items is None or not all(map(_is_key, items)):
+        if items is None or not all(map(is_key, items)):
             return Opaque("unknown", "a set", Site(frame.unit, node))
-        return set(items)
+        return self.new(set(items))
 
     def _elements(self, nodes: list[ast.expr], frame: Frame) -> list[Any] | None:
         items: list[Any] = []
         for node in nodes:
             if isinstance(node, ast.Starred):
                 inside = self.items(self.value(node.value, frame))
-                if inside is None or len(items) + len(inside) > _LONGEST:
+                if inside is None or len(items) + len(inside) > LONGEST:
                     return None
                 items += inside
             else:
@@ -577,15 +645,15 @@ class Interpreter:
         for key_node, value_node in zip(node.keys, node.values, strict=True):
             value = self.value(value_node, frame)
             if key_node is None:
-                if not isinstance(value, dict):
+                if not isinstance(value, dict) or id(value) in self.lost:
                     return Opaque("unknown", "a dict", Site(frame.unit, node))
                 made |= value
                 continue
             key = self.value(key_node, frame)
-            if not _is_key(key):
+            if not is_key(key):
                 return Opaque("unknown", "a dict", Site(frame.unit, node))
             made[key] = value
-        return made
+        return self.new(made)
 
     def _of_JoinedStr(self, node: ast.JoinedStr, frame: Frame) -> Any:
         parts = []
@@ -596,18 +664,18 @@ class Interpreter:
             assert isinstance(part, ast.FormattedValue)
             value = self.value(part.value, frame)
             spec = self.value(part.format_spec, frame) if part.format_spec else ""
-            text = _formatted(value, spec)
+            text = formatted(value, spec)
             parts.append(text)
-        if any(part is None for part in parts) or sum(map(len, parts)) > _LONGEST:
+        if any(part is None for part in parts) or sum(map(len, parts)) > LONGEST:
             return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(parts))
         return "".join(parts)
 
     def _of_Attribute(self, node: ast.Attribute, frame: Frame) -> Any:
-        return self.attribute(self.value(node.value, frame), node.attr, Site(frame.unit, node), frame)
+        return calls.attribute(self, self.value(node.value, frame), node.attr, Site(frame.unit, node), frame)
 
     def _of_Subscript(self, node: ast.Subscript, frame: Frame) -> Any:
-        owner, key = self.value(node.value, frame), self.value(node.slice, frame)
         site = Site(frame.unit, node)
+        owner, key = self.known(self.value(node.value, frame), site), self.value(node.slice, frame)
         if isinstance(owner, Module | Instance):
             found = find_child(owner, key)
             if found is not None:
@@ -615,13 +683,13 @@ class Interpreter:
         if isinstance(owner, Tensor):
             return tensors.item(owner, key, site)
         try:
-            if isinstance(owner, dict) and _is_key(key):
+            if isinstance(owner, dict) and is_key(key):
                 return owner[key]
             if isinstance(owner, list | tuple | str | range) and isinstance(key, int | slice):
                 return owner[key]
         except (LookupError, TypeError, ValueError):
             return Opaque("unknown", f"{site.text}, which is not there", site)
-        return Opaque("item", f"{_name(owner)}[...]", site, of=owner, args=(key,))
+        return Opaque("item", f"{name_of(owner)}[...]", site, of=owner, args=(key,))
 
     def _of_Slice(self, node: ast.Slice, frame: Frame) -> Any:
         parts = [self.value(part, frame) if part else None for part in (node.lower, node.upper, node.step)]
@@ -636,14 +704,14 @@ class Interpreter:
     def _operate(self, op: ast.operator, left: Any, right: Any, site: Site, frame: Frame) -> Any:
         if isinstance(left, Tensor) or isinstance(right, Tensor):
             return tensors.operate(type(op).__name__, left, right, site)
-        if _is_bounded(op, left, right):
+        if is_bounded(op, left, right):
             try:
-                return _OPERATORS[type(op)](left, right)
+                return OPERATORS[type(op)](left, right)
             except (ArithmeticError, TypeError, ValueError, LookupError, KeyError):
                 pass
         result = Opaque("operation", site.text, site, args=(left, right))
         if isinstance(op, ast.Div):  # a mean, most likely
-            self._record(result, site)
+            self.record(result, site)
         return result
 
     def _of_UnaryOp(self, node: ast.UnaryOp, frame: Frame) -> Any:
@@ -653,7 +721,7 @@ class Interpreter:
             return not holds if holds is not None else Opaque("operation", site.text, site, args=(value,))
         if isinstance(value, bool | int | float):
             try:
-                return _UNARY[type(node.op)](value)
+                return UNARY[type(node.op)](value)
             except TypeError:
                 pass
         return Opaque("operation", site.text, site, args=(value,))
@@ -663,7 +731,11 @@ class Interpreter:
         value: Any = None
         unknown = None
         for each in node.values:
-            value = self.value(each, frame)
+            if unknown is None:
+                value = self.value(each, frame)
+            else:
+                with self._uncertain():
+                    value = self.value(each, frame)
             holds = self.truth(value)
             if holds is ends_at:
                 return value
@@ -672,11 +744,11 @@ class Interpreter:
         return value if unknown is None else Opaque("operation", "a condition", Site(frame.unit, node))
 
     def _of_Compare(self, node: ast.Compare, frame: Frame) -> Any:
-        left = self.value(node.left, frame)
         site = Site(frame.unit, node)
+        left = self.known(self.value(node.left, frame), site)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
-            right = self.value(right_node, frame)
-            holds = _compare(op, left, right)
+            right = self.known(self.value(right_node, frame), site)
+            holds = compare(op, left, right)
             if holds is None:
                 return Opaque("operation", site.text, site, args=(left, right))
             if not holds:
@@ -689,7 +761,8 @@ class Interpreter:
         if holds is None:
             site = Site(frame.unit, node.test)
             self._require_known(site, "the condition is not known without running the code", frame)
-            return self._one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
+            with self._uncertain():
+                return self.one_of([self.value(node.body, frame), self.value(node.orelse, frame)], site)
         return self.value(node.body if holds else node.orelse, frame)
 
     def _of_Lambda(self, node: ast.Lambda, frame: Frame) -> Any:
@@ -713,14 +786,14 @@ class Interpreter:
 
     def _of_SetComp(self, node: ast.SetComp, frame: Frame) -> Any:
         items = self._comprehension(node, frame, lambda inside: self.value(node.elt, inside))
-        known = isinstance(items, list) and all(map(_is_key, items))
+        known = isinstance(items, list) and all(map(is_key, items))
         return set(items) if known else Opaque("unknown", "a set", Site(frame.unit, node))
 
     def _of_DictComp(self, node: ast.DictComp, frame: Frame) -> Any:
         items = self._comprehension(
             node, frame, lambda inside: (self.value(node.key, inside), self.value(node.value, inside))
         )
-        known = isinstance(items, list) and all(_is_key(key) for key, _ in items)
+        known = isinstance(items, list) and all(is_key(key) for key, _ in items)
         return dict(items) if known else Opaque("unknown", "a dict", Site(frame.unit, node))
 
     def _comprehension(self, node: Any, frame: Frame, make: Callable[[Frame], Any]) -> Any:
@@ -733,13 +806,13 @@ class Interpreter:
             """Whether all is known."""
             if not generators:
                 made.append(make(inside))
-                return len(made) <= _LONGEST
+                return len(made) <= LONGEST
             generator = generators[0]
             over = self.value(generator.iter, inside)
             items = self.items(over)
-            is_known = items is not None and len(items) <= _MOST_TURNS
+            is_known = items is not None and len(items) <= MOST_TURNS
             if items is None or not is_known:
-                items = [Opaque("item", f"an item of {_name(over)}", Site(frame.unit, node), of=over)]
+                items = [Opaque("item", f"an item of {name_of(over)}", Site(frame.unit, node), of=over)]
             for item in items:
                 self._assign(generator.target, item, inside)
                 holds = [self.truth(self.value(test, inside)) for test in generator.ifs]
@@ -750,7 +823,7 @@ class Interpreter:
             return is_known
 
         if loop(node.generators):
-            return made
+            return self.new(made)
         return Opaque("unknown", "a list", Site(frame.unit, node), args=tuple(made[:1]))
 
     def _of_Starred(self, node: ast.Starred, frame: Frame) -> Any:
@@ -766,7 +839,7 @@ class Interpreter:
         for arg in node.args:
             if isinstance(arg, ast.Starred):
                 inside = self.items(self.value(arg.value, frame))
-                if inside is None or len(args) + len(inside) > _LONGEST:
+                if inside is None or len(args) + len(inside) > LONGEST:
                     self._require_known(site, f"*{ast.unparse(arg.value)} is not known", frame)
                     return Opaque("call", site.text, site, of=function)
                 args += inside
@@ -776,12 +849,16 @@ class Interpreter:
             value = self.value(keyword.value, frame)
             if keyword.arg is not None:
                 kwargs[keyword.arg] = value
-            elif isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            elif (
+                isinstance(value, dict)
+                and id(value) not in self.lost
+                and all(isinstance(key, str) for key in value)
+            ):
                 kwargs |= value
             else:
                 self._require_known(site, f"**{ast.unparse(keyword.value)} is not known", frame)
                 kwargs["(unknown)"] = value
-        return self.call(function, tuple(args), kwargs, site, frame)
+        return calls.call(self, function, tuple(args), kwargs, site, frame)
 
     def _super(self, node: ast.Call, frame: Frame) -> Any:
         cls, first = frame.cls, frame.first
@@ -791,416 +868,7 @@ class Interpreter:
             return Super(cls, first)
         return Opaque("unknown", "super()", Site(frame.unit, node))
 
-    # Attributes
-
-    def attribute(self, owner: Any, name: str, site: Site, frame: Frame) -> Any:
-        """What owner.name is."""
-        match owner:
-            case Opaque():
-                return self._opaque_attribute(owner, name, site)
-            case Package():
-                if name in owner.scope.names:
-                    return owner.scope.names[name]
-            case Instance():
-                return self._instance_attribute(owner, name, site, frame)
-            case Class():
-                if name == "__name__":
-                    return owner.name
-                found = owner.find(name)
-                if isinstance(found, Function) and found.kind == "classmethod":
-                    return Bound(found, owner)
-                if found is not None:
-                    return found
-                if owner.torch_base:
-                    return Method(owner, name)
-            case Super(cls, instance):
-                of = instance.cls if isinstance(instance, Instance) else cls
-                found = of.find(name, after=cls)
-                if isinstance(found, Function):
-                    return Bound(found, instance) if found.kind != "staticmethod" else found
-                return Method(owner, name)
-            case Module():
-                if name == "training":
-                    return self.training
-                if name in owner.children:
-                    return owner.children[name]
-                if owner.kind in LAYERS and name in LAYERS[owner.kind]:
-                    value = owner.arguments.get(name, LAYERS[owner.kind][name])
-                    pair = owner.kind == "Conv2d" and name in ("kernel_size", "stride", "padding")
-                    return (value, value) if pair and isinstance(value, int) else value
-                if name == "__class__":
-                    return Opaque("library", f"torch.nn.{owner.kind}")
-                return Method(owner, name)
-            case Tensor():
-                return tensors.attribute(owner, name, site)
-            case list() | dict() | str() | tuple() | set():
-                return Method(owner, name)
-        return Opaque("attribute", f"{_name(owner)}.{name}", site, of=owner)
-
-    def _instance_attribute(self, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
-        if name in owner.attributes:
-            return owner.attributes[name]
-        found = owner.cls.find(name)
-        if isinstance(found, Function):
-            if found.kind == "property":
-                return self._call_function(found, (owner,), {}, site, frame)
-            if found.kind == "classmethod":
-                return Bound(found, owner.cls)
-            return found if found.kind == "staticmethod" else Bound(found, owner)
-        if found is not None:
-            return found
-        if name == "__class__":
-            return owner.cls
-        if name == "training" and owner.is_module:
-            return self.training
-        if owner.layer is not None and name in (owner.layer.arguments.keys() | owner.layer.children.keys()):
-            return self.attribute(owner.layer, name, site, frame)
-        getter = owner.cls.find("__getattr__")
-        if isinstance(getter, Function):
-            return self._call_function(getter, (owner, name), {}, site, frame)
-        if owner.is_module:
-            return Method(owner, name)
-        return Opaque("attribute", f"{owner.cls.name}.{name}", site, of=owner)
-
-    def _opaque_attribute(self, owner: Opaque, name: str, site: Site) -> Any:
-        if name in owner.attributes:
-            return owner.attributes[name]
-        if owner.kind == "library":
-            full = canonical(f"{owner.name}.{name}")
-            constant = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}.get(full)
-            return constant if constant is not None else Opaque("library", full)
-        if owner.function == "torch.device" and name == "type" and isinstance(owner.args[0], str):
-            return owner.args[0].partition(":")[0]
-        signature = OBJECTS.get(owner.function)
-        if signature is not None and name in signature:
-            given = bind(signature, owner.args, owner.kwargs)
-            if isinstance(given, dict):
-                value = given.get(name, signature[name])
-                if value is not REQUIRED:
-                    return value
-        return Opaque("attribute", f"{owner.name}.{name}", site, of=owner)
-
-    # Calls
-
-    def call(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        """What a call returns."""
-        match function:
-            case Function():
-                return self._call_function(function, args, kwargs, site, frame)
-            case Bound(inner, first):
-                return self._call_function(inner, (first, *args), kwargs, site, frame)
-            case Partial(inner, before, named):
-                return self.call(inner, (*before, *args), {**named, **kwargs}, site, frame)
-            case Class():
-                return self._instantiate(function, args, kwargs, site, frame)
-            case Instance() | Module():
-                return self.call_module(function, args, kwargs, site, frame)
-            case Method(owner, name):
-                return self._call_method(owner, name, args, kwargs, site, frame)
-            case Opaque():
-                return self._call_opaque(function, args, kwargs, site, frame)
-        return Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
-
-    def _call_function(
-        self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        strict = frame.strict or any(isinstance(arg, Tensor) for arg in args)
-        if self._depth >= _DEEPEST:
-            if strict:
-                raise Refused(site, f"calls are nested more than {_DEEPEST} deep")
-            return Opaque("call", site.text, site, of=function)
-        names = self._bind(function, args, kwargs)
-        if isinstance(names, str):
-            if strict:
-                raise Refused(site, f"{function.name} is called wrongly: {names}")
-            return Opaque("call", site.text, site, of=function)
-        inside = Frame(
-            Scope(names, parent=function.scope),
-            function.unit,
-            strict,
-            function.owner,
-            args[0] if args else None,
-        )
-        self._depth += 1
-        try:
-            if isinstance(function.node, ast.Lambda):
-                return self.value(function.node.body, inside)
-            if _is_generator(function.node):
-                return Opaque("call", f"what {function.name} yields", site, of=function)
-            signal = self._block(function.node.body, inside)
-        finally:
-            self._depth -= 1
-        returned = [*inside.returned, signal.value if signal and signal.kind == "return" else None]
-        if len(returned) > 1 and returned[-1] is None:
-            returned.pop()
-        return self._one_of(returned, site)
-
-    def _bind(
-        self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any] | str:
-        """The arguments by the parameters' names; or what is wrong with them."""
-        of = function.node.args
-        names = [arg.arg for arg in (*of.posonlyargs, *of.args)]
-        bound = dict(zip(names[len(names) - len(function.defaults) :], function.defaults, strict=True))
-        bound |= function.keyword_defaults
-        positional = dict(zip(names, args, strict=False))
-        if len(args) > len(names) and of.vararg is None:
-            return f"it takes at most {len(names)} arguments"
-        bound |= positional
-        if of.vararg is not None:
-            bound[of.vararg.arg] = tuple(args[len(names) :])
-        known = {*names, *(arg.arg for arg in of.kwonlyargs)}
-        others = {}
-        for name, value in kwargs.items():
-            if name in positional:
-                return f"it is given {name} twice"
-            if name in known:
-                bound[name] = value
-            elif of.kwarg is not None or name == "(unknown)":
-                others[name] = value
-            else:
-                return f"it has no argument {name}"
-        if of.kwarg is not None:
-            bound[of.kwarg.arg] = others
-        if "(unknown)" in kwargs:  # it may give any of them
-            missing = [name for name in known if name not in positional and name not in kwargs]
-        else:
-            missing = [name for name in known if name not in bound]
-            if missing:
-                return f"it lacks {', '.join(sorted(missing))}"
-        return bound | {name: Opaque("unknown", name, Site(function.unit, function.node)) for name in missing}
-
-    def _instantiate(
-        self, cls: Class, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
-            return Opaque("call", site.text, site, of=cls)
-        instance = Instance(cls, site)
-        if instance.is_module:
-            self.modules.append(instance)
-        constructor = cls.find("__init__")
-        try:
-            if isinstance(constructor, Function):
-                strict = Frame(frame.scope, frame.unit, frame.strict or instance.is_module)
-                self._call_function(constructor, (instance, *args), kwargs, site, strict)
-            elif cls.is_dataclass:
-                instance.attributes |= dict(zip(cls.fields, args, strict=False)) | dict(kwargs)
-            elif instance.is_module:
-                self._base_constructor(instance, args, kwargs, site)
-        except Refused as error:
-            if frame.strict:
-                raise
-            instance.refused = error
-        return instance
-
-    def _base_constructor(
-        self, instance: Instance, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-    ) -> None:
-        """What the constructor of a class of torch.nn does to an instance of one that comes from it."""
-        kind = instance.cls.torch_base
-        if kind in CONTAINERS:
-            instance.layer = make_sequence(kind, args, site)
-        elif kind != "Module":
-            instance.layer = make_layer(kind, args, kwargs, site)
-
-    def call_module(
-        self,
-        module: Instance | Module,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """What a network, a part of one, or another object returns when it is called."""
-        is_module = isinstance(module, Module) or module.is_module
-        values = (*args, *kwargs.values())
-        if is_module and not any(isinstance(value, Tensor) for value in values):
-            result = Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
-            self._record(result, site)
-            return result
-        if isinstance(module, Instance):
-            if module.refused is not None:
-                raise module.refused
-            forward = module.cls.find("forward" if is_module else "__call__")
-            if isinstance(forward, Function):
-                return self._call_function(forward, (module, *args), kwargs, site, frame)
-            if module.layer is None:
-                return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
-            return self.call_module(module.layer, args, kwargs, site, frame)
-        if module.kind == "Sequential":
-            value = args[0]
-            for child in children(module).values():
-                value = self.call(child, (value,), {}, site, frame)
-            return value
-        if module.kind in CONTAINERS:
-            raise Refused(site, f"a {module.kind} cannot be called")
-        self.used.add(id(module))
-        return tensors.apply(module, args[0], site, training=self.training)
-
-    def _call_opaque(
-        self, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        name = function.name
-        if function.kind == "library":
-            if name.startswith("torch.nn."):
-                kind = name.removeprefix("torch.nn.")
-                if kind in CONTAINERS:
-                    return make_sequence(kind, args, site)
-                if kind in LAYERS:
-                    return make_layer(kind, args, kwargs, site)
-                if kind in ("DataParallel",) and args:
-                    return args[0]
-            if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
-                self.asked_for_cuda = True
-                return self.has_cuda if name.endswith("available") else int(self.has_cuda)
-            if name == "torch.backends.mps.is_available":
-                return False
-            if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
-                return args[0]
-            computed = self._builtin(name, args, kwargs, site, frame)
-            if computed is not _UNKNOWN:
-                return computed
-        if frame.strict and name in _RANDOM:  # a batch, to learn a shape from
-            sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
-            if len(sizes) == 4 and all(type(size) is int and size > 0 for size in sizes):
-                return tensors.batch(tuple(sizes))
-        if name == "torch.autograd.Variable" and len(args) == 1:
-            return args[0]
-        if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
-            return tensors.function(name, args, kwargs, site, training=self.training)
-        result = Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
-        if function.kind == "attribute" and isinstance(function.of, Opaque):
-            parsed = _argparse(function.of, result.method, args, kwargs, site)
-            if parsed is not None:
-                return parsed
-        self._record(result, site)
-        return result
-
-    def _call_method(
-        self,
-        owner: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        match owner:
-            case Tensor():
-                return tensors.method(owner, name, args, kwargs, site, training=self.training)
-            case Super(cls, instance):
-                return self._call_base(cls, instance, name, args, kwargs, site, frame)
-            case Class():  # nn.Module.__init__(self)
-                first = args[0] if args else None
-                return self._call_base(owner, first, name, args[1:], kwargs, site, frame)
-            case Module() | Instance():
-                return self._call_of_module(owner, name, args, kwargs, site, frame)
-        if name in _METHODS.get(type(owner), ()):
-            arguments = [self.items(arg) if isinstance(arg, range) else arg for arg in args]
-            try:
-                return _native_method(owner, name, arguments, kwargs)
-            except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
-                pass
-        return Opaque("call", site.text, site, args=(owner, *args), kwargs=kwargs)
-
-    def _call_base(
-        self,
-        cls: Class,
-        instance: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """A method that a class of the code has from torch.nn, or from another library."""
-        if not isinstance(instance, Instance) or not cls.torch_base:
-            return None
-        if name == "__init__":
-            self._base_constructor(instance, args, kwargs, site)
-            return None
-        if name in ("forward", "__call__") and instance.layer is not None:
-            return self.call_module(instance.layer, args, kwargs, site, frame)
-        return self._call_of_module(instance, name, args, kwargs, site, frame)
-
-    def _call_of_module(
-        self,
-        module: Instance | Module,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        site: Site,
-        frame: Frame,
-    ) -> Any:
-        """A method that every module of torch.nn has."""
-        inside = children(module)
-        match name:
-            case "forward" | "__call__":
-                return self.call_module(module, args, kwargs, site, frame)
-            case "to" | "cuda" | "cpu" | "train" | "eval" | "float" | "requires_grad_" | "share_memory":
-                self._record(
-                    Opaque("call", site.text, site, Opaque("attribute", name, of=module), args), site
-                )
-                return module
-            case "apply":
-                for each in walk(module):
-                    self.call(args[0], (each,), {}, site, frame)
-                return module
-            case "children":
-                return list(inside.values())
-            case "named_children":
-                return list(inside.items())
-            case "modules":
-                return list(walk(module))
-            case "named_modules":
-                return [("", each) for each in walk(module)]
-            case "add_module" | "register_module" if len(args) == 2 and isinstance(args[0], str):
-                self._hold(module, args[0], args[1])
-                return None
-            case "append" if args and isinstance(module, Module | Instance):
-                self._hold(module, str(len(inside)), args[0])
-                return module
-            case "extend" if args:
-                for item in self.items(args[0]) or ():
-                    self._hold(module, str(len(children(module))), item)
-                return module
-            case "keys":
-                return list(inside)
-            case "values":
-                return list(inside.values())
-            case "items":
-                return list(inside.items())
-            case "insert" | "pop" | "update" | "__delitem__":
-                if isinstance(module, Module):
-                    raise Refused(site, f"{module.kind}.{name} is not followed")
-        result = Opaque("call", site.text, site, Opaque("attribute", name, of=module), args, kwargs)
-        self._record(result, site)
-        return result
-
-    def _hold(self, owner: Instance | Module, name: str, child: Any) -> None:
-        if isinstance(owner, Module):
-            owner.children[name] = child
-        elif owner.layer is not None:
-            owner.layer.children[name] = child
-        else:
-            owner.attributes[name] = child
-
-    def item_of(self, dataset: Instance) -> Any:
-        """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
-        function = dataset.cls.find("__getitem__")
-        if not isinstance(function, Function):
-            return None
-        index = Opaque("unknown", "an index", dataset.site)
-        try:
-            return self._call_function(
-                function, (dataset, index), {}, dataset.site, Frame(Scope({}), dataset.site.unit)
-            )
-        except (Refused, TooLong):
-            return None
-
-    # Python's own functions
+    # What values are
 
     def truth(self, value: Any) -> bool | None:
         """Whether a value counts as true; None where it is not known."""
@@ -1209,6 +877,8 @@ class Interpreter:
                 return True if value.is_object else None
             case Tensor():
                 return None
+            case list() | dict() | set() if id(value) in self.lost:
+                return None
             case bool() | int() | float() | str() | None | list() | dict() | tuple() | set() | range():
                 return bool(value)
         return True
@@ -1216,236 +886,21 @@ class Interpreter:
     def items(self, value: Any) -> list[Any] | None:
         """What a loop goes over; None where it is not known."""
         match value:
+            case list() | dict() | set() if id(value) in self.lost:
+                return None
             case list() | tuple() | str() | dict():
                 return list(value)
             case set():
                 return list(value)
             case range():
-                return list(value[: _MOST_TURNS + 1])
+                return list(value[: MOST_TURNS + 1])
             case Module() if value.kind == "ModuleDict":
                 return list(value.children)
             case Module() if value.kind in CONTAINERS:
-                return list(children(value).values())
-            case Instance(layer=Module(kind=kind)) if kind in CONTAINERS:
-                return list(children(value).values())
+                return list(value.children.values())
+            case Instance(layer=Module(kind=kind) as layer) if kind in CONTAINERS:
+                return [*layer.children.values(), *filter(is_module, value.attributes.values())]
         return None
-
-    def _builtin(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-    ) -> Any:
-        """What one of Python's own functions returns; _UNKNOWN where it is not one that is known here."""
-        first = args[0] if args else None
-        match name:
-            case "print":
-                return None
-            case "len":
-                return self._length(first)
-            case "range" if args and all(isinstance(arg, int) for arg in args):
-                try:
-                    return range(*args)
-                except (TypeError, ValueError):
-                    return _UNKNOWN
-            case "enumerate" if (items := self.items(first)) is not None:
-                start = args[1] if len(args) > 1 else kwargs.get("start", 0)
-                if isinstance(start, int):
-                    return [(start + index, item) for index, item in enumerate(items)]
-            case "zip" if args:
-                lists = [self.items(arg) for arg in args]
-                known = [each for each in lists if each is not None]
-                if len(known) == len(lists):
-                    return list(zip(*known, strict=False))
-            case _ if name.startswith("tqdm.") and (items := self.items(first)) is not None:
-                return items
-            case "tqdm.trange" | "tqdm.notebook.trange" | "tqdm.auto.trange" if args:
-                return self._builtin("range", args, {}, site, frame)
-            case "list" | "tuple" | "set" | "reversed" | "iter":
-                items = self.items(first) if args else []
-                if items is not None and len(items) <= _MOST_TURNS:
-                    if name == "set":
-                        return set(items) if all(map(_is_key, items)) else _UNKNOWN
-                    return tuple(items) if name == "tuple" else items[::-1] if name == "reversed" else items
-            case "dict" | "collections.OrderedDict":
-                pairs = (
-                    [] if not args else list(first.items()) if isinstance(first, dict) else self.items(first)
-                )
-                if pairs is not None and "(unknown)" not in kwargs:
-                    usable = [pair for pair in pairs if isinstance(pair, tuple | list) and len(pair) == 2]
-                    if len(usable) == len(pairs) and all(_is_key(key) for key, _ in usable):
-                        return {**{key: value for key, value in usable}, **kwargs}
-            case "int" | "float" | "bool" | "str" | "abs" | "round" | "divmod" | "pow":
-                return self._of_numbers(getattr(builtins, name), args, kwargs)
-            case "max" | "min" | "sum" | "sorted" | "any" | "all":
-                values = self.items(first) if len(args) == 1 else list(args)
-                if values is not None and not kwargs and len(values) <= _LONGEST:
-                    return self._of_numbers(getattr(builtins, name), (values,), {})
-            case "isinstance" if len(args) == 2:
-                return self._is_instance(first, args[1], site)
-            case "hasattr" if len(args) == 2 and isinstance(args[1], str):
-                if isinstance(first, Instance):
-                    has = args[1] in first.attributes or first.cls.find(args[1]) is not None
-                    return has or (_UNKNOWN if first.is_module else False)
-                if isinstance(first, Module):
-                    return args[1] in first.arguments or args[1] in first.children or _UNKNOWN
-            case "getattr" if len(args) in (2, 3) and isinstance(args[1], str):
-                if len(args) == 3 and isinstance(first, Instance):
-                    has = args[1] in first.attributes or first.cls.find(args[1]) is not None
-                    return self.attribute(first, args[1], site, frame) if has else args[2]
-                return self.attribute(first, args[1], site, frame)
-            case "setattr" if len(args) == 3 and isinstance(args[1], str):
-                self.set_attribute(first, args[1], args[2], site)
-                return None
-            case "callable":
-                return True if isinstance(first, Function | Bound | Class) else _UNKNOWN
-            case "type" if len(args) == 1:
-                if isinstance(first, Instance):
-                    return first.cls
-                if isinstance(first, Module):
-                    return Opaque("library", f"torch.nn.{first.kind}")
-            case "map" if len(args) == 2 and (items := self.items(args[1])) is not None:
-                return [self.call(first, (item,), {}, site, frame) for item in items[:_MOST_TURNS]]
-            case "functools.partial" if args:
-                return Partial(first, args[1:], kwargs)
-            case "copy.deepcopy" | "copy.copy":
-                return _copied(first, {})
-            case "math.floor" | "math.ceil" | "math.sqrt" | "math.log" | "math.prod" | "math.log2":
-                return self._of_numbers(getattr(math, name.removeprefix("math.")), args, kwargs)
-        return _UNKNOWN
-
-    def _of_numbers(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        """What a function of numbers and texts returns."""
-        values = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
-        if kwargs or not all(isinstance(value, bool | int | float | str) for value in values):
-            return _UNKNOWN
-        if function is pow and not _is_bounded(ast.Pow(), *args[:2]):
-            return _UNKNOWN
-        try:
-            return function(*args)
-        except (ArithmeticError, TypeError, ValueError):
-            return _UNKNOWN
-
-    def _length(self, value: Any) -> Any:
-        if isinstance(value, Opaque):
-            if value.function == "torch.utils.data.DataLoader":
-                given = bind(OBJECTS[value.function], value.args, value.kwargs)
-                if isinstance(given, dict):
-                    images, size = self._length(given["dataset"]), given.get("batch_size", 1)
-                    if isinstance(images, int) and isinstance(size, int) and size > 0:
-                        return images // size if given.get("drop_last") is True else -(-images // size)
-            if value.function == "torchvision.datasets.MNIST":
-                given = bind(OBJECTS[value.function], value.args, value.kwargs)
-                if isinstance(given, dict) and isinstance(given.get("train", True), bool):
-                    return 60_000 if given.get("train", True) else 10_000
-            return _UNKNOWN
-        if isinstance(value, Tensor):
-            return value.shape[0]
-        if isinstance(value, Module | Instance) and (items := self.items(value)) is not None:
-            return len(items)
-        return len(value) if isinstance(value, list | tuple | dict | str | set | range) else _UNKNOWN
-
-    def _is_instance(self, value: Any, of: Any, site: Site) -> Any:
-        if isinstance(of, tuple):
-            answers = [self._is_instance(value, each, site) for each in of]
-            return True if True in answers else _UNKNOWN if _UNKNOWN in answers else False
-        if isinstance(of, Class):
-            return isinstance(value, Instance) and of in value.cls.lineage
-        if not isinstance(of, Opaque) or of.kind != "library":
-            return _UNKNOWN
-        if isinstance(value, Module | Instance):
-            base = value.kind if isinstance(value, Module) else value.cls.torch_base
-            if of.name == "torch.nn.Module":
-                return base != ""
-            return of.name == f"torch.nn.{base}" if of.name.startswith("torch.nn.") else False
-        if isinstance(value, Opaque):
-            return of.name == value.function if value.is_object and value.function else _UNKNOWN
-        known = {
-            "int": int,
-            "float": float,
-            "str": str,
-            "list": list,
-            "tuple": tuple,
-            "dict": dict,
-            "bool": bool,
-        }
-        return isinstance(value, known[of.name]) if of.name in known else False
-
-
-_UNKNOWN: Any = object()
-_RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-}
-_ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_METHODS: dict[type, set[str]] = {
-    list: {"append", "extend", "insert", "pop", "copy", "reverse", "clear", "index", "count"},
-    dict: {"get", "items", "keys", "values", "update", "pop", "setdefault", "copy"},
-    str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"},
-    tuple: {"index", "count"},
-    set: {"add"},
-}
-_SPEC = re.compile(r"[<>=^]?[-+ ]?0?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")
-_FIELDS = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\d{0,3}(?::" + _SPEC.pattern + r")?\})*")
-_PERCENTS = re.compile(r"(?:[^%]|%%|%[-+ 0]?\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
-_SCALARS = (bool, int, float, str, type(None))
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, _SCALARS)
-
-
-def _is_flat(value: Any) -> bool:
-    """Whether it can be compared and hashed in little time."""
-    return _is_scalar(value) or (isinstance(value, tuple | list) and all(map(_is_scalar, value)))
-
-
-def _is_key(value: Any) -> bool:
-    return (
-        _is_scalar(value)
-        or (isinstance(value, tuple) and all(map(_is_scalar, value)))
-        or (isinstance(value, Opaque | Instance | Class | Module))
-    )
-
-
-def _same(first: Any, other: Any) -> bool:
-    return first is other or (
-        type(first) is type(other) and _is_flat(first) and _is_flat(other) and first == other
-    )
-
-
-def _name(value: Any) -> str:
-    """A value in a reader's words."""
-    match value:
-        case Opaque():
-            return value.name
-        case Instance():
-            return value.cls.name
-        case Module():
-            return value.kind
-        case Function() | Class() | Package():
-            return value.name
-    return type(value).__name__ if not _is_scalar(value) else str(value)[:40]
 
 
 def _as_load(target: ast.expr) -> ast.expr:
@@ -1457,140 +912,3 @@ def _as_load(target: ast.expr) -> ast.expr:
         case ast.Subscript():
             return ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target)
     return target
-
-
-def _is_bounded(op: ast.operator, left: Any, right: Any) -> bool:
-    """Whether an operation on numbers, texts and lists takes little time and memory."""
-    numbers = [isinstance(value, bool | int | float) for value in (left, right)]
-    if all(numbers):
-        bits = [value.bit_length() for value in (left, right) if isinstance(value, int)]
-        if isinstance(op, ast.Pow | ast.LShift) and len(bits) == 2:
-            return bits[0] * max(abs(right), 1) <= _MOST_BITS if isinstance(op, ast.Pow) else right <= 64
-        return sum(bits) <= _MOST_BITS
-    if isinstance(op, ast.Add):
-        same = isinstance(left, list | tuple | str) and type(left) is type(right)
-        return same and len(left) + len(right) <= _LONGEST
-    if isinstance(op, ast.Mult):
-        many, times = (left, right) if numbers[1] else (right, left)
-        return (
-            isinstance(many, list | tuple | str)
-            and isinstance(times, int)
-            and (len(many) * max(times, 0) <= _LONGEST)
-        )
-    if isinstance(op, ast.Mod) and isinstance(left, str):
-        values = right if isinstance(right, tuple) else (right,)
-        return len(left) <= 500 and all(map(_is_scalar, values)) and _PERCENTS.fullmatch(left) is not None
-    return isinstance(op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict)
-
-
-def _compare(op: ast.cmpop, left: Any, right: Any) -> bool | None:
-    """Whether a comparison holds; None where it is not known."""
-    if isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq):
-        equal: bool | None = None
-        if _is_flat(left) and _is_flat(right):
-            equal = left == right
-        elif left is right:
-            equal = True
-        elif left is None or right is None:
-            other = right if left is None else left
-            equal = None if isinstance(other, Opaque) and not other.is_object else False
-        elif isinstance(left, Opaque) and isinstance(right, Opaque) and "library" == left.kind == right.kind:
-            equal = left.name == right.name
-        elif isinstance(left, Class | Function) and isinstance(right, Class | Function):
-            equal = False
-        return equal if equal is None or isinstance(op, ast.Is | ast.Eq) else not equal
-    if isinstance(op, ast.In | ast.NotIn):
-        known = isinstance(right, list | tuple | dict | set | str) and _is_flat(left)
-        if not known or (isinstance(right, list | tuple) and not all(map(_is_flat, right))):
-            return None
-        try:
-            return (left in right) is isinstance(op, ast.In)
-        except TypeError:
-            return None
-    if _is_flat(left) and _is_flat(right):
-        try:
-            return _ORDERS[type(op)](left, right)
-        except TypeError:
-            return None
-    return None
-
-
-def _formatted(value: Any, spec: Any) -> Any:
-    if not _is_scalar(value) or not isinstance(spec, str) or not _SPEC.fullmatch(spec):
-        return None
-    try:
-        return format(value, spec) if value is not None else str(value)
-    except (ValueError, TypeError):
-        return None
-
-
-def _native_method(owner: Any, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A method of a list, a dict or a text, where it takes little time and memory."""
-    longest = max((len(arg) for arg in args if isinstance(arg, list | tuple | dict | str)), default=0)
-    if len(owner) + longest > _LONGEST:
-        raise ValueError
-    if isinstance(owner, str):
-        flat = [each for arg in args for each in (arg if isinstance(arg, list | tuple) else [arg])]
-        if not all(map(_is_scalar, flat)) or (name == "format" and not _FIELDS.fullmatch(owner)):
-            raise ValueError
-        if name in ("replace", "join") and sum(len(str(each)) for each in flat) * (len(owner) + 1) > _LONGEST:
-            raise ValueError
-    elif name in ("index", "count"):
-        if not all(map(_is_scalar, [*owner, *args])):
-            raise ValueError
-    elif isinstance(owner, dict | set) and name in ("get", "pop", "setdefault", "add"):
-        if not _is_key(args[0]):
-            raise ValueError
-    elif name == "extend" and not isinstance(args[0], list | tuple):
-        raise ValueError
-    result = getattr(owner, name)(*args, **kwargs)
-    return list(result) if name in ("items", "keys", "values") else result
-
-
-def _copied(value: Any, done: dict[int, Any]) -> Any:
-    """A module with all those in it as new ones; lists and dicts of them, too."""
-    if id(value) in done:
-        return done[id(value)]
-    copy: Any = value
-    match value:
-        case Module():
-            copy = done[id(value)] = Module(value.kind, dict(value.arguments), value.site)
-            copy.children = {name: _copied(child, done) for name, child in value.children.items()}
-        case Instance():
-            copy = done[id(value)] = Instance(value.cls, value.site, refused=value.refused)
-            copy.attributes = {name: _copied(child, done) for name, child in value.attributes.items()}
-            copy.layer = _copied(value.layer, done)
-        case list():
-            copy = done[id(value)] = []
-            copy += [_copied(item, done) for item in value]
-        case dict():
-            copy = done[id(value)] = {}
-            copy |= {key: _copied(item, done) for key, item in value.items()}
-    return copy
-
-
-def _is_generator(node: ast.FunctionDef) -> bool:
-    left: list[ast.AST] = list(node.body)
-    while left:
-        each = left.pop()
-        if isinstance(each, ast.Yield | ast.YieldFrom):
-            return True
-        if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            left += ast.iter_child_nodes(each)
-    return False
-
-
-def _argparse(
-    owner: Opaque, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-) -> Opaque | None:
-    """The defaults of the command line's arguments, which the code is taken to be run with."""
-    if owner.function != "argparse.ArgumentParser":
-        return None
-    if method == "add_argument" and args and all(isinstance(arg, str) for arg in args):
-        name = next((arg for arg in args if arg.startswith("--")), args[0]).lstrip("-").replace("-", "_")
-        default = False if kwargs.get("action") == "store_true" else kwargs.get("default")
-        owner.attributes.setdefault("(defaults)", {})[kwargs.get("dest", name)] = default
-        return Opaque("unknown", "an argument", site)
-    if method in ("parse_args", "parse_known_args"):
-        return Opaque("call", site.text, site, attributes=dict(owner.attributes.get("(defaults)", {})))
-    return None

@@ -62,6 +62,11 @@ MISTAKES = {
         "the rotation fills its corners with what is no background",
         "rotate before ToTensor with fill=(0,), or fill with the background's value after Normalize, -0.4242",
     ),
+    "stays_in_evaluation": Words(
+        "after the first test the training goes on in evaluation: no dropout, and batch norm's statistics "
+        "stay as they are",
+        "call model.train() at the start of each epoch",
+    ),
     "loaders_redefined": Words(
         "the training loader is made again without what the first one had, which is lost",
         "make the loaders once, with the transforms that are meant",

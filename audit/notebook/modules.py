@@ -96,14 +96,29 @@ def count_parameters(module: Any) -> int:
     """How many numbers PyTorch counts in a module and in all those in it.
 
     Raises:
-      Refused: a parameter whose shape is not known.
+      Refused: a parameter whose shape is not known, or a part of another library.
     """
+    for owner in walk(module):
+        held = owner.children if isinstance(owner, Module) else owner.attributes
+        for value in held.values():
+            _require_no_module(value, isinstance(owner, Module))
     return sum(count_of_layer(layer) for _, layer in named_leaves(module)) + sum(
         _numbers(value)
         for owner in walk(module)
         if isinstance(owner, Instance)
         for value in owner.attributes.values()
     )
+
+
+def _require_no_module(value: Any, is_part: bool) -> None:
+    """Raise Refused if a value may be a module that is not known here."""
+    if not isinstance(value, Opaque) or value.site is None:
+        return
+    name = value.function
+    short = name.removeprefix("torch.nn.")
+    of_torch = name.startswith("torch.nn.") and "." not in short and not short.endswith(("Loss", "Parameter"))
+    if is_part or of_torch or name.startswith("torchvision.models."):
+        raise Refused(value.site, "what this module holds is not known here")
 
 
 def _numbers(value: Any) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from audit.notebook import tensors
+from audit.notebook import calls, tensors
 from audit.notebook.cells import Fact, Place, Source
-from audit.notebook.interpreter import Frame, Interpreter
+from audit.notebook.frames import Frame
+from audit.notebook.interpreter import Interpreter
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
@@ -143,6 +144,8 @@ def read_network(source: Source, class_name: str | None = None) -> ReadNetwork:
 
 def network_of(run: Interpreter, class_name: str | None = None) -> ReadNetwork:
     """The network of a submission whose code has been followed; see read_network."""
+    if run.unfollowed is not None:
+        raise run.unfollowed
     model = _chosen(run, class_name)
     site = model.site if not isinstance(model, Instance) else model.cls.site
     name = model.cls.name if isinstance(model, Instance) else model.kind
@@ -195,6 +198,8 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
     if class_name is None:
         if trained is not None:
             return trained
+        if (missing := _missing(run)) is not None:
+            raise missing
         inside = {id(part) for each in run.modules for part in walk(each) if part is not each}
         whole = [each for each in run.modules if id(each) not in inside]
         if whole:
@@ -214,7 +219,7 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
 
 def _instance(run: Interpreter, cls: Class) -> Any:
     """Of a class, made without arguments."""
-    return run.call(cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+    return calls.call(run, cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
 
 
 def _only_class(run: Interpreter) -> Any:
@@ -229,7 +234,7 @@ def _only_class(run: Interpreter) -> Any:
         return whole[0]
     if not own:
         problem = f"{file} has no network: give a file with a class that comes from torch.nn.Module"
-        raise _missing(run) or UserError(problem)
+        raise UserError(problem)
     names = ", ".join(each.cls.name for each in whole)
     example = whole[0].cls.name if whole else own[0].name
     raise UserError(f"{file} makes no network and has the classes {names}: say which, {file}:{example}")
@@ -238,10 +243,12 @@ def _only_class(run: Interpreter) -> Any:
 def _missing(run: Interpreter) -> UserError | None:
     """What an optimizer got in place of a network, where the code does not say what that is."""
     for event in reversed(run.events):
-        if event.what.function.startswith("torch.optim.") and event.what.args:
-            source = origin(event.what.args[0])
+        module, _, name = event.what.function.rpartition(".")
+        given = (*event.what.args, *event.what.kwargs.values())
+        if module == "torch.optim" and name[:1].isupper() and given:
+            source = origin(given[0])
             if source is not None and source.site is not None:
-                return Refused(source.site, f"{source.name}: give the file that does, or its class")
+                return Refused(source.site, f"the network that is trained is not known here: {source.name}")
     return None
 
 
@@ -294,7 +301,7 @@ def _followed(run: Interpreter, model: Any, *, training: bool) -> Tensor:
     run.used.clear()
     site = model.site
     frame = Frame(Scope({}), site.unit, strict=True)
-    output = run.call_module(model, (tensors.image(),), {}, site, frame)
+    output = calls.call_module(run, model, (tensors.image(),), {}, site, frame)
     if isinstance(output, tuple | list | dict):
         raise Refused(site, "forward returns several values")
     if not isinstance(output, Tensor):
@@ -332,8 +339,10 @@ def _steps(node: Node, start: Node | None) -> tuple[list[_Step], list[Node]]:
                 skip, long = _branches(node)
                 steps.append(_Step(node, tuple(_steps(long, skip)[0])))
                 node = skip
+            case "mean":
+                raise Refused(_site(node), "a mean along one side of a map is no layer of our language")
             case _:
-                raise Refused(_site(node), f"{node.name} along one side of a map is no layer of our language")
+                raise Refused(_site(node), "what this makes of the images is not known here")
     return steps[::-1], ends[::-1]
 
 

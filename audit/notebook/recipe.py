@@ -1,14 +1,14 @@
 """How a submission trains its network, as our recipe where it can be said whole."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.distortion import Distortions, distortions, is_random, normalization
 from audit.notebook.interpreter import Interpreter
-from audit.notebook.network import ReadNetwork, trained_module
+from audit.notebook.network import ReadNetwork, module_in, trained_module
 from audit.notebook.training import (
     Call,
     Loader,
@@ -41,6 +41,7 @@ FACTS = {
     "cross_entropy_on_log_softmax": "cross-entropy takes the logarithm of the softmax a second time",
     "nll_loss_without_log_softmax": "nll_loss gets no log_softmax",
     "test_loss_of_batches": "the sum of mean losses of batches is divided by the number of images",
+    "stays_in_evaluation": "evaluation switches dropout and batch norm, and no train() switches them back",
     "depends_on_cuda": "the value depends on whether there is a GPU",
 }
 """What each fact's name means."""
@@ -99,6 +100,7 @@ class ReadRecipe:
 
 _IMAGES = {True: 60_000, False: 10_000}
 _BETAS = (0.9, 0.999)
+_MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type")
 _SCHEDULES = "torch.optim.lr_scheduler."
 
 
@@ -211,8 +213,34 @@ class _Reader:
             for node in _breaks(loop):
                 where = Place(loop.site.unit.file, loop.site.unit.cell, node.lineno)
                 self.departures.append(Fact("epochs", where, "the loop may end sooner"))
+        self._each_step()
         self.flags["epochs"] = len(training.loops)
         return Setting(len(training.loops), place)
+
+    def _each_step(self) -> None:
+        """Whether each batch is one step from zeroed gradients, on its images as they come."""
+        training = self.training
+        for event in training.steps:
+            loop = next(each for each in reversed(event.loops) if not each.known)
+            if event.conditional or sum(loop in each.loops for each in training.steps) > 1:
+                self._lacks("optimizer", event.site.place, "it is not one step a batch")
+                break
+        inside = [event for event in training.events if training.is_in_training(event)]
+        if not any(event.what.method == "zero_grad" for event in inside):
+            self._lacks("optimizer", training.steps[-1].site.place, "its gradients are never zeroed")
+        for event in inside:
+            if event.what.kind == "call" and isinstance(event.what.of, Instance) and event.what.of.is_module:
+                changes = [each for each in _until_items(event.what) if each.method not in _MOVES]
+                if changes and changes[0].site is not None:
+                    detail = f"{changes[0].site.text}: the loop itself changes the images"
+                    self._lacks("images", changes[0].site.place, detail)
+                    break
+        modes = [event for event in training.events if event.what.method in ("train", "eval") and event.loops]
+        if modes and all(event.what.method == "eval" or event.what.args == (False,) for event in modes):
+            self.facts.append(Fact("stays_in_evaluation", modes[0].site.place))
+            self._lacks(
+                "optimizer", modes[0].site.place, "after the first epoch it trains in evaluation mode"
+            )
 
     def _optimizer(self) -> Call | None:
         training, call = self.training, self.training.optimizer
@@ -481,7 +509,7 @@ class _Reader:
         if calls is None:
             self._lacks("transform", place, "it is not known without running the code")
             return None
-        found: Distortions = distortions(calls)
+        found: Distortions = distortions(calls, place)
         self.flags |= found.flags
         self.missing += found.missing
         self.departures += found.departures
@@ -577,6 +605,17 @@ class _Reader:
                 self._lacks("gradients", event.site.place, f"{name}: ours are not clipped")
                 break
         for event in self.training.events:
+            freezes = event.key == "requires_grad" or event.what.method == "requires_grad_"
+            if freezes and module_in(event.what) is not None:
+                self._lacks("optimizer", event.site.place, "some weights are not trained")
+                break
+        for event in self.training.events:
+            method = event.what.method
+            in_place = method.endswith("_") and method != "requires_grad_" and event.key is None
+            if (in_place or event.key == "data") and module_in(event.what.of) is not None:
+                self._lacks("initialization", event.site.place, event.site.text)
+                break
+        for event in self.training.events:
             if event.what.function.rpartition(".")[2] in ("autocast", "GradScaler"):
                 self.departures.append(Fact("precision", event.site.place, "mixed precision; here float32"))
                 break
@@ -588,6 +627,17 @@ class _Reader:
 
 def _given(call: Opaque) -> tuple[Any, ...]:
     return (*call.args, *call.kwargs.values())
+
+
+def _until_items(call: Opaque) -> Iterator[Opaque]:
+    """The calls and operations that a call's arguments went through since they were items of a loop."""
+    left = list(_given(call))
+    for _ in range(100):
+        each = left.pop() if left else None
+        if isinstance(each, Opaque) and each.kind in ("call", "operation"):
+            yield each
+            owner = each.of.of if each.method else None
+            left += [owner] if each.method in _MOVES else [owner, *_given(each)]
 
 
 def _breaks(loop: Loop) -> list[ast.Break]:

@@ -60,7 +60,8 @@ def apply(module: Module, value: Any, site: Site, *, training: bool) -> Tensor:
     arguments = {**LAYERS[module.kind], **module.arguments}
     if module.kind in ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout") and not training:
         return value
-    return _Step(module.kind, arguments, value, site, module).result()
+    result = _Step(module.kind, arguments, value, site, module).result()
+    return overwritten(value, result, site) if arguments.get("inplace") not in (False, None, 0) else result
 
 
 def function(
@@ -74,6 +75,8 @@ def function(
     args = args[1:] if args else ()
     if not isinstance(tensor, Tensor):
         return unknown
+    if "out" in kwargs:
+        raise Refused(site, "what it writes into another tensor is not followed")
     if short in ("add",) and args:
         return operate("Add", tensor, args[0], site)
     if short in _SHAPES - {"view"} or short in FUNCTIONS:
@@ -114,7 +117,10 @@ def method(
             dims = kwargs.get("dim", kwargs.get("axis", args[0] if len(args) == 1 else args))
             return _mean(tensor, dims, kwargs.get("keepdim", False), site)
         case "add" | "add_" if args:
-            return operate("Add", tensor, args[0], site)
+            total = operate("Add", tensor, args[0], site) if len(args) == 1 and not kwargs else None
+            return overwritten(tensor, total, site) if name == "add_" else total
+    if name.endswith("_") and not name.endswith("__") and name not in FUNCTIONS:
+        return overwritten(tensor, None, site)
     if name in ("clamp", "clip") and tensor.node.kind == "log_softmax":
         return Tensor(tensor.shape, tensor.layout, Node("clamp", (tensor.node,), site=site, name=name))
     if name not in FUNCTIONS:
@@ -133,7 +139,9 @@ def method(
             return tensor
     if "stride" in arguments:
         arguments = {**LAYERS[kind], **given}
-    return _Step(kind, arguments, tensor, site, None, name, notes).result()
+    result = _Step(kind, arguments, tensor, site, None, name, notes).result()
+    in_place = name.endswith("_") or arguments.get("inplace") not in (False, None, 0)
+    return overwritten(tensor, result, site) if in_place else result
 
 
 def attribute(tensor: Tensor, name: str, site: Site) -> Any:
@@ -174,6 +182,19 @@ def operate(operation: str, left: Any, right: Any, site: Site) -> Any:
     if both and operation == "Add" and left.shape == right.shape and left.layout == right.layout:
         return Tensor(left.shape, left.layout, Node("add", (left.node, right.node), site=site, name="+"))
     return Opaque("operation", site.text, site, args=(left, right))
+
+
+def overwritten(tensor: Tensor, result: Any, site: Site) -> Any:
+    """A tensor that now holds another one's values, as functions in place have it.
+
+    Returns:
+      the same tensor; its node is "unknown" where the result is not known, or has another shape.
+    """
+    if isinstance(result, Tensor) and (result.shape, result.layout) == (tensor.shape, tensor.layout):
+        tensor.node = result.node
+    else:
+        tensor.node = Node("unknown", (tensor.node,), site=site, name=site.text)
+    return tensor
 
 
 def not_understood(value: Any, site: Site) -> Refused:

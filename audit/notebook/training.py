@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from audit.notebook.calls import item_of
 from audit.notebook.cells import Place
 from audit.notebook.interpreter import Interpreter
 from audit.notebook.library import OBJECTS, REQUIRED, bind
@@ -278,7 +279,7 @@ def _images(value: Any, run: Interpreter) -> Images:
 
 def _of_class(value: Instance, run: Interpreter) -> Images | None:
     """The images of a data set of the code's own class, which transforms the items of another one."""
-    item = run.item_of(value)
+    item = item_of(run, value)
     image = item[0] if isinstance(item, tuple) and item else None
     if not isinstance(image, Opaque):
         return None

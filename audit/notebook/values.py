@@ -58,6 +58,10 @@ class Refused(UserError):
         self.site, self.problem = site, problem
 
 
+class Unfollowed(Refused):
+    """A change of a module that is not followed: what it holds afterwards is not known."""
+
+
 @dataclass(eq=False, slots=True)
 class Opaque:
     """A value that is not computed: a library's name, what its functions return, what follows from that.
@@ -93,8 +97,9 @@ class Opaque:
 
     @property
     def is_object(self) -> bool:
-        """Whether it is surely an object: one that a library's class made."""
-        return self.kind == "library" or self.function.rpartition(".")[2][:1].isupper()
+        """Whether it is surely an object: one that a library's class made, or a layer's weights."""
+        made = self.function.rpartition(".")[2][:1].isupper()
+        return made or self.kind == "library" or (self.kind == "attribute" and isinstance(self.of, Module))
 
 
 @dataclass(eq=False)
@@ -267,7 +272,8 @@ class Node:
     """What happens to an image on its way.
 
     Attributes:
-      kind: "input", "layer", "add", "log_softmax", "softmax", or "mean" over one side of the map.
+      kind: "input", "layer", "add", "log_softmax", "softmax", "clamp", "mean" over one side of the map, or
+        "unknown".
       inputs: what it works on.
       layer: in our language, for kind "layer".
       module: that makes it; None for a function.
@@ -285,9 +291,9 @@ class Node:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Tensor:
-    """A batch of images on its way through a network.
+    """A batch of images on its way through a network. Functions that work in place change its node.
 
     Attributes:
       shape: as PyTorch has it, the batch size first.

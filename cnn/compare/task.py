@@ -11,7 +11,7 @@ from cnn import devices, train
 from cnn.compare import significance
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
-from cnn.data import Split
+from cnn.data import Examples
 from cnn.results import state_of
 from cnn.task import config_of, load
 from harness.errors import require
@@ -26,7 +26,7 @@ class _Evaluated(NamedTuple):
     """
 
     name: str
-    test: Split
+    test: Examples
     correct: dict[int, Bool[np.ndarray, " images"]]
 
 

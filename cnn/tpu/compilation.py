@@ -11,7 +11,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import train
-from cnn.data import Split
+from cnn.data import Examples
 from cnn.devices import most
 from cnn.loop import DATA, SEED, epoch_function, make_mesh
 from cnn.model import Network
@@ -82,7 +82,7 @@ def _compile(config: train.Config, mesh: Mesh, num_seeds: int) -> jax.stages.Com
         lambda leaf: jax.ShapeDtypeStruct((num_seeds, *leaf.shape), leaf.dtype),
         train.init_state.eval_shape(config, jax.random.key(0)),
     )
-    images = Split(
+    images = Examples(
         jax.ShapeDtypeStruct((config.images, 28, 28, 1), jnp.uint8),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((config.images,), jnp.int32),  # type: ignore[arg-type]
     )

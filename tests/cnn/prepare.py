@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from cnn.data import Split
+from cnn.data import Examples
 
 LAYERS = (
     "conv 6 5x5 stride 2, batch norm, ReLU, channel dropout 0.05, "
@@ -16,7 +16,7 @@ LAYERS = (
 """A network with all that can go wrong in training and resuming, which compiles in a second."""
 
 
-def prepare(folder: Path, *, train: Split, test: Split, counts: tuple[int, int]) -> None:
+def prepare(folder: Path, *, train: Examples, test: Examples, counts: tuple[int, int]) -> None:
     """Write the first images of two splits to `folder` as the data set tiny_mnist."""
 
     class TinyMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -35,7 +35,7 @@ def prepare(folder: Path, *, train: Split, test: Split, counts: tuple[int, int])
                 "test": self._generate_examples(test, counts[1]),
             }
 
-        def _generate_examples(self, split: Split, count: int) -> Iterator[tuple[int, dict]]:
+        def _generate_examples(self, split: Examples, count: int) -> Iterator[tuple[int, dict]]:
             for index in range(count):
                 png = io.BytesIO()
                 Image.fromarray(split.images[index, :, :, 0]).save(png, "png")

@@ -127,7 +127,7 @@ def test_logits_equal_pytorch(name, images):
     state = _disturbed(train.init_state(setup, jax.random.key(3)))._replace(ema=None)
     twin = torch_twin.build(NETWORKS[name].architecture).eval()
     torch_twin.copy_weights(state, twin)
-    ours = train.evaluate(state, data.Split(jnp.asarray(images), jnp.zeros(32, jnp.int32)), config=setup)
+    ours = train.evaluate(state, data.Examples(jnp.asarray(images), jnp.zeros(32, jnp.int32)), config=setup)
     with torch.no_grad():
         theirs = twin(_to_torch(images)).numpy()
     assert np.ptp(theirs, axis=0).min() > 1e-3
@@ -203,7 +203,7 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
             )
             loss.backward()
             optimizer.step()
-            state = step(state, data.Split(jnp.asarray(images[:8]), jnp.asarray(labels[:8])))
+            state = step(state, data.Examples(jnp.asarray(images[:8]), jnp.asarray(labels[:8])))
             metrics = state.metrics
             assert metrics.seen == count
             np.testing.assert_allclose(metrics.loss / metrics.seen, loss.item(), rtol=1e-12)
@@ -236,7 +236,7 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
     torch_twin.copy_weights(state, twin)
     twin.double()
     step = jax.jit(functools.partial(train.train_step, config=setup))
-    after = step(state, data.Split(images, labels))
+    after = step(state, data.Examples(images, labels))
 
     loss = torch.nn.functional.cross_entropy(
         twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()

@@ -51,7 +51,7 @@ def setup_of(*layers, **recipe):
 
 
 def images_of(images, labels):
-    return data.Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    return data.Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
 
 
 def start(setup, seed=0):

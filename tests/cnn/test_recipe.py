@@ -400,7 +400,7 @@ def test_smoothed_labels_are_pytorchs(share, seed):
 @pytest.fixture(scope="module")
 def images():
     """16 test images, as bytes, with their labels."""
-    return data.Split(*(jnp.asarray(array[:16]) for array in data.load("mnist", None).test))
+    return data.Examples(*(jnp.asarray(array[:16]) for array in data.load("mnist", None).test))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

@@ -52,7 +52,7 @@ def without_seconds(workdir):
 def test_a_run_on_the_bundled_mnist(tmp_path, capsys, monkeypatch):
     """1,500 of its training images, 500 of them held out: the whole test set, an epoch of 16 steps."""
     train, test, *_ = data.load("mnist")
-    some = data.Dataset(data.Split(train.images[:1500], train.labels[:1500]), test, 10)
+    some = data.Dataset(data.Examples(train.images[:1500], train.labels[:1500]), test, 10)
     monkeypatch.setattr(data, "load_bundled_mnist", lambda folder: some)
     flags = ["--model=plain_4k", "--validation_size=500", "--epochs=1", f"--workdir={tmp_path}"]
     assert main(["launch.py", "--task=mnist", *flags]) == 0

@@ -44,7 +44,7 @@ def mnist():
     """1,447 training images: 45 batches of 32, and one of 7; 613 test images."""
     dataset = data.load("mnist", None)
     first = ((dataset.train, 1447), (dataset.test, 613))
-    return [data.Split(split.images[:n], split.labels[:n]) for split, n in first]
+    return [data.Examples(split.images[:n], split.labels[:n]) for split, n in first]
 
 
 COMPILED = {}
@@ -146,7 +146,7 @@ def test_the_first_step_without_a_finite_loss_is_named(mnist):
 
 
 def _first(split, count):
-    return data.Split(jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count]))
+    return data.Examples(jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count]))
 
 
 def test_a_step_depends_on_the_seed_and_its_number_alone(mnist):
@@ -175,7 +175,7 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
         return state._replace(step=state.step + 1)
 
     monkeypatch.setattr(train, "update", spy)
-    split = data.Split(mnist[0].images, np.arange(len(mnist[0].labels), dtype=np.int32))
+    split = data.Examples(mnist[0].images, np.arange(len(mnist[0].labels), dtype=np.int32))
     run = OneDevice(SETUP, split)
     run.epoch(0)
     jax.block_until_ready(run.state)

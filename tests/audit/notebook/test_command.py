@@ -76,6 +76,18 @@ def test_what_cannot_be_trained_is_refused(name, tmp_path):
         parse(f"--model={write(tmp_path, *texts)}", *flags)
 
 
+def test_the_command_line_describes_it(tmp_path, capsys):
+    file = write(tmp_path, *WHOLE)
+    assert launch.main(["launch.py", "--task=mnist", f"--model={file}", "--describe"]) == 0
+    output = capsys.readouterr().out
+    assert "dense 10 bias" in output
+    assert "recipe: --epochs=15 --batch_size=64" in output
+    assert launch.main(["launch.py", "--task=mnist", f"--model={file}:Nett", "--describe"]) == 2
+    assert capsys.readouterr().err == (
+        "launch.py: submission.ipynb has no class Nett (did you mean Net?) that is a network: it has Net\n"
+    )
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no\.ipynb cannot be read \(No such file or directory\)"):
         parse(f"--model={tmp_path / 'no.ipynb'}")

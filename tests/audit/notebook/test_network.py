@@ -187,7 +187,104 @@ def test_a_construct_is_read_as_the_network_that_it_is(name, tmp_path):
     assert {fact.name for fact in network.facts} <= FACTS.keys()
 
 
+CONSTRUCTS |= {
+    "a list that is changed in place": (
+        net(
+            """
+            widths = [10, 4]
+            widths.sort()
+            widths += [10]
+            del widths[0]
+            same = widths
+            same *= 1
+            self.body = nn.Sequential(nn.Conv2d(1, widths[0], 3), nn.Conv2d(same[0], same[1], 1))
+            """,
+            "return self.body(x).mean((2, 3))",
+        ),
+        "conv 10 3x3 bias, conv 10 1x1 bias, global average pool",
+    ),
+    "an activation in place, whose result is not taken": (
+        net(
+            HEAD + "self.act = nn.ReLU(inplace=True)",
+            "x = self.conv(x)\nself.act(x)\nF.leaky_relu(x, 0.2, True)\nF.silu(x)\nx.relu_()" + END,
+        ),
+        "conv 10 3x3 bias, ReLU, leaky ReLU 0.2, ReLU, global average pool",
+    ),
+    "an activation in place before a sum changes what is added, too": (
+        net(
+            HEAD + "self.b = nn.Conv2d(10, 10, 1)",
+            "x = self.conv(x)\ny = self.b(F.relu(x, inplace=True))\nx += y\nreturn x.mean((2, 3))",
+        ),
+        "conv 10 3x3 bias, ReLU, residual (conv 10 1x1 bias), global average pool",
+    ),
+    "a forward that is set later": (
+        net(HEAD, "return self.conv(x)")
+        + "\ndef pooled(self, x):\n    return self.conv(x).mean((2, 3))\nNet.forward = pooled",
+        "conv 10 3x3 bias, global average pool",
+    ),
+}
+
 REFUSED = {
+    "ghost batch norm": (
+        net(
+            HEAD + "self.bn = Ghost(10)",
+            "return self.bn(self.conv(x)).mean((2, 3))",
+            """
+            class Ghost(nn.BatchNorm2d):
+                def __init__(self, features, splits=2, **kw):
+                    super().__init__(features, **kw)
+                    self.splits = splits
+                def forward(self, x):
+                    n, c, h, w = x.shape
+                    return F.batch_norm(x.view(-1, c * self.splits, h, w), None, None).view(n, c, h, w)
+            """,
+        ),
+        "Ghost is a BatchNorm2d with a forward of its own",
+    ),
+    "an unknown part of a Sequential": (
+        net(HEAD + "self.body = nn.Sequential(self.conv, nn.Unfold(3))", "return self.body(x).mean((2, 3))"),
+        "self.body(x): what this makes of the images is not known",
+    ),
+    "an unused part of another library": (
+        net(HEAD + "self.spare = nn.LSTM(3, 3)", "x = self.conv(x)" + END),
+        "nn.LSTM(3, 3): what this module holds is not known",
+    ),
+    "weights that are shared by assignment": (
+        net(
+            HEAD + "self.b = nn.Conv2d(10, 10, 3)\nself.b.weight = self.conv.weight", "x = self.conv(x)" + END
+        ),
+        "a layer's weight is set after it was made",
+    ),
+    "a module's own dict": (
+        net(HEAD + "self._modules['b'] = nn.ReLU()", "x = self.conv(x)" + END),
+        "a module's own dict",
+    ),
+    "an attribute whose name is not known": (
+        net(HEAD + "setattr(self, input(), nn.Linear(3, 3))", "x = self.conv(x)" + END),
+        "which attribute it sets is not known",
+    ),
+    "pixels that are set": (
+        net(HEAD, "x = self.conv(x)\nx[:, 0] = 0" + END),
+        "what is set there is not followed",
+    ),
+    "a function in place that is not known": (
+        net(HEAD, "x = self.conv(x)\nx.mul_(2)" + END),
+        "cell 2, line 7: x.mul_(2): what this makes of the images",
+    ),
+    "a list that hangs on a condition": (
+        net(
+            HEAD + "self.body = made()",
+            "x = self.body(self.conv(x))" + END,
+            """
+            def made():
+                layers = []
+                if torch.load("x"):
+                    layers.append(nn.ReLU())
+                return nn.Sequential(*layers)
+            """,
+        ),
+        "the condition is not known",
+    ),
     "convolution in groups": (
         net(
             "self.conv = nn.Conv2d(1, 10, 3, groups=1)\nself.b = nn.Conv2d(10, 10, 3, groups=2)",
@@ -375,6 +472,44 @@ def test_layers_have_pytorchs_names_and_their_places(tmp_path):
         ("body.1", "cell 2, line 5"),
     ]
     assert network.layers[-1].name == "head"
+
+
+def test_a_layer_of_its_own_that_changes_nothing_is_that_layer(tmp_path):
+    before = """
+    class Conv(nn.Conv2d):
+        def __init__(self, *args):
+            super().__init__(*args, padding=1, bias=False)
+        def forward(self, x):
+            return super().forward(x)
+    """
+    text = net("self.a = Conv(1, 10, 3)", "return self.a(x).mean((2, 3))", before)
+    assert read(tmp_path, IMPORTS, text).text == "conv 10 3x3 pad 1, global average pool"
+
+
+OUTSIDE = {
+    "a list": "layers = [nn.Conv2d(1, 10, 3)]\nif unknown():\n    layers.append(nn.ReLU())\n"
+    "model = nn.Sequential(*layers, nn.Flatten())",
+    "a list by a loop": "layers = [nn.Conv2d(1, 10, 3)]\nfor i in unknown():\n    layers.append(nn.ReLU())\n"
+    "model = nn.Sequential(*layers, nn.Flatten())",
+    "a width": "width = 8\nif unknown():\n    width = 9\nmodel = nn.Sequential(nn.Conv2d(1, width, 3))",
+    "settings": "s = dict(kernel_size=3)\nunknown() and s.update(stride=2)\n"
+    "model = nn.Sequential(nn.Conv2d(1, 10, **s))",
+    "unknown settings": "def f(w=8):\n    return nn.Conv2d(1, w, 3)\nmodel = nn.Sequential(f(**unknown()))",
+    "weights that are shared": "model = Net()\nother = Net()\nmodel.head.weight = other.head.weight",
+    "a part that is taken away": "model = nn.Sequential(nn.Conv2d(1, 10, 3), nn.ReLU())\ndel model[1]",
+    "a name whose new value is refused": "model = Net()\nmodel = nn.Conv2d(1)",
+    "an attribute": "model = Net()\nif unknown():\n    model.body = nn.ReLU()",
+    "the network": "model = Net()\nif unknown():\n    model = Other()",
+    "a part": "model = nn.Sequential(nn.Conv2d(1, 10, 3))\n"
+    "if unknown():\n    model.add_module('b', nn.ReLU())",
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_hangs_on_something_unknown_outside_a_class_is_refused(name, tmp_path):
+    given = "from somewhere import unknown\n" + NET.replace("Net", "Other")
+    with pytest.raises(UserError):
+        read(tmp_path, IMPORTS + given, NET, OUTSIDE[name], "optim.SGD(model.parameters(), lr=0.1)")
 
 
 def test_names_that_only_a_later_cell_defines_are_known(tmp_path):

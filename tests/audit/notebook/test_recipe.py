@@ -226,6 +226,36 @@ def test_both_batch_sizes_where_they_depend_on_cuda(tmp_path):
 
 
 TRAINED_OTHERWISE = {
+    "gradients of several batches": (
+        {},
+        {"        optimizer.step()": "        if batch_idx % 4 == 3:\n            optimizer.step()"},
+        ("optimizer", "it is not one step a batch"),
+    ),
+    "gradients that are never zeroed": (
+        {},
+        {"        optimizer.zero_grad()\n": ""},
+        ("optimizer", "its gradients are never zeroed"),
+    ),
+    "images that the loop changes": (
+        {},
+        {"model(data)\n        loss": "model(data + 0.1 * torch.randn_like(data))\n        loss"},
+        ("images", "data + 0.1 * torch.randn_like(data): the loop itself changes the images"),
+    ),
+    "evaluation for ever": (
+        {},
+        {"    model.train()\n": ""},
+        ("optimizer", "after the first epoch it trains in evaluation mode"),
+    ),
+    "frozen weights": (
+        {"for epoch": "for p in model.body.parameters():\n    p.requires_grad = False\nfor epoch"},
+        {},
+        ("optimizer", "some weights are not trained"),
+    ),
+    "weights of its own": (
+        {"for epoch": "model.head.weight.data.normal_(0, 0.01)\nfor epoch"},
+        {},
+        ("initialization", "model.head.weight.data.normal_(0, 0.01)"),
+    ),
     "a learning rate by hand": (
         {STEP: f"{STEP}    for group in optimizer.param_groups:\n        group['lr'] = 0.1 / epoch\n"},
         {},
@@ -320,6 +350,14 @@ def test_held_out_images_and_a_data_set_of_its_own(tmp_path):
     assert recipe.recipe == Recipe(epochs=15, batch_size=64, rotation=7.0)
     assert recipe.held_out == 5000
     assert "test_is_training_set" not in names(recipe.facts)
+
+
+def test_images_that_are_not_normalised_are_a_departure(tmp_path):
+    recipe = read(tmp_path, *augmented("transforms.ToTensor()"))
+    detail = "there is none; here mean 0.1307, std 0.3081"
+    assert [(fact.name, str(fact.place), fact.detail) for fact in recipe.departures] == [
+        ("Normalize", "cell 3, line 1", detail)
+    ]
 
 
 def test_a_loop_that_may_end_sooner_is_a_departure(tmp_path):

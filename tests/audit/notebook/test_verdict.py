@@ -134,6 +134,7 @@ CASES = {
     "rotation_fill": instead(TRAIN, f"{TRAIN}transforms.ToTensor(), transforms.RandomRotation(7, fill=1),"),
     "shuffle_off": instead("batch_size=64, shuffle=True", "batch_size=64"),
     "dropout_in_evaluation": instead(LOGITS, "self.gap(self.conv4(F.dropout(x, 0.1)))"),
+    "stays_in_evaluation": instead("    model.train()\n", ""),
     "normalization_differs": instead(
         f"{TEST}\n        transforms.ToTensor(), transforms.Normalize((0.1307,)",
         f"{TEST}\n        transforms.ToTensor(), transforms.Normalize((0.5,)",

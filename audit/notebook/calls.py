@@ -1,0 +1,510 @@
+"""What attributes are and calls return: functions and classes of the code, modules, libraries.
+
+`run` is the Interpreter, which follows the bodies of functions.
+"""
+
+import ast
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from audit.notebook import tensors
+from audit.notebook.frames import Frame, TooLong
+from audit.notebook.functions import MOST_TURNS, UNKNOWN, builtin, parsed_arguments
+from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
+from audit.notebook.modules import children, count_of_layer, make_layer, make_sequence, walk
+from audit.notebook.natives import METHODS, READING, name_of, native_method
+from audit.notebook.values import (
+    Bound,
+    Class,
+    Function,
+    Instance,
+    Method,
+    Module,
+    Opaque,
+    Package,
+    Partial,
+    Refused,
+    Scope,
+    Site,
+    Super,
+    Tensor,
+    Unfollowed,
+)
+
+_DEEPEST = 30  # calls within calls
+_RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
+
+
+def attribute(run: Any, owner: Any, name: str, site: Site, frame: Frame) -> Any:
+    """What owner.name is."""
+    match owner:
+        case Opaque():
+            return _opaque_attribute(run, owner, name, site)
+        case Package():
+            if name in owner.scope.names:
+                return owner.scope.names[name]
+        case Instance():
+            return _instance_attribute(run, owner, name, site, frame)
+        case Class():
+            if name == "__name__":
+                return owner.name
+            found = owner.find(name)
+            if isinstance(found, Function) and found.kind == "classmethod":
+                return Bound(found, owner)
+            if found is not None:
+                return found
+            if owner.torch_base:
+                return Method(owner, name)
+        case Super(cls, instance):
+            of = instance.cls if isinstance(instance, Instance) else cls
+            found = of.find(name, after=cls)
+            if isinstance(found, Function):
+                return Bound(found, instance) if found.kind != "staticmethod" else found
+            return Method(owner, name)
+        case Module():
+            if name == "training":
+                return run.training
+            if name in owner.children:
+                return owner.children[name]
+            if name in ("weight", "bias"):
+                has = count_of_layer(owner) > 0 and (name == "weight" or owner.arguments.get("bias", True))
+                return Opaque("attribute", name, site, of=owner) if has else None
+            if owner.kind in LAYERS and name in LAYERS[owner.kind]:
+                value = owner.arguments.get(name, LAYERS[owner.kind][name])
+                pair = owner.kind == "Conv2d" and name in ("kernel_size", "stride", "padding")
+                return (value, value) if pair and isinstance(value, int) else value
+            if name == "__class__":
+                return Opaque("library", f"torch.nn.{owner.kind}")
+            return Method(owner, name)
+        case Tensor():
+            return tensors.attribute(owner, name, site)
+        case list() | dict() | str() | tuple() | set():
+            return Method(owner, name)
+    return Opaque("attribute", f"{name_of(owner)}.{name}", site, of=owner)
+
+
+def _instance_attribute(run: Any, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
+    if name in owner.attributes:
+        return owner.attributes[name]
+    if owner.is_module and name in ("_modules", "_parameters", "__dict__"):
+        raise Unfollowed(site, "what is done to a module's own dict is not followed")
+    found = owner.cls.find(name)
+    if isinstance(found, Function):
+        if found.kind == "property":
+            return _call_function(run, found, (owner,), {}, site, frame)
+        if found.kind == "classmethod":
+            return Bound(found, owner.cls)
+        return found if found.kind == "staticmethod" else Bound(found, owner)
+    if found is not None:
+        return found
+    if name == "__class__":
+        return owner.cls
+    if name == "training" and owner.is_module:
+        return run.training
+    if owner.layer is not None and name in (owner.layer.arguments.keys() | owner.layer.children.keys()):
+        return attribute(run, owner.layer, name, site, frame)
+    getter = owner.cls.find("__getattr__")
+    if isinstance(getter, Function):
+        return _call_function(run, getter, (owner, name), {}, site, frame)
+    if owner.is_module:
+        return Method(owner, name)
+    return Opaque("attribute", f"{owner.cls.name}.{name}", site, of=owner)
+
+
+def _opaque_attribute(run: Any, owner: Opaque, name: str, site: Site) -> Any:
+    if name in owner.attributes:
+        return owner.attributes[name]
+    if owner.kind == "library":
+        full = canonical(f"{owner.name}.{name}")
+        constant = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}.get(full)
+        return constant if constant is not None else Opaque("library", full)
+    if owner.function == "torch.device" and name == "type" and isinstance(owner.args[0], str):
+        return owner.args[0].partition(":")[0]
+    signature = OBJECTS.get(owner.function)
+    if signature is not None and name in signature:
+        given = bind(signature, owner.args, owner.kwargs)
+        if isinstance(given, dict):
+            value = given.get(name, signature[name])
+            if value is not REQUIRED:
+                return value
+    return Opaque("attribute", f"{owner.name}.{name}", site, of=owner)
+
+
+def call(
+    run: Any, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
+) -> Any:
+    """What a call returns."""
+    match function:
+        case Function():
+            return _call_function(run, function, args, kwargs, site, frame)
+        case Bound(inner, first):
+            return _call_function(run, inner, (first, *args), kwargs, site, frame)
+        case Partial(inner, before, named):
+            return call(run, inner, (*before, *args), {**named, **kwargs}, site, frame)
+        case Class():
+            return _instantiate(run, function, args, kwargs, site, frame)
+        case Instance() | Module():
+            return call_module(run, function, args, kwargs, site, frame)
+        case Method(owner, name):
+            return _call_method(run, owner, name, args, kwargs, site, frame)
+        case Opaque():
+            return _call_opaque(run, function, args, kwargs, site, frame)
+    return Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
+
+
+def _call_function(
+    run: Any, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
+) -> Any:
+    strict = frame.strict or any(isinstance(arg, Tensor) for arg in args)
+    if run.depth >= _DEEPEST:
+        if strict:
+            raise Refused(site, f"calls are nested more than {_DEEPEST} deep")
+        return Opaque("call", site.text, site, of=function)
+    names = _bind(run, function, args, kwargs)
+    if isinstance(names, str):
+        if strict:
+            raise Refused(site, f"{function.name} is called wrongly: {names}")
+        return Opaque("call", site.text, site, of=function)
+    inside = Frame(
+        Scope(names, parent=function.scope),
+        function.unit,
+        strict,
+        function.owner,
+        args[0] if args else None,
+    )
+    run.depth += 1
+    try:
+        if isinstance(function.node, ast.Lambda):
+            return run.value(function.node.body, inside)
+        if _is_generator(function.node):
+            return Opaque("call", f"what {function.name} yields", site, of=function)
+        signal = run.block(function.node.body, inside)
+    finally:
+        run.depth -= 1
+    returned = [*inside.returned, signal.value if signal and signal.kind == "return" else None]
+    if len(returned) > 1 and returned[-1] is None:
+        returned.pop()
+    return run.one_of(returned, site)
+
+
+def _bind(
+    run: Any, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any] | str:
+    """The arguments by the parameters' names; or what is wrong with them."""
+    of = function.node.args
+    names = [arg.arg for arg in (*of.posonlyargs, *of.args)]
+    bound = dict(zip(names[len(names) - len(function.defaults) :], function.defaults, strict=True))
+    bound |= function.keyword_defaults
+    positional = dict(zip(names, args, strict=False))
+    if len(args) > len(names) and of.vararg is None:
+        return f"it takes at most {len(names)} arguments"
+    bound |= positional
+    if of.vararg is not None:
+        bound[of.vararg.arg] = tuple(args[len(names) :])
+    known = {*names, *(arg.arg for arg in of.kwonlyargs)}
+    others = {}
+    for name, value in kwargs.items():
+        if name in positional:
+            return f"it is given {name} twice"
+        if name in known:
+            bound[name] = value
+        elif of.kwarg is not None or name == "(unknown)":
+            others[name] = value
+        else:
+            return f"it has no argument {name}"
+    if of.kwarg is not None:
+        bound[of.kwarg.arg] = others
+    if "(unknown)" in kwargs:  # it may give any of them
+        missing = [name for name in known if name not in positional and name not in kwargs]
+    else:
+        missing = [name for name in known if name not in bound]
+        if missing:
+            return f"it lacks {', '.join(sorted(missing))}"
+    return bound | {name: Opaque("unknown", name, Site(function.unit, function.node)) for name in missing}
+
+
+def _instantiate(
+    run: Any, cls: Class, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
+) -> Any:
+    if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
+        return Opaque("call", site.text, site, of=cls)
+    instance = run.new(Instance(cls, site))
+    if instance.is_module:
+        run.modules.append(instance)
+    constructor = cls.find("__init__")
+    try:
+        if isinstance(constructor, Function):
+            strict = Frame(frame.scope, frame.unit, frame.strict or instance.is_module)
+            _call_function(run, constructor, (instance, *args), kwargs, site, strict)
+        elif cls.is_dataclass:
+            instance.attributes |= dict(zip(cls.fields, args, strict=False)) | dict(kwargs)
+        elif instance.is_module:
+            _base_constructor(run, instance, args, kwargs, site)
+    except Refused as error:
+        if frame.strict:
+            raise
+        instance.refused = error
+    return instance
+
+
+def _base_constructor(
+    run: Any, instance: Instance, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
+) -> None:
+    """What the constructor of a class of torch.nn does to an instance of one that comes from it."""
+    kind = instance.cls.torch_base
+    if kind in CONTAINERS:
+        instance.layer = make_sequence(kind, args, site)
+    elif kind != "Module":
+        instance.layer = make_layer(kind, args, kwargs, site)
+
+
+def call_module(
+    run: Any,
+    module: Instance | Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    site: Site,
+    frame: Frame,
+) -> Any:
+    """What a network, a part of one, or another object returns when it is called."""
+    is_module = isinstance(module, Module) or module.is_module
+    values = (*args, *kwargs.values())
+    if is_module and not any(isinstance(value, Tensor) for value in values):
+        result = Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
+        run.record(result, site)
+        return result
+    if isinstance(module, Instance):
+        if module.refused is not None:
+            raise module.refused
+        if "forward" in module.attributes:
+            return call(run, module.attributes["forward"], args, kwargs, site, frame)
+        forward = module.cls.find("__call__") or module.cls.find("forward")
+        if isinstance(forward, Function):
+            try:
+                return _call_function(run, forward, (module, *args), kwargs, site, frame)
+            except Refused as error:
+                if module.layer is None or module.layer.kind in CONTAINERS:
+                    raise
+                base = f"{module.cls.name} is a {module.layer.kind} with a forward of its own"
+                raise Refused(site, f"{base}, which is not understood: {error}") from error
+        if module.layer is None:
+            return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
+        return call_module(run, module.layer, args, kwargs, site, frame)
+    if module.kind == "Sequential":
+        value = args[0]
+        for child in module.children.values():
+            value = call(run, child, (value,), {}, site, frame)
+        return value
+    if module.kind in CONTAINERS:
+        raise Refused(site, f"a {module.kind} cannot be called")
+    run.used.add(id(module))
+    return tensors.apply(module, args[0], site, training=run.training)
+
+
+def _call_opaque(
+    run: Any, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
+) -> Any:
+    name = function.name
+    args = tuple(run.known(arg, site) for arg in args)
+    kwargs = {key: run.known(value, site) for key, value in kwargs.items()}
+    if function.kind == "library":
+        if name.startswith("torch.nn."):
+            kind = name.removeprefix("torch.nn.")
+            if kind in CONTAINERS:
+                return run.new(make_sequence(kind, args, site))
+            if kind in LAYERS:
+                return run.new(make_layer(kind, args, kwargs, site))
+            if kind in ("DataParallel",) and args:
+                return args[0]
+        if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
+            run.asked_for_cuda = True
+            return run.has_cuda if name.endswith("available") else int(run.has_cuda)
+        if name == "torch.backends.mps.is_available":
+            return False
+        if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
+            return args[0]
+        computed = _reflective(run, name, args, site, frame)
+        if computed is UNKNOWN:
+            computed = builtin(run, name, args, kwargs, site, frame)
+        if computed is not UNKNOWN:
+            return computed
+    if frame.strict and name in _RANDOM:  # a batch, to learn a shape from
+        sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
+        if len(sizes) == 4 and all(type(size) is int and size > 0 for size in sizes):
+            return tensors.batch(tuple(sizes))
+    if name == "torch.autograd.Variable" and len(args) == 1:
+        return args[0]
+    if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
+        return tensors.function(name, args, kwargs, site, training=run.training)
+    result = Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
+    if function.kind == "attribute" and isinstance(function.of, Opaque):
+        parsed = parsed_arguments(function.of, result.method, args, kwargs, site)
+        if parsed is not None:
+            return parsed
+    run.record(result, site)
+    return result
+
+
+def _reflective(run: Any, name: str, args: tuple[Any, ...], site: Site, frame: Frame) -> Any:
+    """What getattr, setattr and map return; UNKNOWN for all else."""
+    first = args[0] if args else None
+    match name:
+        case "getattr" if len(args) in (2, 3) and isinstance(args[1], str):
+            if len(args) == 3 and isinstance(first, Instance):
+                has = args[1] in first.attributes or first.cls.find(args[1]) is not None
+                return attribute(run, first, args[1], site, frame) if has else args[2]
+            return attribute(run, first, args[1], site, frame)
+        case "setattr" if len(args) == 3 and isinstance(args[1], str):
+            run.set_attribute(first, args[1], args[2], site)
+            return None
+        case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
+            raise Unfollowed(site, "which attribute it sets is not known without running the code")
+        case "map" if len(args) == 2 and (items := run.items(args[1])) is not None:
+            return [call(run, first, (item,), {}, site, frame) for item in items[:MOST_TURNS]]
+    return UNKNOWN
+
+
+def _call_method(
+    run: Any,
+    owner: Any,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    site: Site,
+    frame: Frame,
+) -> Any:
+    match owner:
+        case Tensor():
+            return tensors.method(owner, name, args, kwargs, site, training=run.training)
+        case Super(cls, instance):
+            return _call_base(run, cls, instance, name, args, kwargs, site, frame)
+        case Class():  # nn.Module.__init__(self)
+            first = args[0] if args else None
+            return _call_base(run, owner, first, name, args[1:], kwargs, site, frame)
+        case Module() | Instance():
+            return _call_of_module(run, owner, name, args, kwargs, site, frame)
+    changes = isinstance(owner, list | dict | set) and name not in READING
+    if changes and not run.is_certain(owner):
+        run.lose(owner)
+    args = tuple(run.known(arg, site) for arg in args)
+    if name in METHODS.get(type(owner), ()) and run.known(owner, site) is owner:
+        arguments = [run.items(arg) if isinstance(arg, range) else arg for arg in args]
+        try:
+            return native_method(owner, name, arguments, kwargs)
+        except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
+            pass
+    if changes:
+        run.lose(owner)
+    return Opaque("call", site.text, site, args=(owner, *args), kwargs=kwargs)
+
+
+def _call_base(
+    run: Any,
+    cls: Class,
+    instance: Any,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    site: Site,
+    frame: Frame,
+) -> Any:
+    """A method that a class of the code has from torch.nn, or from another library."""
+    if not isinstance(instance, Instance) or not cls.torch_base:
+        return None
+    if name == "__init__":
+        _base_constructor(run, instance, args, kwargs, site)
+        return None
+    if name in ("forward", "__call__") and instance.layer is not None:
+        return call_module(run, instance.layer, args, kwargs, site, frame)
+    return _call_of_module(run, instance, name, args, kwargs, site, frame)
+
+
+def _call_of_module(
+    run: Any,
+    module: Instance | Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    site: Site,
+    frame: Frame,
+) -> Any:
+    """A method that every module of torch.nn has."""
+    inside = children(module)
+    match name:
+        case "forward" | "__call__":
+            return call_module(run, module, args, kwargs, site, frame)
+        case "to" | "cuda" | "cpu" | "train" | "eval" | "float" | "requires_grad_" | "share_memory":
+            run.record(Opaque("call", site.text, site, Opaque("attribute", name, of=module), args), site)
+            return module
+        case "apply":
+            for each in walk(module):
+                call(run, args[0], (each,), {}, site, frame)
+            return module
+        case "children":
+            return list(inside.values())
+        case "named_children":
+            return list(inside.items())
+        case "modules":
+            return list(walk(module))
+        case "named_modules":
+            return [("", each) for each in walk(module)]
+        case "add_module" | "register_module" if len(args) == 2 and isinstance(args[0], str):
+            _hold(run, module, args[0], args[1])
+            return None
+        case "append" if args and isinstance(module, Module | Instance):
+            _hold(run, module, str(len(inside)), args[0])
+            return module
+        case "extend" if args:
+            for item in run.items(args[0]) or ():
+                _hold(run, module, str(len(children(module))), item)
+            return module
+        case "keys":
+            return list(inside)
+        case "values":
+            return list(inside.values())
+        case "items":
+            return list(inside.items())
+        case "register_parameter" if len(args) == 2 and isinstance(args[0], str):
+            _hold(run, module, args[0], args[1])
+            return None
+        case "insert" | "pop" | "update" | "clear" | "setdefault" | "register_parameter" | "add_module":
+            raise Unfollowed(site, f"{name} of a module is not followed")
+    result = Opaque("call", site.text, site, Opaque("attribute", name, of=module), args, kwargs)
+    run.record(result, site)
+    return result
+
+
+def _hold(run: Any, owner: Instance | Module, name: str, child: Any) -> None:
+    if isinstance(owner, Instance) and owner.layer is None:
+        names = owner.attributes
+    else:
+        names = (owner if isinstance(owner, Module) else owner.layer).children  # type: ignore[union-attr]
+    if not run.is_certain(owner):
+        child = Opaque("unknown", f"{name}, which hangs on a condition", owner.site)
+    names[name] = child
+
+
+def item_of(run: Any, dataset: Instance) -> Any:
+    """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
+    function = dataset.cls.find("__getitem__")
+    if not isinstance(function, Function):
+        return None
+    index = Opaque("unknown", "an index", dataset.site)
+    try:
+        return _call_function(
+            run, function, (dataset, index), {}, dataset.site, Frame(Scope({}), dataset.site.unit)
+        )
+    except (Refused, TooLong):
+        return None
+
+
+def _is_generator(node: ast.FunctionDef) -> bool:
+    left: list[ast.AST] = list(node.body)
+    while left:
+        each = left.pop()
+        if isinstance(each, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            left += ast.iter_child_nodes(each)
+    return False
