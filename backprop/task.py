@@ -90,7 +90,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         spreadsheet = workbook(config, descend_from_start(config))
 
     if published:
-        print("\nThe published equations against jax.grad, at the assignment's start values")
+        print("\nEquations of published solutions (documents) against jax.grad, at the assignment's values")
         print(report.published_text(published))
     print(f"\nGradient descent\n{report.descents_text(config.lrs, losses)}")
     words = report.claims_in_words(config.lrs, losses, frontier, claims, shape)

@@ -32,7 +32,8 @@ def curve(
     config = CnnConfig(**flags, batch_size=16, epochs=2, num_devices=devices)
     mnist = data.load("mnist", None)
     training, test = (
-        data.Examples(*(leaf[:count] for leaf in split)) for split, count in zip(mnist, (27, 20), strict=True)
+        data.Examples(*(leaf[:count] for leaf in split))
+        for split, count in ((mnist.train, 27), (mnist.test, 20))
     )
     network = Network(config.entry.architecture, config.resolved_recipe.initialization, jnp.float64)
     setup = train.Config(network, config.resolved_recipe, images=27, mean=0.1307, std=0.3081)

@@ -283,8 +283,8 @@ def test_the_report_shows_samples_by_these_keys():
     run = prepare(CnnConfig(seed=3), Path())
     originals, *shown = _augmented_samples(run)
     keys = train.sample_keys(jax.random.key(3), 50)
-    expected = random_distortion(jnp.tile(originals, (5, 1, 1))[..., None], keys, run.config.recipe)
-    np.testing.assert_allclose(np.concatenate(shown), expected[..., 0], atol=1e-4)
+    expected = random_distortion(jnp.tile(originals, (5, 1, 1, 1)), keys, run.config.recipe)
+    np.testing.assert_allclose(np.concatenate(shown), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
