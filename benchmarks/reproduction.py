@@ -45,13 +45,13 @@ def train(name: str, folder: Path, num_seeds: int) -> None:
 def row(name: str, reported: Reported, summary: Mapping[str, Any]) -> list[str]:
     """A line of the table, from the run's summary.json; accuracies in percent."""
     seeds = summary.get("seeds", [summary])
-    best, last = ([100 * seed[f"{which}_test_accuracy"] for seed in seeds] for which in ("best", "final"))
+    best, last = ([seed[f"{which}_test_accuracy"] for seed in seeds] for which in ("best", "final"))
     below = sum(accuracy < reported.last for accuracy in last)
     return [
         name,
-        f"{reported.best:.2f} ({reported.best_epoch})",
+        f"{100 * reported.best:.2f} ({reported.best_epoch})",
         *_compared(best, reported.best),
-        f"{reported.last:.2f}",
+        f"{100 * reported.last:.2f}",
         *_compared(last, reported.last),
         f"{below} of {len(last)}",
         f"{summary['training_seconds']:.0f} s",
@@ -59,10 +59,10 @@ def row(name: str, reported: Reported, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(accuracies: Sequence[float], reported: float) -> tuple[str, str, str]:
-    mean = statistics.fmean(accuracies)
-    difference = mean - reported
+    mean = 100 * statistics.fmean(accuracies)
+    difference = mean - 100 * reported
     return (
-        ", ".join(f"{accuracy:.2f}" for accuracy in accuracies),
+        ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies),
         f"{mean:.2f}",
         f"{difference:+.2f}" + " OUTSIDE" * (abs(difference) > _CLOSE),
     )

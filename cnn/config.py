@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from cnn.architecture import (
 )
 from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 from cnn.text import on_one_line, parse
-from cnn.zoo import DEFAULT, ZOO, Entry
+from cnn.zoo import DEFAULT, ZOO, Entry, Reported
 from harness.errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
 MAX_SEEDS = 1_000
@@ -26,6 +27,10 @@ COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
 _MNIST = (28, 28, 1), 10  # the shape of its images, its classes
 _LONGEST_FILE = 100_000  # bytes
+_FRACTION = r"(\d(?:\.\d{1,20})?(?:e-\d\d)?)"
+_REPORTED = re.compile(
+    rf"{_FRACTION},(\d{{1,5}}),{_FRACTION}(?:,(\d{{1,3}}))?(?:@([0-9a-f]{{8}}))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,12 @@ class CnnConfig:
     compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
     validation_size: Annotated[int, "training images held out and evaluated after every epoch"] = 0
     target_accuracy: Annotated[float, "test accuracy to reach, as a fraction"] = 0.994
+    reported: Annotated[
+        str | None,
+        "what its author's log says of MNIST's test images, to be set beside ours: best accuracy, its epoch, "
+        "last accuracy, 0.9942,12,0.9918; --model=FILE.ipynb adds it, with the number of points in which the "
+        "recipe is not quite the author's, and @ a digest of what was trained",
+    ] = None
     dataset: Annotated[
         str,
         "mnist (bundled), one's own FILE.npz with x_train, y_train, x_test and y_test, a folder of MNIST's "
@@ -149,6 +160,8 @@ class CnnConfig:
             0 < self.target_accuracy <= 1,
             f"--target_accuracy={self.target_accuracy}: give a fraction above 0, at most 1, such as 0.994",
         )
+        if self.reported is not None and not _read_reported(self.reported)[1]:
+            object.__setattr__(self, "reported", f"{self.reported}@{self._digest}")
         require(
             self.dataset.strip() != "",
             "--dataset is empty: give mnist, an .npz file, a folder, or a tensorflow-datasets name",
@@ -279,6 +292,23 @@ class CnnConfig:
         return dataclasses.replace(entry, recipe=recipe, note=note)
 
     @property
+    def claim(self) -> Reported | None:
+        """What its author reports of this network, trained by this recipe on MNIST; None of any other."""
+        if self.dataset != "mnist":
+            return None
+        if self.reported is not None:
+            reported, digest = _read_reported(self.reported)
+            return reported if digest == self._digest else None
+        same = self.model is not None and self._digest == CnnConfig(model=self.model)._digest
+        return self.entry.reported if same else None
+
+    @property
+    def _digest(self) -> str:
+        """Of the network and of all that decides how it is trained but the images and the seed."""
+        what = self.layers or self.model, self.resolved_recipe.flags, self.validation_size, self.compute_dtype
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:8]
+
+    @property
     def description(self) -> str:
         """The network's note, its table of layers, and its recipe."""
         table = format_table(self.architecture)
@@ -308,6 +338,23 @@ def require_processes(
     require(
         index is not None and 0 <= index < (count or 0),
         f"{names[2]}={index}: give 0 to {(count or 0) - 1}, one for each of the {count} processes",
+    )
+
+
+def _read_reported(text: str) -> tuple[Reported, str]:
+    """An author's accuracies, and the digest of what was trained, which may be empty.
+
+    Raises:
+      UserError: it is not that, or makes no sense.
+    """
+    found = _REPORTED.fullmatch(text)
+    if found is not None:
+        reported = Reported(float(found[1]), int(found[2]), float(found[3]), int(found[4] or 0))
+        if reported.last <= reported.best <= 1 and 1 <= reported.best_epoch <= 60_000:
+            return reported, found[5] or ""
+    raise UserError(
+        f"--reported={text}: give the best test accuracy as a fraction, its epoch, and the last epoch's "
+        "accuracy, which is not above the best, such as 0.9942,12,0.9918"
     )
 
 

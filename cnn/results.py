@@ -25,11 +25,14 @@ _MOST_AUGMENTED = 20  # classes that augmented.png shows
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 _LABELS = {
     "final_test_accuracy": "test accuracy after the last epoch",
+    "our_final_test_accuracy": "ours, the mean of all seeds",
+    "seeds_below": "seeds of ours below",
     "final_test_accuracy_95_interval": "95 % interval of its mean over the seeds",
     "final_test_accuracy_std": "its standard deviation over the seeds",
     "final_test_accuracy_worst": "the worst seed's",
     "best_test_accuracy": "best test accuracy of any epoch",
     "best_epoch": "in epoch",
+    "our_best_test_accuracy": "ours, the mean of each seed's own best",
     "best_epoch_chosen_on": "chosen on the",
     "target_accuracy": "target of the test accuracy",
     "first_epoch_at_target": "first epoch at the target",
@@ -40,6 +43,8 @@ _LABELS = {
     "training_seconds": "seconds of training",
     "images_per_second": "images a second",
     "final_test_loss": "test loss after the last epoch",
+    "reported": "its author's run, and ours",
+    "departures": "points in which the recipe is not quite the author's",
 }
 """What the summary's keys mean to a person, the important first."""
 
@@ -127,6 +132,7 @@ def state_of(result: Result, seed: int) -> train.TrainState:
 def _closing(summary: Mapping[str, Any], folder: Path) -> str:
     first, held, spread = summary["first_epoch_at_target"], summary["target_held_from_epoch"], ""
     lasted = f", held to the end from epoch {held} on" if held else ", not held to the end"
+    beside = reported_lines(summary["reported"], summary.get("num_seeds", 1)) if "reported" in summary else ""
     reached = f"first reached in epoch {first}{lasted}" if first else "not reached"
     if "num_seeds" in summary:
         low, high = summary["final_test_accuracy_95_interval"]
@@ -141,8 +147,48 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
         f"\nbest test accuracy  {summary['best_test_accuracy']:.2%} in epoch {summary['best_epoch']} "
         f"(chosen on the test images)"
         f"\ntarget {summary['target_accuracy']:.2%} {reached}"
+        f"{beside}"
         f"\n{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training at "
         f"{summary['images_per_second']:,.0f} images/s\nresults in {folder}"
+    )
+
+
+def beside_reported(flags: CnnConfig, result: Result) -> dict[str, Any] | None:
+    """Its author's accuracies and ours, last with last and best with best.
+
+    None where nobody reports this network by this recipe, or where not all epochs are trained.
+    """
+    claim, epochs = flags.claim, flags.resolved_recipe.epochs
+    if claim is None or len(result.history) < epochs * len(result.seeds):
+        return None
+    of_seeds = [
+        [row["test_accuracy"] for row in result.history if row["seed"] == seed] for seed in result.seeds
+    ]
+    final = [accuracies[-1] for accuracies in of_seeds]
+    return {
+        "final_test_accuracy": claim.last,
+        "our_final_test_accuracy": statistics.fmean(final),
+        "seeds_below": sum(accuracy < claim.last for accuracy in final),
+        "best_test_accuracy": claim.best,
+        "best_epoch": claim.best_epoch,
+        "our_best_test_accuracy": statistics.fmean(map(max, of_seeds)),
+        "best_epoch_chosen_on": "test images",
+        "departures": claim.departures,
+    }
+
+
+def reported_lines(reported: Mapping[str, Any], seeds: int) -> str:
+    """What beside_reported gives, as lines, each after a line's end."""
+    mean = f", mean of {seeds} seeds" if seeds > 1 else ""
+    below = f" ({reported['seeds_below']} below)" if seeds > 1 else ""
+    points = reported["departures"]
+    departures = f"\nthe recipe is not quite its author's, points that differ: {points}" if points else ""
+    return (
+        f"\nlast epoch: its author reports {reported['final_test_accuracy']:.2%}, "
+        f"ours {reported['our_final_test_accuracy']:.2%}{mean}{below}"
+        f"\nbest epoch: its author reports {reported['best_test_accuracy']:.2%} (epoch "
+        f"{reported['best_epoch']}), ours {reported['our_best_test_accuracy']:.2%}{mean}; "
+        f"each chosen on the test images{departures}"
     )
 
 
@@ -163,6 +209,8 @@ def _summarize(run: Run, result: Result) -> dict[str, Any]:
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
         "device": devices.name(used),
     }
+    if reported := beside_reported(run.flags, result):
+        summary["reported"] = reported
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
     means = mean_rows(history)

@@ -15,7 +15,15 @@ from cnn import checkpoint, cpu, data, devices, distributed, interrupt, loop, tr
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.interrupt import Interrupted
 from cnn.loop import Result
-from cnn.results import Run, mean_rows, state_of, write_metrics, write_results
+from cnn.results import (
+    Run,
+    beside_reported,
+    mean_rows,
+    reported_lines,
+    state_of,
+    write_metrics,
+    write_results,
+)
 from harness.errors import UserError, explain, one_line, require, require_installed
 from harness.workdir import (
     lock,
@@ -187,6 +195,8 @@ def _evaluate_again(flags: CnnConfig) -> None:
             evaluation = train.evaluate(state_of(result, index), images, config=run.config)
             accuracy = int(evaluation.correct) / len(split.labels)
             print(f"{of_seed}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
+    if reported := beside_reported(run.flags, result):
+        print(reported_lines(reported, len(result.seeds)))
     _export(run, result)
 
 

@@ -151,6 +151,13 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         ),
         "validation_size": ("0", {"-1": "give 0 (none) to 59999", "60000": "give", "9" * 20: "give"}),
         "target_accuracy": ("0.9", RATE | {"99.4": "a fraction above 0, at most 1", "1.1": "give"}),
+        "reported": (
+            "0.9942,12,0.9918@0a1b2c3d",
+            dict.fromkeys(("", "0.99", "0.99,1", "0.99;1;0.98", "99.42,12,99.18"), "give the")
+            | dict.fromkeys(("0.98,1,0.99", "0.99,0,0.98", "0.99,60001,0.98", "0.99,1.5,0.98"), "not above")
+            | dict.fromkeys(("nan,1,0.9", "inf,1,0.9", "0.1,1,-0.2", "٠,1,0", "1,1,1@0A1B2C3D"), "give the")
+            | dict.fromkeys(("0.99,1,0.98,1000", "0.99,1,0.98,-1", "0.99,1,0.98,1,1"), "give the"),
+        ),
         "dataset": (
             "kmnist",
             NAME_OF_A_HOME | dict.fromkeys(("", " "), "is empty: give mnist, an .npz"),

@@ -1,6 +1,7 @@
 """A notebook or a .py file as cells. Nothing in the file is ever run."""
 
 import ast
+import contextlib
 import json
 import re
 import stat
@@ -19,6 +20,8 @@ _MAX_CODE = 1_000_000  # characters of all cells together, those of text include
 _MAX_CELLS = 5_000
 _MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
 _MAX_NODES = 400_000  # of the syntax trees of all cells together
+_MAX_README = 300_000  # characters of a text beside the file, the first ones
+_TEXTS = (".log", ".txt", ".md")
 _MAGIC = re.compile(r"\s*(%\w|![^=]|\?|[\w.]+\s*=\s*(%\w|![^=])|[\w.]+\?{1,2}\s*$)")
 _TIMED = re.compile(r"(\s*)%(?:time|prun)\s+(\w.*)")
 _OF_PYTHON = {"time", "timeit", "capture", "prun", "python", "python3", "debug"}
@@ -102,6 +105,14 @@ class Source:
         return Place(self.path.name, cell.number if self.is_notebook else None, line)
 
 
+@dataclass(frozen=True)
+class Text:
+    """Prose beside the code: a notebook's cell, or a README."""
+
+    place: Place
+    text: str
+
+
 def read(path: Path) -> Source:
     """The cells of a notebook (formats 3 and 4), or of a .py file, which is one cell.
 
@@ -117,6 +128,16 @@ def read(path: Path) -> Source:
     else:
         cells = tuple(_notebook(path.name, content))
     return Source(path, cells, kind == ".ipynb")
+
+
+def texts_beside(file: Path) -> tuple[Text, ...]:
+    """The texts in the file's folder, such as a README."""
+    texts = []
+    for path in sorted(file.parent.iterdir()):
+        if path.suffix.lower() in _TEXTS and path.is_file():
+            with contextlib.suppress(OSError), path.open(errors="replace") as stream:
+                texts.append(Text(Place(path.name, None, 1), stream.read(_MAX_README)))
+    return tuple(texts)
 
 
 def parse(code: str) -> ast.Module:

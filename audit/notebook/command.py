@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from audit.notebook import cells
+from audit.notebook.cells import Source
+from audit.notebook.log import TRAINING_IMAGES, chosen, trainings_of
+from audit.notebook.mistakes import MISTAKES
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
-from cnn.zoo import ZOO
+from cnn.config import CnnConfig
+from cnn.zoo import ZOO, Reported
 from harness.errors import UserError, require
 
 BASE = "plain_4k"
 """The network whose recipe is all defaults but for epochs and batch size: what is read comes on top."""
+_OTHER_IMAGES = (
+    "test_is_training_set",
+    "test_images_augmented",
+    "normalization_differs",
+    "dropout_in_evaluation",
+)
+"""Mistakes with which a log's accuracies are not those of MNIST's test images as they are evaluated here."""
 _FILE = re.compile(r"(.+\.(?:ipynb|py))(?::(.*))?", re.IGNORECASE)
 
 
@@ -22,7 +33,8 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
     """The flags of --task=mnist where --model is a submission, FILE.ipynb, FILE.py or FILE.py:CLASS.
 
     Its network becomes --layers, its recipe the flags that were not given; --recipe takes another one's
-    instead. A run that goes on keeps its own. Says what was read. Other flags come back as they are.
+    instead. A run that goes on keeps its own. What its log reports of this training becomes --reported. Says
+    what was read. Other flags come back as they are.
 
     Raises:
       UserError: a file or a network that cannot be read, or a recipe that our flags cannot say.
@@ -50,7 +62,46 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     for fact in recipe.departures:
         print(f"not quite as there: {fact.name} ({fact.place}): {fact.detail}")
-    return settings(recipe) | others
+    flags = settings(recipe)
+    log = reported(source, network, recipe, is_named=bool(parts[2]))
+    if isinstance(log, str):
+        print(f"no accuracy of its own is set beside ours: {log}")
+    elif given.get("dataset", "mnist") == "mnist":
+        numbers = ",".join(map(str, log))
+        its_own = CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags)
+        flags["reported"] = its_own.reported  # with the digest of its own recipe, whatever else is given
+    return flags | others
+
+
+def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bool) -> Reported | str:
+    """What a submission's log says of MNIST's test images, or why it does not say it of this training.
+
+    Args:
+      source: the file.
+      network: read from it; recipe: likewise, whole.
+      is_named: whether the network is one that the user chose, so that a log may be of another one.
+    """
+    if recipe.recipe is None:
+        raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
+    epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
+    logs = trainings_of(source, () if source.is_notebook else cells.texts_beside(source.path))
+    log = chosen(logs)
+    if log is None:
+        return "there is no log of a training"
+    if is_named and len(logs) > 1:
+        return f"the log is of {len(logs)} trainings, and which one is this class's is not known"
+    if log.split != "test":
+        return f"the log is of {'training' if log.split == 'train' else log.split} images"
+    for fact in (*network.facts, *recipe.facts):
+        if fact.name in _OTHER_IMAGES:
+            return f"{MISTAKES[fact.name].what} ({fact.place})"
+    if log.unfinished or len(log.epochs) != epochs:
+        begun = " and the beginning of another" if log.unfinished else ""
+        return f"epochs in the log: {len(log.epochs)}{begun}, in the code: {epochs}"
+    images = TRAINING_IMAGES - recipe.held_out
+    if log.steps and log.steps not in (images // size, -(-images // size)):
+        return f"the log has {log.steps:,} steps an epoch, which batches of {size} do not give"
+    return Reported(float(log.best), log.best_epoch, float(log.last), len(recipe.departures))
 
 
 def settings(recipe: ReadRecipe) -> dict[str, Any]:

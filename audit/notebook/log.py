@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from audit.notebook.cells import Source, Text
+
 _MOST_TEXT = 5_000_000  # characters of a cell's output that are read
 _LONGEST_LINE = 2_000
 TRAINING_IMAGES = 60_000
@@ -76,6 +78,13 @@ class Training(NamedTuple):
                 break
             first = number
         return first
+
+
+def trainings_of(source: Source, beside: Sequence[Text]) -> tuple[Training, ...]:
+    """Those in a notebook's outputs; of a .py file, those with progress bars in the texts beside it."""
+    if source.is_notebook:
+        return read_log((cell.number, cell.output) for cell in source.cells if cell.kind == "code")
+    return tuple(each for each in read_log((0, text.text) for text in beside) if each.steps)
 
 
 def read_log(outputs: Iterable[tuple[int, str]]) -> tuple[Training, ...]:

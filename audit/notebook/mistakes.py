@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from audit.notebook.cells import Fact, Place, Source
+from audit.notebook.cells import Fact, Place, Source, Text
 from audit.notebook.claims import Limits, percent
 from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
@@ -198,13 +198,6 @@ class Finding(NamedTuple):
     def is_mistake(self) -> bool:
         """Whether it changes the result or the claim."""
         return self.name in MISTAKES
-
-
-class Text(NamedTuple):
-    """Prose beside the code: a notebook's cell, or a README."""
-
-    place: Place
-    text: str
 
 
 def findings(

@@ -1,22 +1,19 @@
 """One notebook audited: what it is, what its log says, and whether claim and code hold."""
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.notebook import cells
-from audit.notebook.cells import Place, Source
+from audit.notebook.cells import Place, Source, texts_beside
 from audit.notebook.claims import Claim, Limits, claims
-from audit.notebook.log import Training, chosen, read_log
-from audit.notebook.mistakes import Finding, Text, findings
+from audit.notebook.log import Training, chosen, trainings_of
+from audit.notebook.mistakes import Finding, findings
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
 from harness.errors import UserError
 
 VERDICTS = ("wrong", "right", "unreadable")
-_LONGEST_README = 300_000  # characters
-_LOGS = (".log", ".txt", ".md")
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
     training = None
     try:
         source = cells.read(file)
-        readmes = _texts_beside(file)
-        training = _training(source, readmes)
+        readmes = texts_beside(file)
+        training = chosen(trainings_of(source, readmes))
         network = read_network(source, class_name)
         recipe = read_recipe(source, network)
     except UserError as error:
@@ -85,24 +82,6 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
         found,
         standing(network.parameters, float(training.last)) if training and of_test else None,
     )
-
-
-def _training(source: Source, beside: tuple[Text, ...]) -> Training | None:
-    """The log in the notebook's outputs, or, of a .py file, one with progress bars in a text beside it."""
-    if source.is_notebook:
-        return chosen(read_log((cell.number, cell.output) for cell in source.cells if cell.kind == "code"))
-    logs = read_log((0, text.text) for text in beside)
-    return chosen([training for training in logs if training.steps])
-
-
-def _texts_beside(file: Path) -> tuple[Text, ...]:
-    """The texts in the file's folder, such as a README."""
-    texts = []
-    for path in sorted(file.parent.iterdir()):
-        if path.suffix.lower() in _LOGS and path.is_file():
-            with contextlib.suppress(OSError), path.open(errors="replace") as stream:
-                texts.append(Text(Place(path.name, None, 1), stream.read(_LONGEST_README)))
-    return tuple(texts)
 
 
 def _code_at(source: Source, place: Place) -> str:

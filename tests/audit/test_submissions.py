@@ -11,8 +11,8 @@ import pytest
 
 import launch
 from audit.submissions import submissions_in
-from tests.audit.notebook.test_verdict import CASES, NET, RIGHT, log, submission
-from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, TRAINING
+from tests.audit.notebook.test_verdict import CASES, NET, submission
+from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, RIGHT, TRAINING, log
 
 WORKBOOKS = Path(__file__).parent / "spreadsheet" / "workbooks"
 

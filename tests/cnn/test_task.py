@@ -17,6 +17,7 @@ from cnn.config import CnnConfig
 from cnn.results import Run
 from harness.errors import UserError
 from launch import main, parse
+from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, NET, TRAINING, log, write
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds"]
@@ -49,24 +50,47 @@ def without_seconds(workdir):
     ]
 
 
-def test_a_run_on_the_bundled_mnist(tmp_path, capsys, monkeypatch):
+def test_a_submission_on_the_bundled_mnist(tmp_path, capsys, monkeypatch):
     """1,500 of its training images, 500 of them held out: the whole test set, an epoch of 16 steps."""
+    loaders = LOADERS.replace("datasets.MNIST(", "torch.utils.data.random_split(datasets.MNIST(", 1)
+    loaders = loaders.replace("])),\n    batch", "])), [59500, 500])[0],\n    batch", 1)
+    training = TRAINING.replace("range(1, 16)", "range(1, 2)")
+    file = write(tmp_path, IMPORTS, NET, loaders, LOOPS, training, printed=log([9999], 930))
+    workdir = tmp_path / "run"
     train, test, *_ = data.load("mnist")
     some = data.Dataset(data.Examples(train.images[:1500], train.labels[:1500]), test, 10)
     monkeypatch.setattr(data, "load_bundled_mnist", lambda folder: some)
-    flags = ["--model=plain_4k", "--validation_size=500", "--epochs=1", f"--workdir={tmp_path}"]
-    assert main(["launch.py", "--task=mnist", *flags]) == 0
+    assert main(["launch.py", "--task=mnist", f"--model={file}", f"--workdir={workdir}"]) == 0
     shown = capsys.readouterr().out
-    assert "3,816" in shown
+    assert "13,618" in shown
     assert re.search(r"epoch  1/1  train .* validation .* test .* images/s", shown)
-    (row,) = table(tmp_path / "metrics.csv")
+    (row,) = table(workdir / "metrics.csv")
     assert list(row) == [*COLUMNS, "validation_loss", "validation_accuracy"]
     assert len(row["test_accuracy"]) <= len("0.1234")  # of 10,000 images
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["final_test_accuracy"] == float(row["test_accuracy"])
-    counts = np.loadtxt(tmp_path / "confusion.csv", delimiter=",", skiprows=1, dtype=int)[:, 1:]
+    summary = json.loads((workdir / "summary.json").read_text())
+    ours = summary["final_test_accuracy"]
+    assert ours == float(row["test_accuracy"])
+    assert summary["reported"] == {
+        "final_test_accuracy": 0.9999,
+        "our_final_test_accuracy": ours,
+        "seeds_below": 1,
+        "best_test_accuracy": 0.9999,
+        "best_epoch": 1,
+        "our_best_test_accuracy": ours,
+        "best_epoch_chosen_on": "test images",
+        "departures": 1,  # other images are held out
+    }
+    beside = (
+        f"last epoch: its author reports 99.99%, ours {ours:.2%}\nbest epoch: its author reports 99.99% ("
+    )
+    assert beside in shown
+    assert "its author&#x27;s run, and ours" in (workdir / "report.html").read_text()
+    counts = np.loadtxt(workdir / "confusion.csv", delimiter=",", skiprows=1, dtype=int)[:, 1:]
     assert counts.sum(axis=1).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert not (tmp_path / "augmented.png").exists()
+    assert not (workdir / "augmented.png").exists()
+    file.unlink()
+    assert main(["launch.py", "--task=mnist", "--eval_only", f"--workdir={workdir}"]) == 0
+    assert beside in capsys.readouterr().out
 
 
 def test_what_a_run_leaves(finished):

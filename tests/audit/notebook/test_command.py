@@ -9,8 +9,10 @@ from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
 from cnn.recipe import Recipe
 from cnn.text import format_layers
+from cnn.zoo import Reported
 from harness.errors import UserError
-from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, NET, TRAINING, WHOLE, write
+from harness.workdir import flags_text, write_config
+from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, NET, TRAINING, WHOLE, log, write
 
 ROTATED = LOADERS.replace("transforms.ToTensor()", "transforms.RandomRotation(7), transforms.ToTensor()", 1)
 
@@ -30,6 +32,7 @@ def test_a_notebook_is_trained_by_its_own_recipe(tmp_path, capsys):
         "submission.ipynb: class Net (cell 2, line 1)",
         "not quite as there: RandomRotation (cell 3, line 3): "
         "pixels of the nearest place; here bilinear between four",
+        "no accuracy of its own is set beside ours: there is no log of a training",
     ]
 
 
@@ -55,6 +58,96 @@ def test_the_command_gives_the_same_run(tmp_path):
     words = shlex.split(command(network, read_recipe(source, network)))
     assert words[:3] == ["python", "launch.py", "--task=mnist"]
     assert parse(*words[3:]) == parse(f"--model={file}")
+
+
+LOGGED = [9700, 9920, *[9910] * 13]
+
+
+def test_its_log_is_set_beside_ours(tmp_path, capsys):
+    file = write(tmp_path, *WHOLE, printed=log(LOGGED))
+    config = parse(f"--model={file}")
+    assert config.claim == Reported(0.992, 2, 0.991)
+    assert "beside" not in capsys.readouterr().out
+    (tmp_path / "flags.txt").write_text(flags_text("mnist", config))
+    again = f"--flagfile={tmp_path / 'flags.txt'}"
+    for free in ([], ["--num_seeds=3"], ["--target_accuracy=0.9"], ["--max_epochs=30"]):
+        assert parse(f"--model={file}", *free).claim == parse(again, *free).claim == config.claim
+    for other in ("--epochs=3", "--learning_rate=0.1", "--validation_size=100", "--compute_dtype=bfloat16"):
+        assert parse(f"--model={file}", other).claim is parse(again, other).claim is None
+    for other in ("--recipe=plain_4k", "--dataset=kmnist"):
+        assert parse(f"--model={file}", other).claim is None
+    assert parse(f"--model={file}", "--reported=0.99,15,0.99").claim == Reported(0.99, 15, 0.99)
+
+
+def test_it_is_said_where_the_recipe_is_not_quite_its_own(tmp_path):
+    file = write(tmp_path, IMPORTS, NET, ROTATED, LOOPS, TRAINING, printed=log(LOGGED))
+    assert parse(f"--model={file}").claim == Reported(0.992, 2, 0.991, departures=1)
+
+
+def test_a_run_that_goes_on_keeps_what_is_reported(tmp_path):
+    file = write(tmp_path, *WHOLE, printed=log(LOGGED))
+    config = parse(f"--model={file}")
+    write_config(tmp_path, "mnist", config, device="CPU")
+    file.unlink()
+    for way in ("--resume", "--eval_only"):
+        assert parse(way, f"--workdir={tmp_path}").claim == config.claim
+    assert parse("--resume", f"--workdir={tmp_path}", "--epochs=16").claim is None
+
+
+def test_the_texts_beside_a_py_file_have_its_log(tmp_path):
+    file = tmp_path / "train.py"
+    file.write_text("".join(WHOLE))
+    (tmp_path / "README.md").write_text(log(LOGGED))
+    assert parse(f"--model={file}").claim == Reported(0.992, 2, 0.991)
+
+
+OF_TEST = "train=False, transform=transforms.Compose(["
+NOT_BESIDE = {
+    "fewer epochs": ({}, log(LOGGED[:14]), "epochs in the log: 14, in the code: 15"),
+    "one under way": (
+        {},
+        log(LOGGED) + "EPOCH: 16\n",
+        "in the log: 15 and the beginning of another, in the code: 15",
+    ),
+    "other batches": (
+        {},
+        log(LOGGED, 469),
+        "the log has 469 steps an epoch, which batches of 64 do not give",
+    ),
+    "validation": ({}, log(LOGGED).replace("Test set", "Validation set"), "the log is of validation images"),
+    "training images": ({}, log(LOGGED).replace("/10000", "/60000"), "the log is of training images"),
+    "the training set": ({"train=False": "train=True"}, log(LOGGED), "what is evaluated are the training"),
+    "distorted": (
+        {OF_TEST: f"{OF_TEST}transforms.RandomRotation(5),"},
+        log(LOGGED),
+        "are distorted at random",
+    ),
+    "dropout in evaluation": (
+        {"return F.log": "x = F.dropout(x, 0.1)\n        return F.log"},
+        log(LOGGED),
+        "dropout is",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_BESIDE)
+def test_a_log_of_something_else_is_not_set_beside_ours(name, tmp_path, capsys):
+    changed, printed, reason = NOT_BESIDE[name]
+    cells = list(WHOLE)
+    for before, after in changed.items():
+        assert any(before in cell for cell in cells)
+        cells = [cell.replace(before, after) for cell in cells]
+    assert parse(f"--model={write(tmp_path, *cells, printed=printed)}").claim is None
+    shown = capsys.readouterr().out
+    assert "no accuracy of its own is set beside ours: " in shown
+    assert reason in shown
+
+
+def test_of_several_logs_a_chosen_class_has_none(tmp_path, capsys):
+    file = write(tmp_path, *WHOLE, printed=2 * log(LOGGED))
+    assert parse(f"--model={file}").claim == Reported(0.992, 2, 0.991)
+    assert parse(f"--model={file}:Net").claim is None
+    assert "the log is of 2 trainings, and which one is this class's" in capsys.readouterr().out
 
 
 REFUSED = {

@@ -12,10 +12,8 @@ from audit.notebook.mistakes import MISTAKES, REMARKS, SILENT
 from audit.notebook.report import csv_row, in_one_line, text
 from audit.notebook.verdict import audit_notebook
 from cnn.config import CnnConfig
-from tests.audit.notebook.test_log import plain
-from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, TRAINING, net, write
+from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, RIGHT, TRAINING, log, net, write
 
-RIGHT = [9700 + 20 * epoch for epoch in range(11)] + [9938, 9941, 9940, 9942]
 NET = net(
     """
     self.conv1 = nn.Sequential(
@@ -38,11 +36,6 @@ NET = net(
     """,
 )
 PARAMETERS = 72 + 16 + 8 * 16 * 9 + 32 + 16 * 16 * 9 + 32 + 170
-
-
-def log(right=RIGHT, steps=938):
-    bar = f"loss=0.02: 100%|███| {steps}/{steps} [00:20<00:00, 46.9it/s]"
-    return "".join(f"EPOCH: {epoch}\n{bar}\n{plain(epoch, each)}" for epoch, each in enumerate(right, 1))
 
 
 def submission(folder, *, change=(), right=RIGHT, steps=938, prose="", printed="", readme="", **others):

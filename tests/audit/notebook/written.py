@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 IMPORTS = """
@@ -77,8 +78,23 @@ for epoch in range(1, 16):
 WHOLE = (IMPORTS, NET, LOADERS, LOOPS, TRAINING)
 
 
-def write(folder: Path, *cells: str, name: str = "submission.ipynb", **others: str) -> Path:
-    """A notebook with these cells in a folder; others are .py files beside it, by name."""
+RIGHT = [9700 + 20 * epoch for epoch in range(11)] + [9938, 9941, 9940, 9942]
+"""Right answers of 10,000 after each epoch."""
+
+
+def log(right: Iterable[int] = RIGHT, steps: int = 938) -> str:
+    """What a training prints: for each epoch its bar, and the right answers of 10,000 test images."""
+    return "".join(
+        f"EPOCH: {epoch}\nloss=0.02: 100%|███| {steps}/{steps} [00:20<00:00, 46.9it/s]\n"
+        f"\nTest set: Average loss: 0.0214, Accuracy: {count}/10000 ({count / 100:.2f}%)\n"
+        for epoch, count in enumerate(right, 1)
+    )
+
+
+def write(
+    folder: Path, *cells: str, name: str = "submission.ipynb", printed: str = "", **others: str
+) -> Path:
+    """A notebook with these cells in a folder, the last of which printed; others are .py files beside it."""
     for stem, text in others.items():
         (folder / f"{stem}.py").write_text(textwrap.dedent(text))
     written = [
@@ -91,6 +107,7 @@ def write(folder: Path, *cells: str, name: str = "submission.ipynb", **others: s
         }
         for number, text in enumerate(cells, 1)
     ]
+    written[-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": printed}]
     file = folder / name
     file.write_text(json.dumps({"cells": written, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     return file
