@@ -332,7 +332,8 @@ def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples
         batches = _arrange(images, state.key, first // config.steps_per_epoch, config=config)
 
         def one(step: Array, state: TrainState) -> TrainState:
-            return _update(state, _prepare(batches, state.key, step, config=config), config=config)
+            batch = _prepare(batches, state.key, step, config=config)
+            return _update(*_apart(state), batch, config=config)
 
         return jax.lax.fori_loop(first, last, one, state)
 
@@ -350,23 +351,26 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     inner, axis = _over(mesh, config)
     everywhere, batched, batch = PartitionSpec(), PartitionSpec(SEED, None, axis), PartitionSpec(SEED, axis)
 
-    def compiled(function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any) -> Any:
+    def compiled(
+        function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, donated: tuple[int, ...] = ()
+    ) -> Any:
         on_mesh = _on_devices(functools.partial(function, config=inner), mesh, takes, gives)
         options = cpu.step_options(mesh.size)
-        return jax.jit(on_mesh).lower(*arguments).compile(compiler_options=options)
+        return jax.jit(on_mesh, donate_argnums=donated).lower(*arguments).compile(compiler_options=options)
 
     arrange = compiled(_arrange, (PartitionSpec(axis), _S, everywhere), batched, images, keys, zero)
     batches = arrange(images, keys, zero)
     # A program of its own: as a part of the step XLA fetches every pixel several times, and slowly.
     prepare = compiled(_prepare, (batched, _S, everywhere), batch, batches, keys, zero)
-    update = compiled(_update, (_S, batch), _S, state, prepare(batches, keys, zero))
+    first = prepare(batches, keys, zero)
+    update = compiled(_update, (_S, _S, batch), _S, *_apart(state), first, donated=(0,))
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
         keys = state.key
         batches = arrange(images, keys, np.int32(first // config.steps_per_epoch))
         earlier = None
         for step in range(first, last):
-            state = update(state, prepare(batches, keys, np.int32(step)))
+            state = update(*_apart(state), prepare(batches, keys, np.int32(step)))
             if (step + 1 - first) % _STEPS_A_REPORT == 0:
                 if earlier is not None:
                     yield state, jax.block_until_ready(earlier)
@@ -423,9 +427,16 @@ def _prepare(
     return _each_seed(one)(images, keys)
 
 
-def _update(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
+def _apart(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A state's fields: those that the next step may write over, and those that are read after it."""
+    fields = state._asdict()
+    kept = {name: fields.pop(name) for name in ("key", "metrics")}
+    return fields, kept
+
+
+def _update(fields: dict[str, Any], kept: dict[str, Any], batch: Examples, *, config: Config) -> TrainState:
     """train.update of each seed on its batch."""
-    return _each_seed(functools.partial(train.update, config=config))(state, batch)
+    return _each_seed(functools.partial(train.update, config=config))(TrainState(**fields, **kept), batch)
 
 
 def _each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
