@@ -77,7 +77,7 @@ def function(
         return unknown
     if "out" in kwargs:
         raise Refused(site, "what it writes into another tensor is not followed")
-    if short in ("add",) and args:
+    if short == "add" and args:
         return operate("Add", tensor, args[0], site)
     if short in _SHAPES - {"view"} or short in FUNCTIONS:
         return method(tensor, short, args, kwargs, site, training=training, of_tensor=False)
