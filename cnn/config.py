@@ -283,7 +283,8 @@ class CnnConfig:
         """The network and its recipe: one of the zoo's, or the layers; --recipe names another recipe."""
         recipe = ZOO[self.recipe or self.model or DEFAULT].recipe
         if self.layers is not None:
-            note = f"by --layers or a file, trained by the recipe of {self.recipe or DEFAULT}"
+            base = self.recipe or DEFAULT
+            note = f"by --layers or a file, trained by the recipe of {base} and the flags given"
             return Entry(self.layers, recipe, note)
         entry = ZOO[str(self.model)]
         if self.recipe is None:

@@ -438,7 +438,8 @@ def test_a_written_network_is_trained_resumed_evaluated_exported_compared_and_sh
         return capsys.readouterr().out
 
     shown = launched(*mine)
-    assert shown.startswith(f"custom: by --layers or a file, trained by the recipe of {DEFAULT}\n")
+    note = f"by --layers or a file, trained by the recipe of {DEFAULT} and the flags given"
+    assert shown.startswith(f"custom: {note}\n")
     assert format_table(Architecture(parse(MINE))) in shown
     file.unlink()
     summary = json.loads((workdir / "summary.json").read_text())
