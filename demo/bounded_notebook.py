@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.notebook.claims import Limits
+from audit.notebook.command import flags
 from audit.notebook.report import figures
 from audit.notebook.verdict import audit_notebook
 from demo.bounded import SECONDS, Refused, read_in_a_process
@@ -40,6 +41,6 @@ def _answer(file: Path) -> Read:
     if audit.refused or audit.network is None or audit.recipe is None:
         return Read("", str(audit.refused))
     words = f"{file.name}: class {audit.network.class_name}, {figures(audit)}"
-    recipe = audit.recipe.recipe
     mistakes = tuple(f"{found.place}: {found.what}" for found in audit.mistakes)
-    return Read(audit.network.text, words, recipe.flags if recipe else "", mistakes)
+    recipe = flags(audit.recipe) if audit.recipe.recipe else ""
+    return Read(audit.network.text, words, recipe, mistakes)

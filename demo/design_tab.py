@@ -19,6 +19,7 @@ from demo.bounded import MOST_BYTES, too_large
 from demo.bounded_notebook import REMEDY, Read
 from demo.drop import drop_area, dropped
 from harness.errors import UserError
+from harness.flags import parse as parse_flags
 
 _BUDGET = CnnConfig.max_parameters
 _AT_ONCE = 4  # notebooks; others wait in Gradio's queue
@@ -49,8 +50,9 @@ STYLE = (
 
 def design_tab() -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
-    text = _text_of(DEFAULT)
-    problem, table, command = shown(text)
+    text, flags = _of_the_zoo(DEFAULT)
+    problem, table, command = shown(text, flags)
+    recipe = gr.State(flags)
     gr.Markdown(
         "A network as text, as --layers and --model=FILE take it: a comma or a line's end after each layer."
     )
@@ -65,33 +67,40 @@ def design_tab() -> None:
             summary = gr.HTML(table, elem_id="summary")
     to_copy = gr.Textbox(
         command,
-        label=f"the command that trains it, by {DEFAULT}'s recipe",
+        label="the command that trains it",
         buttons=["copy"],
         placeholder="nothing, as long as --task=mnist would refuse the network",
         interactive=False,
         elem_id="command",
     )
-    start.input(_text_of, start, layers, show_progress="hidden")
-    notebook.upload(read, notebook, [said, layers], concurrency_limit=_AT_ONCE)
+    start.input(lambda name: (*_of_the_zoo(name), ""), start, [layers, recipe, said], show_progress="hidden")
+    notebook.upload(read, notebook, [layers, recipe, said, start], concurrency_limit=_AT_ONCE)
     # While an answer is under way, what is typed waits; of that only the last is answered.
-    layers.change(
-        shown, layers, [wrong, summary, to_copy], trigger_mode="always_last", show_progress="hidden"
+    gr.on(
+        [layers.change, recipe.change],
+        shown,
+        [layers, recipe],
+        [wrong, summary, to_copy],
+        trigger_mode="always_last",
+        show_progress="hidden",
     )
 
 
-def read(sent: str) -> tuple[str, Any]:
-    """What is said of a notebook that was dropped, as HTML, and its network's text for the box of layers.
+def read(sent: str) -> tuple[Any, Any, str, Any]:
+    """Of a notebook that was dropped: layers, recipe, what is said of it as HTML, and the zoo's choice: none.
 
-    One that is refused leaves the box as it is.
+    One that is refused leaves all but the words as it is.
     """
     file = dropped(sent)
     if file.size > MOST_BYTES:
-        return _said(Read("", too_large(file.name, file.size, REMEDY))), gr.skip()
-    if file.content is None:
-        words = f"{file.name} could not be read by the browser: give an {cells.KINDS} file"
-        return _said(Read("", words)), gr.skip()
-    found = bounded_notebook.read(file.name, file.content)
-    return _said(found), found.layers.replace(", ", "\n") if found.layers else gr.skip()
+        found = Read("", too_large(file.name, file.size, REMEDY))
+    elif file.content is None:
+        found = Read("", f"{file.name} could not be read by the browser: give an {cells.KINDS} file")
+    else:
+        found = bounded_notebook.read(file.name, file.content)
+    if not found.layers:
+        return gr.skip(), gr.skip(), _said(found), gr.skip()
+    return found.layers.replace(", ", "\n"), found.recipe, _said(found), None
 
 
 def _said(found: Read) -> str:
@@ -106,15 +115,19 @@ def _said(found: Read) -> str:
     )
 
 
-def _text_of(name: str) -> str:
-    return inspect.cleandoc(ZOO[name].layers)
+def _of_the_zoo(name: str) -> tuple[str, str]:
+    """A network's text, and the flags of its recipe."""
+    return inspect.cleandoc(ZOO[name].layers), "" if name == DEFAULT else f"--recipe={name}"
 
 
-def shown(text: str) -> tuple[str, str, str]:
+def shown(text: str, recipe: str = "") -> tuple[str, str, str]:
     """What is wrong in a network's text, its table, both as HTML, and the command that trains it.
 
     Each is empty where there is none: without a network that can be read and fits there is no table, and
     without one that --task=mnist takes no command.
+
+    Args:
+      recipe: flags, as a shell takes them.
     """
     try:
         network = Architecture(parse(text))
@@ -123,11 +136,12 @@ def shown(text: str) -> tuple[str, str, str]:
         return _problem(error, _quoted(text, error)), "", ""
     except UserError as error:
         return _problem(error), "", ""
+    command = f"python launch.py --task=mnist --layers={shlex.quote(on_one_line(text))} {recipe}".strip()
     try:
-        CnnConfig(layers=text)
+        parse_flags(shlex.split(command)[1:], {"mnist": CnnConfig})
     except UserError as error:
         return _problem(error), table, ""
-    return "", table, f"python launch.py --task=mnist --layers={shlex.quote(on_one_line(text))}"
+    return "", table, command
 
 
 def _problem(error: UserError, quoted: str = "") -> str:

@@ -117,10 +117,14 @@ def settings(recipe: ReadRecipe) -> dict[str, Any]:
     return {"recipe": BASE} | read | held_out
 
 
+def flags(recipe: ReadRecipe) -> str:
+    """The flags of a recipe, as a shell takes them; the base alone where something in it is missing."""
+    if recipe.recipe is None:
+        return f"--recipe={BASE}"
+    held_out = f"--validation_size={recipe.held_out}" if recipe.held_out else ""
+    return " ".join(filter(None, (f"--recipe={BASE}", recipe.recipe.flags, held_out)))
+
+
 def command(network: ReadNetwork, recipe: ReadRecipe) -> str:
-    """The command line that trains a submission here; without a recipe's flags where something is missing."""
-    words = ["python launch.py --task=mnist", f"--layers={shlex.quote(network.text)}", f"--recipe={BASE}"]
-    if recipe.recipe is not None:
-        words.append(recipe.recipe.flags)
-        words += [f"--validation_size={recipe.held_out}"] * (recipe.held_out > 0)
-    return " ".join(words)
+    """The command line that trains a submission here."""
+    return f"python launch.py --task=mnist --layers={shlex.quote(network.text)} {flags(recipe)}"

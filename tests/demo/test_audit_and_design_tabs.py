@@ -3,6 +3,7 @@
 import base64
 import inspect
 import os
+import re
 import time
 from pathlib import Path
 
@@ -220,6 +221,7 @@ def test_a_network_is_designed(page):
     page.get_by_role("option", name="deep_15k").click()
     expect(layers).to_have_value(inspect.cleandoc(ZOO["deep_15k"].layers))
     expect(summary).to_contain_text("15,738 parameters")
+    expect(command).to_have_value(re.compile("' --recipe=deep_15k$"))
 
 
 def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path):
@@ -231,7 +233,8 @@ def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path
     drop(page, submission(tmp_path), "#notebook")
     expect(read).to_contain_text(f"submission.ipynb: class Net, {PARAMETERS:,} parameters")
     expect(read).to_contain_text("best 99.42 %, last 99.42 %")
-    expect(read.locator("code")).to_have_text("--epochs=15 --batch_size=64")
+    recipe = "--recipe=plain_4k --epochs=15 --batch_size=64"
+    expect(read.locator("code")).to_have_text(recipe)
     text = "conv 8 3x3, batch norm, ReLU, dropout 0.05, conv 16 3x3, batch norm, ReLU, max pool 2x2, "
     text += "conv 16 3x3, batch norm, ReLU, conv 10 1x1 bias, global average pool"
     expect(layers).to_have_value(text.replace(", ", "\n"))
@@ -239,7 +242,8 @@ def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path
     expect(summary.locator("tr", has_text="max pool").locator("td")).to_have_text(
         ["max pool 2x2", "12x12x16", "0", "6"]
     )
-    expect(command).to_have_value(f"python launch.py --task=mnist --layers='{text}'")
+    expect(command).to_have_value(f"python launch.py --task=mnist --layers='{text}' {recipe}")
+    expect(page.get_by_label("start with a network of the zoo")).to_have_value("")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert [file for file in temporary.rglob("*") if file.is_file()] == []
 

@@ -105,6 +105,19 @@ def test_what_the_task_would_refuse_is_said_and_has_no_command(text, has_table, 
     assert command == ""
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("--recipe=bn_4k --epochs=15", ""),
+        ("--recipe=plain_4k --epochs=40", "--epochs=40 is over the budget of 20"),
+    ],
+)
+def test_the_command_has_the_recipe_that_came_with_the_layers(recipe, said):
+    problem, _, command = shown("conv 10 3x3, global average pool", recipe)
+    assert said in problem
+    assert command.endswith(f" {recipe}") == (said == "")
+
+
 def test_the_budget_is_fewer_than_20000():
     table = shown("dense 100, dense 10")[1]
     assert "<b>79,400 parameters</b> of fewer than 20,000: 59,401 too many" in table
