@@ -114,6 +114,20 @@ def _train_the_default(folder: Path) -> None:
     (folder / "output").write_text(done.stdout)
 
 
+@pytest.fixture(scope="session")
+def by_hand(once: Callable) -> Path:
+    """--task=backprop with three rates: a folder with the folder run and the file output: what it printed."""
+    return once("by_hand", _descend)
+
+
+def _descend(folder: Path) -> None:
+    flags = ["--lrs=0.5,0.1,200", "--epochs=30", "--frontier_rates=4096", "--frontier_epochs=200"]
+    command = [sys.executable, "launch.py", "--task=backprop", f"--workdir={folder / 'run'}", *flags]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "output").write_text(done.stdout)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A function that mounts a disk: small_disk("2m") or, read-only, small_disk("2m,ro")."""

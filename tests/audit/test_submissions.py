@@ -135,12 +135,12 @@ def test_a_folder_of_folders_is_one_table_and_a_bad_file_stops_nothing(students)
     assert "is damaged or no notebook" in (out / "report.html").read_text()
 
 
-def test_several_with_commas_and_a_class_by_name(students, tmp_path):
+def test_several_with_commas_and_a_class_by_name(students, unforked, tmp_path, capsys):
     names = f"{students}/anna/submission.ipynb,{students}/dan/src/model.py:Net"
-    done = launched("--task=audit", f"--notebook={names}", f"--workdir={tmp_path / 'out'}")
-    assert (done.returncode, done.stderr) == (0, "")
+    code, out, err = audit(capsys, names, tmp_path / "out")
+    assert (code, err) == (0, "")
     assert [row["file"] for row in rows(tmp_path / "out" / "audit.csv")] == ["submission.ipynb", "model.py"]
-    assert "2 submissions: 2 right." in done.stdout
+    assert "2 submissions: 2 right." in out
 
 
 def test_which_files_are_whose(tmp_path):

@@ -15,10 +15,8 @@ from audit.spreadsheet.verdict import audit_file
 from backprop.config import BackpropConfig
 from backprop.descent import COLUMNS
 from harness.workdir import write_config
-from tests.audit.spreadsheet.make_workbooks import clean, other_output_in_E2, skipped_row
 from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
-from tests.backprop.test_workbook import recalculate
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +30,18 @@ def launched(*flags):
 
 
 def audit(workbook, workdir):
-    """A folder's audit forks, which a process with JAX in it must not do: it gets a process of its own."""
-    flags = ["--task=audit", f"--workbook={workbook}", f"--workdir={workdir}"]
-    if not Path(workbook).is_dir():
-        return launched(*flags)
-    command = [sys.executable, "launch.py", *flags]
+    """Audit a file, or a folder where `unforked`."""
+    return launched(*flags_for(workbook, workdir))
+
+
+def audit_in_a_process(workbook, workdir):
+    """Audit a folder, which forks; a process with JAX in it must not."""
+    command = [sys.executable, "launch.py", *flags_for(workbook, workdir)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def flags_for(workbook, workdir):
+    return ["--task=audit", f"--workbook={workbook}", f"--workdir={workdir}"]
 
 
 def rows(file):
@@ -51,33 +55,20 @@ def csv_text(table, heads=COLUMNS):
     return text.getvalue()
 
 
-@pytest.fixture(scope="module")
-def books(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("books")
-    recalculate(
-        folder,
-        {"clean": clean("letters").book, "skipped": skipped_row().book, "e2": other_output_in_E2().book},
-    )
-    return folder / "out"
-
-
-def test_our_own_spreadsheet_is_right(tmp_path):
-    small = ("--epochs=20", "--frontier_rates=8", "--frontier_epochs=2")
-    done = launched("--task=backprop", f"--workdir={tmp_path / 'run'}", "--lrs=0.1,2,300", *small)
-    assert done.returncode == 0, done.stderr
-    done = audit(tmp_path / "run" / "backprop.xlsx", tmp_path / "audit")
+def test_our_own_spreadsheet_is_right(by_hand, tmp_path):
+    done = audit(by_hand / "run" / "backprop.xlsx", tmp_path / "audit")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("backprop.xlsx: RIGHT\n")
     assert done.stdout.count(": RIGHT") == 4
-    for line in ("eta            300 (cell B4, labelled)", "21 rows (4 to 24)", "skipped: overview"):
+    for line in ("eta            200 (cell B4, labelled)", "31 rows (4 to 34)", "skipped: overview"):
         assert line in done.stdout
     names = ["audit.csv", "config.json", "flags.txt"]
     assert sorted(file.name for file in (tmp_path / "audit").iterdir()) == names
 
 
-def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(books, tmp_path):
-    before = (books / "e2.xlsx").read_bytes()
-    done = audit(books / "e2.xlsx", tmp_path)
+def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(students_books, tmp_path):
+    before = (students_books / "other_output_in_E2.xlsx").read_bytes()
+    done = audit(students_books / "other_output_in_E2.xlsx", tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     for line in (
         'Sheet "Sheet1": WRONG',
@@ -90,9 +81,9 @@ def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(books, tmp_path):
         "wrong only because of that, each from the cell named on: E_total (W7)",
     ):
         assert line in done.stdout
-    assert (books / "e2.xlsx").read_bytes() == before
+    assert (students_books / "other_output_in_E2.xlsx").read_bytes() == before
 
-    original = openpyxl.load_workbook(books / "e2.xlsx")["Sheet1"]
+    original = openpyxl.load_workbook(students_books / "other_output_in_E2.xlsx")["Sheet1"]
     copy = openpyxl.load_workbook(tmp_path / "audited.xlsx")["Sheet1"]
     assert [[cell.value for cell in row] for row in copy] == [
         [cell.value for cell in row] for row in original
@@ -111,35 +102,37 @@ def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(books, tmp_path):
 
     (row,) = rows(tmp_path / "audit.csv")
     assert (row["file"], row["verdict"], row["first_wrong_cell"], row["column"]) == (
-        "e2.xlsx",
+        "other_output_in_E2.xlsx",
         "wrong",
         "V7",
         "E2",
     )
     assert (row["formula"], row["right_formula"]) == ("'=(B7 - R7)^2 / 2", "'=(B7-T7)^2/2")
-    assert json.loads((tmp_path / "config.json").read_text())["flags"]["workbook"] == str(books / "e2.xlsx")
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["workbook"] == str(
+        students_books / "other_output_in_E2.xlsx"
+    )
 
 
-def test_a_later_audit_leaves_no_stale_copy(books, tmp_path):
-    assert audit(books / "skipped.xlsx", tmp_path).returncode == 1
+def test_a_later_audit_leaves_no_stale_copy(students_books, tmp_path):
+    assert audit(students_books / "skipped_row.xlsx", tmp_path).returncode == 1
     assert (tmp_path / "audited.xlsx").exists()
-    assert audit(books / "clean.xlsx", tmp_path).returncode == 0
+    assert audit(students_books / "letters.xlsx", tmp_path).returncode == 0
     assert not (tmp_path / "audited.xlsx").exists()
 
 
-def test_a_folder_is_one_table(books, tmp_path):
+def test_a_folder_is_one_table(students_books, unforked, tmp_path):
     folder, out = tmp_path / "class", tmp_path / "class" / "out"
     for name in ("anna", "ben"):
         (folder / name).mkdir(parents=True)
-    (folder / "anna" / "table.xlsx").write_bytes((books / "clean.xlsx").read_bytes())
-    (folder / "ben" / "table.xlsx").write_bytes((books / "skipped.xlsx").read_bytes())
+    (folder / "anna" / "table.xlsx").write_bytes((students_books / "letters.xlsx").read_bytes())
+    (folder / "ben" / "table.xlsx").write_bytes((students_books / "skipped_row.xlsx").read_bytes())
     wrong = spreadsheet(0.5, START, CASE, 9)
     wrong[4, COLUMNS.index("h1")] += 1e-6
     (folder / "ben" / "table.csv").write_text(csv_text(wrong))
     (folder / "=evil.csv").write_text("nothing,here\n")
     (folder / "~$table.xlsx").write_text("a lock")
     (folder / "essay.txt").write_text("no table")
-    done = audit(folder, out)
+    done = audit_in_a_process(folder, out)
     assert (done.returncode, done.stderr) == (1, "")
     found = {row["file"]: row for row in rows(out / "audit.csv")}
     assert {file: row["verdict"] for file, row in found.items()} == {
@@ -160,9 +153,9 @@ def test_a_folder_is_one_table(books, tmp_path):
     assert audit(folder, out).stdout == done.stdout  # what the first audit wrote is not audited
 
 
-def test_a_folder_in_which_all_is_right_ends_with_0(books, tmp_path):
+def test_a_folder_in_which_all_is_right_ends_with_0(students_books, unforked, tmp_path):
     (tmp_path / "class").mkdir()
-    (tmp_path / "class" / "clean.xlsx").write_bytes((books / "clean.xlsx").read_bytes())
+    (tmp_path / "class" / "clean.xlsx").write_bytes((students_books / "letters.xlsx").read_bytes())
     assert audit(tmp_path / "class", tmp_path / "out").returncode == 0
 
 
@@ -200,9 +193,9 @@ def test_a_folder_without_spreadsheets_and_wrong_flags_end_with_2(tmp_path):
     assert "--epochs is not a flag of --task=audit" in done.stderr
 
 
-def test_a_workdir_of_another_task_is_refused(books, tmp_path):
+def test_a_workdir_of_another_task_is_refused(students_books, tmp_path):
     write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
-    done = audit(books / "clean.xlsx", tmp_path)
+    done = audit(students_books / "letters.xlsx", tmp_path)
     assert done.returncode == 2
     assert "holds a run of --task=backprop" in done.stderr
 

@@ -30,6 +30,11 @@ def content():
     return workbook(CONFIG, trajectories(CONFIG))
 
 
+@pytest.fixture(scope="module")
+def formulas(content):
+    return openpyxl.load_workbook(io.BytesIO(content))
+
+
 def cells(book, lr, rows, columns=COLUMNS):
     """The table of a sheet, by its headings."""
     sheet = book[f"eta={lr}"]
@@ -50,26 +55,23 @@ def test_cached_values_are_our_trajectories(content):
         assert book[f"eta={lr}"].max_row == FIRST_ROW + 40
 
 
-def test_every_cell_of_the_table_is_a_formula(content):
-    book = openpyxl.load_workbook(io.BytesIO(content))
+def test_every_cell_of_the_table_is_a_formula(formulas):
     for lr in CONFIG.lrs:
-        assert all(cell.startswith("=") for row in cells(book, lr, 41) for cell in row)
-        assert setting(book[f"eta={lr}"], "eta").value == lr
+        assert all(cell.startswith("=") for row in cells(formulas, lr, 41) for cell in row)
+        assert setting(formulas[f"eta={lr}"], "eta").value == lr
 
 
-def test_columns_stand_in_the_assignments_order(content):
-    sheet = openpyxl.load_workbook(io.BytesIO(content))["eta=0.5"]
-    headings = [cell.value for cell in sheet[3] if cell.value is not None]
+def test_columns_stand_in_the_assignments_order(formulas):
+    headings = [cell.value for cell in formulas["eta=0.5"][3] if cell.value is not None]
     assert " ".join(headings[-31:]) == (
         "t1 t2 i1 i2 w1 w2 w3 w4 h1 a_h1 h2 a_h2 w5 w6 w7 w8 o1 a_o1 o2 a_o2 E1 E2 E_total "
         "dE/dw1 dE/dw2 dE/dw3 dE/dw4 dE/dw5 dE/dw6 dE/dw7 dE/dw8"
     )
 
 
-def test_each_sheet_shows_the_equations_and_stays_in_view(content):
-    book = openpyxl.load_workbook(io.BytesIO(content))
+def test_each_sheet_shows_the_equations_and_stays_in_view(formulas):
     for lr in CONFIG.lrs:
-        sheet = book[f"eta={lr}"]
+        sheet = formulas[f"eta={lr}"]
         shown = {sheet.cell(row, 3).value: sheet.cell(row, 4).value for row in range(4, 24)}
         assert shown["dE/dw8"] == "= (a_o2-t2) * a_o2*(1-a_o2) * a_h2"
         assert shown["a_h1"] == "= sigmoid(h1)"
@@ -114,85 +116,85 @@ def recalculate(folder, books):
     return {name: openpyxl.load_workbook(folder / "out" / f"{name}.xlsx", data_only=True) for name in books}
 
 
-CHANGES = {
-    "nothing": ({}, {}),
-    "eta": ({"eta": 3.7}, {"lrs": (3.7,)}),
-    "huge_eta": ({"eta": 1000.0}, {"lrs": (1000.0,)}),
-    "weight": ({"w3": -1.3, "w8": 0.25}, {"weights": (0.15, 0.20, -1.3, 0.30, 0.40, 0.45, 0.50, 0.25)}),
-    "example": ({"t1": 0.5, "i2": 0.9}, {"targets": (0.5, 0.99), "inputs": (0.05, 0.9)}),
-}
+CHANGED = BackpropConfig(lrs=(0.1, 0.2, 0.5, 1.0, 2.0), epochs=40)
+CHANGES = (
+    # for each sheet of CHANGED: the cells that are changed, and the settings it then has
+    ({}, {}),
+    ({"eta": 3.7}, {"lrs": (3.7,)}),
+    ({"eta": 1000.0}, {"lrs": (1000.0,)}),
+    ({"w3": -1.3, "w8": 0.25}, {"weights": (0.15, 0.20, -1.3, 0.30, 0.40, 0.45, 0.50, 0.25)}),
+    ({"t1": 0.5, "i2": 0.9}, {"targets": (0.5, 0.99), "inputs": (0.05, 0.9)}),
+)
 
 
 NETWORKS = {
     "tanh": BackpropConfig(
-        lrs=(0.5,), epochs=40, hidden=4, inputs=(0.1, -0.2, 0.3), activation="tanh", biases=True
+        lrs=(0.5, 0.3), epochs=40, hidden=4, inputs=(0.1, -0.2, 0.3), activation="tanh", biases=True
     ),
     "relu": BackpropConfig(
-        lrs=(0.5,), epochs=40, hidden=3, outputs=1, inputs=(0.4,), targets=(0.7,), activation="relu"
+        lrs=(0.5, 0.3), epochs=40, hidden=3, outputs=1, inputs=(0.4,), targets=(0.7,), activation="relu"
     ),
     "sigmoid": BackpropConfig(
-        lrs=(0.5,), epochs=40, hidden=1, outputs=3, targets=(0.0, 1.0, 0.5), biases=True
+        lrs=(0.5, 0.3), epochs=40, hidden=1, outputs=3, targets=(0.0, 1.0, 0.5), biases=True
     ),
 }
 EDITS = {"tanh": {"b2": -0.4, "w20": 0.3}, "relu": {"w2": -1.5, "i1": 0.8}, "sigmoid": {"b4": -0.1}}
 
 
 @pytest.fixture(scope="module")
-def changed(content):
-    """The workbook of CONFIG after each of CHANGES."""
-    books = {name: openpyxl.load_workbook(io.BytesIO(content)) for name in CHANGES}
-    for name, (edits, _) in CHANGES.items():
+def changed():
+    """The workbook of CHANGED after CHANGES, one on each sheet."""
+    book = openpyxl.load_workbook(io.BytesIO(workbook(CHANGED, trajectories(CHANGED))))
+    for lr, (edits, _) in zip(CHANGED.lrs, CHANGES, strict=True):
         for cell, value in edits.items():
-            setting(books[name]["eta=0.5"], cell).value = value
-    return books
+            setting(book[f"eta={lr}"], cell).value = value
+    return book
 
 
 @pytest.fixture(scope="module")
 def networks():
-    """For each of NETWORKS, as it is and after its EDITS: the workbook, its right table and its columns."""
+    """For each of NETWORKS: its columns, its workbook with EDITS on the second sheet, the right tables."""
     found = {}
     for name, config in NETWORKS.items():
-        content, shape = workbook(config, trajectories(config)), config.shape
-        for edits in ({}, EDITS[name]):
-            book = openpyxl.load_workbook(io.BytesIO(content))
+        book, shape = openpyxl.load_workbook(io.BytesIO(workbook(config, trajectories(config)))), config.shape
+        right = []
+        for lr, edits in zip(config.lrs, ({}, EDITS[name]), strict=True):
             for cell, value in edits.items():
-                setting(book["eta=0.5"], cell).value = value
+                setting(book[f"eta={lr}"], cell).value = value
             values = dict(zip(shape.input_names, config.inputs, strict=True)) | config.start | edits
             with jax.enable_x64(True):
                 example = tuple(jnp.asarray(values[name]) for name in shape.input_names)
                 example += tuple(map(jnp.asarray, config.targets))
                 weights = tuple(jnp.asarray(values[name]) for name in shape.weight_names)
-                rows = descend_each(jnp.array([0.5]), weights, example, 40, shape)
-                found[f"{name}{len(edits)}"] = book, table(rows, example, shape)[0], shape.columns
+                rows = descend_each(jnp.array([lr]), weights, example, 40, shape)
+                right.append(table(rows, example, shape)[0])
+        found[name] = shape.columns, book, right
     return found
 
 
 @pytest.fixture(scope="module")
 def recalculated(changed, networks, tmp_path_factory):
     """All these books as LibreOffice computes them: it starts once."""
-    books = changed | {name: book for name, (book, *_) in networks.items()}
+    books = {"changed": changed} | {name: book for name, (_, book, _) in networks.items()}
     return recalculate(tmp_path_factory.mktemp("office"), books)
 
 
 def test_libreoffice_recalculates_every_row_after_a_change(recalculated):
-    for name, (_, changes) in CHANGES.items():
-        book, config = recalculated[name], BackpropConfig(**({"lrs": (0.5,), "epochs": 40} | changes))
-        found = np.array(cells(book, 0.5, 41), dtype=float)
-        np.testing.assert_allclose(found, trajectories(config)[0], rtol=0, atol=1e-12, err_msg=name)
-        overview = book["overview"]
-        row = next(row for row in overview.iter_rows(min_row=7, max_row=9) if row[0].coordinate == "A8")
-        assert [cell.value for cell in row[:3]] == pytest.approx(
-            [config.lrs[0], found[0, 22], found[-1, 22]], rel=1e-14
-        )
-        assert book["eta=0.5"]["A1"].value == f"Gradient descent with eta = {config.lrs[0]:g}"
-        unchanged = np.array(cells(book, 2.0, 41), dtype=float)
-        np.testing.assert_allclose(unchanged, trajectories(CONFIG)[2], rtol=0, atol=1e-12)
+    book = recalculated["changed"]
+    for place, (lr, (_, changes)) in enumerate(zip(CHANGED.lrs, CHANGES, strict=True)):
+        config = BackpropConfig(**({"lrs": (lr,), "epochs": 40} | changes))
+        found = np.array(cells(book, lr, 41), dtype=float)
+        np.testing.assert_allclose(found, trajectories(config)[0], rtol=0, atol=1e-12, err_msg=f"eta={lr}")
+        overview = [book["overview"][f"{column}{7 + place}"].value for column in "ABC"]
+        assert overview == pytest.approx([config.lrs[0], found[0, 22], found[-1, 22]], rel=1e-14)
+        assert book[f"eta={lr}"]["A1"].value == f"Gradient descent with eta = {config.lrs[0]:g}"
 
 
 def test_libreoffice_computes_the_workbook_of_any_network(recalculated, networks):
-    for name, (_, values, columns) in networks.items():
-        found = np.array(cells(recalculated[name], 0.5, 41, columns), dtype=float)
-        np.testing.assert_allclose(found, values, rtol=0, atol=1e-12, err_msg=name)
+    for name, (columns, _, tables) in networks.items():
+        for lr, right in zip(NETWORKS[name].lrs, tables, strict=True):
+            found = np.array(cells(recalculated[name], lr, 41, columns), dtype=float)
+            np.testing.assert_allclose(found, right, rtol=0, atol=1e-12, err_msg=f"{name}, eta={lr}")
 
 
 def test_a_number_too_large_is_the_error_that_a_spreadsheet_shows():

@@ -2,9 +2,8 @@
 
 import base64
 import inspect
-import os
 import re
-import time
+import shutil
 from pathlib import Path
 
 import openpyxl
@@ -17,65 +16,11 @@ from cnn.zoo import ZOO
 from demo.bounded import MOST_BYTES
 from tests.audit.notebook.test_verdict import PARAMETERS, submission
 from tests.audit.spreadsheet import hostile
-from tests.demo import test_page
+from tests.demo.conftest import NEVER, opened
 
 pytestmark = pytest.mark.browser
 
-chromium, page = test_page.chromium, test_page.page
 WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
-NEVER = 600_000  # milliseconds: what has not come by then does not come, on however busy a machine
-
-
-@pytest.fixture(scope="module")
-def temporary(tmp_path_factory):
-    """Where the page's process puts temporary files."""
-    return tmp_path_factory.mktemp("temporary")
-
-
-class SlowProgram:
-    """A program in LibreOffice's place that says when it runs, and fails once it is released."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        program = folder / "soffice"
-        program.write_text(
-            f"#!/bin/sh\ntouch {folder}/runs\nwhile [ ! -e {folder}/released ]; do sleep 0.1; done\nexit 1\n"
-        )
-        program.chmod(0o755)
-
-    def wait(self):
-        while not (self.folder / "runs").exists():
-            time.sleep(0.05)
-
-    def release(self):
-        (self.folder / "released").touch()
-
-
-@pytest.fixture(scope="module")
-def slow_program(tmp_path_factory):
-    return SlowProgram(tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture(scope="module")
-def address(chromium, temporary, slow_program):
-    """A page without a network: these tabs need none."""
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=NEVER)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TMPDIR", str(temporary))
-        patched.setenv("PATH", f"{slow_program.folder}:{os.environ['PATH']}")
-        process, address = test_page.serve()
-    yield address
-    process.kill()
-    process.communicate()
-
-
-def opened(page, tab):
-    """The page with one of its tabs in front."""
-    page.set_default_timeout(NEVER)
-    page.get_by_role("tab", name=tab).click()
-    return page
 
 
 def drop(page, file, area="#workbook"):
@@ -106,7 +51,7 @@ def test_the_heading_says_what_each_tab_is_for(page):
         expect(page.locator("p > strong", has_text=tab)).to_be_visible()
 
 
-def test_a_wrong_spreadsheet_is_dropped_and_its_marked_copy_taken_home(page, temporary, tmp_path):
+def test_a_wrong_spreadsheet_is_dropped_and_its_marked_copy_taken_home(page, nothing_left, tmp_path):
     from playwright.sync_api import expect
 
     file = WORKBOOKS / "10b_times_t.xlsx"
@@ -128,7 +73,6 @@ def test_a_wrong_spreadsheet_is_dropped_and_its_marked_copy_taken_home(page, tem
     drop(page, WORKBOOKS / "00_right.xlsx")
     expect(answer.get_by_role("heading", level=3)).to_have_text("00_right.xlsx: RIGHT")
     expect(answer.get_by_role("link")).to_have_count(0)
-    assert [file for file in temporary.rglob("*") if file.is_file()] == []
 
 
 def test_what_cannot_be_audited_gets_one_line(page, tmp_path):
@@ -154,39 +98,34 @@ def test_what_cannot_be_audited_gets_one_line(page, tmp_path):
     assert page.locator("#audit img").count() == 0
 
 
-def test_a_file_cannot_be_left_with_the_page(chromium, address, temporary):
+def test_a_file_cannot_be_left_with_the_page(chromium, address, nothing_left):
     context = chromium.new_context()
     file = {"name": "a.xlsx", "mimeType": "application/octet-stream", "buffer": b"1,2"}
     answer = context.request.post(f"{address}gradio_api/upload", multipart={"files": file}, timeout=NEVER)
     assert answer.status == 413
     context.close()
-    assert [file for file in temporary.rglob("*") if file.is_file()] == []
 
 
-def test_a_slow_file_keeps_nobody_waiting(chromium, address, slow_program, tmp_path):
+def test_a_slow_file_keeps_nobody_waiting(pages, slow_program, tmp_path):
     from playwright.sync_api import expect
 
     book = openpyxl.Workbook()
     book.active["A1"] = "=1+1"  # without its value, which LibreOffice would compute
     book.save(tmp_path / "slow.xlsx")
-    people = []
-    for _ in range(2):
-        person = chromium.new_page()
-        person.goto(address)
-        people.append(opened(person, "Check a spreadsheet"))
-    patient, quick = people
+    shutil.copy(WORKBOOKS / "00_right.xlsx", tmp_path / "quick.xlsx")
+    patient, quick = (opened(pages[screen].page, "Check a spreadsheet") for screen in ("phone", "desktop"))
     drop(patient, tmp_path / "slow.xlsx")
     slow_program.wait()
-    drop(quick, WORKBOOKS / "00_right.xlsx")
-    expect(quick.locator("#audit h3")).to_have_text("00_right.xlsx: RIGHT")
-    assert patient.locator("#audit .audit").count() == 0
+    drop(quick, tmp_path / "quick.xlsx")
+    expect(quick.locator("#audit h3")).to_have_text("quick.xlsx: RIGHT")
+    assert patient.locator("#audit", has_text="slow.xlsx").count() == 0
     slow_program.release()
+    expect(patient.locator("#audit .refused")).to_contain_text("slow.xlsx")
     expect(patient.locator("#audit .refused")).to_contain_text("LibreOffice could not compute it")
-    for person in people:
-        person.close()
 
 
 def test_a_network_is_designed(page):
+    """Before a notebook is dropped: the text is the one that the page begins with."""
     from playwright.sync_api import expect
 
     opened(page, "Design a network")
@@ -224,7 +163,7 @@ def test_a_network_is_designed(page):
     expect(command).to_have_value(re.compile("' --recipe=deep_15k$"))
 
 
-def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path):
+def test_a_notebook_is_dropped_and_its_network_appears(page, nothing_left, tmp_path):
     from playwright.sync_api import expect
 
     opened(page, "Design a network")
@@ -245,7 +184,6 @@ def test_a_notebook_is_dropped_and_its_network_appears(page, temporary, tmp_path
     expect(command).to_have_value(f"python launch.py --task=mnist --layers='{text}' {recipe}")
     expect(page.get_by_label("start with a network of the zoo")).to_have_value("")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
-    assert [file for file in temporary.rglob("*") if file.is_file()] == []
 
     strange = tmp_path / "<img src=x onerror=alert(1)>.ipynb"
     strange.write_text("{")

@@ -19,7 +19,7 @@ from audit.spreadsheet.report import file_text
 from audit.spreadsheet.verdict import audit_file
 from demo import bounded, bounded_audit
 from demo.bounded import MOST_BYTES
-from demo.bounded_audit import as_html, audited
+from demo.bounded_audit import audited
 from tests.audit.spreadsheet import hostile
 
 WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
@@ -49,18 +49,6 @@ def copy_in(answer):
     """The name and the content of the marked copy."""
     name, content = re.search(r'download="(.*?)" href="data:.*?;base64,(.*?)"', answer).groups()
     return html.unescape(name), base64.b64decode(content)
-
-
-@pytest.mark.parametrize("file", sorted(WORKBOOKS.glob("*.xlsx")), ids=lambda file: file.stem)
-def test_the_page_has_all_words_of_the_report_and_no_others(file):
-    audit = audit_file(file)
-    answer = as_html(audit)
-    assert words(shown(answer)) == words(file_text(audit))
-    assert ("download=" in answer) == (audit.verdict == "wrong")
-    for table in audit.tables:
-        for cell in [finding.cells[0] for finding in table.findings[:1]]:
-            assert f'<dd class="formula">{html.escape(cell.right_formula)}</dd>' in answer
-            assert f'<dd class="formula">{html.escape(cell.should_be)}</dd>' in answer
 
 
 def test_a_dropped_file_is_answered_as_the_audit_does_with_its_marked_copy(folder):
@@ -125,13 +113,12 @@ def test_a_file_may_have_any_name(folder, name, seen):
 
 
 def test_several_people_at_once_get_their_own_answers_to_files_of_one_name(folder):
-    files = [
-        WORKBOOKS / name for name in ("00_right.xlsx", "04_empty_but_start.xlsx", "10b_times_t.xlsx")
-    ] * 2
-    with concurrent.futures.ThreadPoolExecutor(len(files)) as people:
-        answers = list(people.map(lambda file: audited("homework.xlsx", file.read_bytes()), files))
-    for file, answer in zip(files, answers, strict=True):
-        assert words(shown(answer).replace("homework.xlsx", file.name)) == words(file_text(audit_file(file)))
+    files = [WORKBOOKS / name for name in ("00_right.xlsx", "04_empty_but_start.xlsx", "10b_times_t.xlsx")]
+    with concurrent.futures.ThreadPoolExecutor(2 * len(files)) as people:
+        answers = list(people.map(lambda file: audited("homework.xlsx", file.read_bytes()), files * 2))
+    right = [words(file_text(audit_file(file))) for file in files]
+    for file, answer, expected in zip(files * 2, answers, right * 2, strict=True):
+        assert words(shown(answer).replace("homework.xlsx", file.name)) == expected
 
 
 def test_libreoffice_ends_with_the_process_that_waits_for_it(tmp_path, monkeypatch):

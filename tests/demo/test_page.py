@@ -1,14 +1,8 @@
 """The page in a real browser, as a person uses it, on a desktop and on a phone."""
 
-import importlib.util
 import itertools
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import jax
@@ -20,90 +14,17 @@ import launch
 from backprop.config import BackpropConfig
 from backprop.network import Example, Weights, total_error
 from cnn import data
+from tests.demo.conftest import NEVER, opened, serve
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
-SCREENS = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
-}
-NEVER = 600_000  # milliseconds: what has not come by then does not come, on however busy a machine
 SEVEN = [(0.28, 0.24), (0.72, 0.24), (0.45, 0.82)]  # corners, as fractions of the paper
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
-    missing += [] if CHROMIUM.exists() else [str(CHROMIUM)]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"CI has no {', '.join(missing)}: .ci/run and make test install them")
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
-    from playwright.sync_api import expect, sync_playwright
-
-    expect.set_options(timeout=NEVER)
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
-def serve(*flags):
-    """The process of the page, and its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "launch.py", "--task=demo", f"--port={port}", *flags],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    line = process.stdout.readline()
-    assert line == f"The page is at http://127.0.0.1:{port}/; Ctrl-C ends it.\n", process.communicate()
-    return process, f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(scope="module")
-def address(chromium, default_run):
-    """A page with a network that was trained for two epochs of 4,000 images."""
-    process, address = serve(f"--workdir={default_run / 'run'}")
-    yield address
-    process.kill()
-    process.communicate()
-
-
-@pytest.fixture(params=SCREENS)
-def page(request, chromium, address):
-    """The page on one screen; at the end nothing has gone wrong there and nothing was fetched elsewhere."""
-    requested, errors = [], []
-    context = chromium.new_context(**SCREENS[request.param])
-    context.set_default_timeout(NEVER)
-    page = context.new_page()
-    page.on("request", lambda sent: requested.append(sent.url))
-    page.on("websocket", lambda opened: requested.append(opened.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    yield page
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
-    context.close()
-    assert errors == []
-    assert len(requested) > 10
-    elsewhere = {url for url in requested if urlsplit(url).scheme not in ("data", "blob")}
-    assert {urlsplit(url).hostname for url in elsewhere} == {"127.0.0.1"}
 
 
 def test_a_person_steps_through_an_update(page):
     from playwright.sync_api import expect
 
+    opened(page, "By hand")
     step = page.get_by_role("button", name="Step")
     equations, network = page.locator("#equations"), page.locator("#network")
     for number in range(1, 7):
@@ -167,7 +88,7 @@ def points_of_curve(page, at_least=2):
 def test_a_person_draws_a_seven(page):
     from playwright.sync_api import expect
 
-    page.get_by_role("tab", name="Draw a digit").click()
+    opened(page, "Draw a digit")
     paper, answer = page.locator("#paper canvas"), page.locator("#answer")
     draw(page, paper, SEVEN)
     expect(answer.get_by_role("heading")).to_have_text("7")
@@ -183,6 +104,7 @@ def test_a_person_draws_a_seven(page):
 
 def draw(page, paper, corners):
     """A line through the corners, by finger on a phone, by mouse elsewhere."""
+    paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
     if not page.evaluate("navigator.maxTouchPoints"):
@@ -210,7 +132,7 @@ def test_a_person_looks_at_the_run(page, default_run):
     from playwright.sync_api import expect
 
     labels = data.load("tiny_mnist", str(default_run / "data")).test.labels
-    page.get_by_role("tab", name="The run").click()
+    opened(page, "The run")
     title = page.get_by_role("heading", name=re.compile("of the test images correct"))
     accuracy = float(re.search(r"([\d.]+)%", title.inner_text()).group(1)) / 100
     assert accuracy > 0.8
@@ -229,16 +151,18 @@ def test_a_person_looks_at_the_run(page, default_run):
 
 
 def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request, capsys):
+    from playwright.sync_api import expect
+
     process, address = serve()
     request.addfinalizer(process.kill)
     page = chromium.new_page()
     page.set_default_timeout(NEVER)
     page.goto(address)
     for tab in ("Draw a digit", "The run"):
-        page.get_by_role("tab", name=tab).click()
-        page.get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
+        opened(page, tab).get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
             "visible=true"
         ).wait_for()
+    expect(opened(page, "Design a network").locator("#summary")).to_contain_text("24 left")
     assert launch.main(["launch.py", "--task=demo", f"--port={urlsplit(address).port}"]) == 2
     said = capsys.readouterr().err
     assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", said)

@@ -1,4 +1,4 @@
-"""Spreadsheets as students make them, right and wrong ones, for the tests of the audit."""
+"""Spreadsheets as students make them, right, odd and wrong ones, for the tests of the audit."""
 
 import re
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from openpyxl.utils import get_column_letter
 
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
+from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
 
 
@@ -254,4 +255,29 @@ WRONG = {
     error_value: ("o2", 4, "the cell shows #DIV/0!", {"a_o2", "E2", "w8"}),
     two_mistakes: ("E2", 0, "a_o1 was used instead of a_o2", {"E_total", "o2"}),
     no_half: ("E1", 0, "the factor 1/2 is missing", {"E_total"}),
+}
+
+
+def right_constant():
+    """A formula replaced by its own value, which LibreOffice computed as 15 digits."""
+    student = Student()
+    rows = spreadsheet(0.5, START, CASE, 30)
+    for row in (3, 4):
+        value = float(f"{rows[row, COLUMNS.index('a_h1')]:.15g}")
+        student.sheet[student.at("a_h1", row)] = value
+    return student
+
+
+def label_twice():
+    return Student(Layout(headings=lambda name: heading({"dE_dw8": "dE_dw7"}.get(name, name))))
+
+
+def name_of_another_rate():
+    return Student(Layout(title="eta = 0.2"))
+
+
+WARNED = {
+    right_constant: "J10 and 1 more (a_h1): a constant stands where the column has formulas",
+    label_twice: "the label dE/dw7 stands twice: AE6 is read as dE/dw8",
+    name_of_another_rate: "the sheet's name says eta = 0.2, the table has 0.5",
 }

@@ -1,4 +1,5 @@
 import csv
+import functools
 import io
 
 import numpy as np
@@ -12,52 +13,20 @@ from audit.spreadsheet.tables import find_tables
 from audit.spreadsheet.verdict import audit_file, audit_table
 from backprop.descent import COLUMNS
 from backprop.equations import EQUATIONS, heading
-from tests.audit.spreadsheet.make_workbooks import CLEAN, WRONG, Layout, Student
+from tests.audit.spreadsheet.make_workbooks import CLEAN, WARNED, WRONG
 from tests.backprop.test_descent import spreadsheet
 from tests.backprop.test_network import CASE, START
-from tests.backprop.test_workbook import recalculate
-
-from . import make_workbooks
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Every workbook of make_workbooks, computed by LibreOffice in one go."""
-    folder = tmp_path_factory.mktemp("workbooks")
-    books = {name: make_workbooks.clean(name).book for name in CLEAN}
-    books |= {make.__name__: make().book for make in (*WRONG, *WARNED)}
-    recalculate(folder, books)
-    return folder / "out"
-
-
-def right_constant():
-    """A formula replaced by its own value, which LibreOffice computed as 15 digits."""
-    student = Student()
-    rows = spreadsheet(0.5, START, CASE, 30)
-    for row in (3, 4):
-        value = float(f"{rows[row, COLUMNS.index('a_h1')]:.15g}")
-        student.sheet[student.at("a_h1", row)] = value
-    return student
-
-
-def label_twice():
-    return Student(Layout(headings=lambda name: heading({"dE_dw8": "dE_dw7"}.get(name, name))))
-
-
-def name_of_another_rate():
-    return Student(Layout(title="eta = 0.2"))
-
-
-WARNED = {
-    right_constant: "J10 and 1 more (a_h1): a constant stands where the column has formulas",
-    label_twice: "the label dE/dw7 stands twice: AE6 is read as dE/dw8",
-    name_of_another_rate: "the sheet's name says eta = 0.2, the table has 0.5",
-}
+def audited(students_books):
+    """The audit of a workbook of make_workbooks, by its name."""
+    return functools.cache(lambda name: audit_file(students_books / f"{name}.xlsx"))
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_no_false_alarm_in_any_layout(folder, name):
-    audit = audit_file(folder / f"{name}.xlsx")
+def test_no_false_alarm_in_any_layout(audited, name):
+    audit = audited(name)
     (table,) = audit.tables
     assert (table.findings, table.consequences) == ((), ())
     assert table.rate.value == CLEAN[name].lr
@@ -67,9 +36,9 @@ def test_no_false_alarm_in_any_layout(folder, name):
 
 
 @pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
-def test_the_first_wrong_cell_and_its_mistake_are_named(folder, make):
+def test_the_first_wrong_cell_and_its_mistake_are_named(audited, make):
     column, row, words, because = WRONG[make]
-    audit = audit_file(folder / f"{make.__name__}.xlsx")
+    audit = audited(make.__name__)
     (table,) = audit.tables
     first = table.findings[0]
     student = make()
@@ -84,12 +53,12 @@ def test_the_first_wrong_cell_and_its_mistake_are_named(folder, make):
     assert table.rate.value == student.layout.lr
 
 
-def test_consequences_are_only_what_follows(folder):
-    (table,) = audit_file(folder / "other_output_in_E2.xlsx").tables
+def test_consequences_are_only_what_follows(audited):
+    (table,) = audited("other_output_in_E2").tables
     assert [(found.name, found.address, len(found.rows)) for found in table.consequences] == [
         ("E_total", "W7", 100)
     ]
-    (table,) = audit_file(folder / "skipped_row.xlsx").tables
+    (table,) = audited("skipped_row").tables
     assert {finding.name for finding in table.findings} == set(Network().weights)
     assert all([cell.row for cell in finding.cells] == [12] for finding in table.findings)
     rows = {consequence.name: consequence.rows for consequence in table.consequences}
@@ -97,25 +66,25 @@ def test_consequences_are_only_what_follows(folder):
     assert rows["E_total"] == tuple(range(12, 30))
 
 
-def test_the_right_value_and_equation_of_a_wrong_cell(folder):
-    (table,) = audit_file(folder / "other_output_in_E2.xlsx").tables
+def test_the_right_value_and_equation_of_a_wrong_cell(audited):
+    (table,) = audited("other_output_in_E2").tables
     cell = table.findings[0].cells[0]
     assert cell.right == pytest.approx(spreadsheet(0.5, START, CASE, 0)[0, COLUMNS.index("E2")], rel=1e-14)
     assert (cell.equation, cell.right_formula) == (EQUATIONS["E2"], "=(B7-T7)^2/2")
-    (table,) = audit_file(folder / "sliding_eta_onto_a_number.xlsx").tables
+    (table,) = audited("sliding_eta_onto_a_number").tables
     cell = table.findings[0].cells[0]
     assert cell.right_formula == "=M8-$E$2*AB8"
     assert cell.right == pytest.approx(spreadsheet(0.5, START, CASE, 2)[2, COLUMNS.index("w5")], rel=1e-14)
 
 
-def test_an_error_of_its_own_later_on_is_not_a_consequence(folder):
-    (table,) = audit_file(folder / "two_mistakes.xlsx").tables
+def test_an_error_of_its_own_later_on_is_not_a_consequence(audited):
+    (table,) = audited("two_mistakes").tables
     assert [(finding.name, finding.cells[0].row) for finding in table.findings] == [("E2", 0), ("w7", 40)]
 
 
 @pytest.mark.parametrize("make", WARNED, ids=lambda make: make.__name__)
-def test_what_is_odd_but_right_is_a_warning(folder, make):
-    audit = audit_file(folder / f"{make.__name__}.xlsx")
+def test_what_is_odd_but_right_is_a_warning(audited, make):
+    audit = audited(make.__name__)
     assert audit.verdict == "right, with warnings"
     assert any(WARNED[make] in warning for warning in audit.tables[0].warnings)
 
@@ -138,7 +107,7 @@ def as_sheet(rows, show=repr, eta=None):
     return Sheet("", cells)
 
 
-def audited(*sheet, **more):
+def audited_sheet(*sheet, **more):
     (table,) = find_tables(as_sheet(*sheet, **more))
     return audit_table(table)
 
@@ -157,7 +126,7 @@ numbers = st.floats(-2, 2).map(lambda number: round(number, 3))
 )
 def test_no_false_alarm_at_any_number_of_digits(weights, case, lr, epochs, shown, labelled):
     rows = spreadsheet(lr, weights, case, epochs)
-    found = audited(rows, SHOWN[shown], eta=lr if labelled else None)
+    found = audited_sheet(rows, SHOWN[shown], eta=lr if labelled else None)
     assert found.findings == ()
 
 
@@ -166,7 +135,7 @@ def test_no_false_alarm_at_any_number_of_digits(weights, case, lr, epochs, shown
     ("shown", "off"), [("all digits", 1e-9), (".15g", 1e-9), (".6f", 1e-3), (".4g", 0.1)]
 )
 def test_the_learning_rate_is_inferred(lr, shown, off):
-    found = audited(spreadsheet(lr, START, CASE, 50), SHOWN[shown])
+    found = audited_sheet(spreadsheet(lr, START, CASE, 50), SHOWN[shown])
     assert found.rate.value == pytest.approx(lr, rel=off)
     assert found.rate.source == "inferred from how the weights change"
 
@@ -181,7 +150,7 @@ def test_the_learning_rate_is_inferred(lr, shown, off):
 def test_any_single_changed_number_is_found(column, row, off, labelled):
     rows = spreadsheet(0.5, START, CASE, 29)
     rows[row, COLUMNS.index(column)] *= 1 + off
-    found = audited(rows, eta=0.5 if labelled else None)
+    found = audited_sheet(rows, eta=0.5 if labelled else None)
     first = found.findings[0]
     assert (first.name, first.cells[0].row) == (column, row)
     assert first.cells[0].right == pytest.approx(rows[row, COLUMNS.index(column)] / (1 + off), rel=1e-12)
@@ -191,7 +160,7 @@ def test_an_error_is_found_in_rounded_numbers_too():
     rows = spreadsheet(0.5, START, CASE, 40)
     rows[:, COLUMNS.index("E2")] = (0.99 - rows[:, COLUMNS.index("a_o1")]) ** 2 / 2
     rows[:, COLUMNS.index("E_total")] = rows[:, COLUMNS.index("E1")] + rows[:, COLUMNS.index("E2")]
-    found = audited(rows, SHOWN[".3f"], eta=0.5)
+    found = audited_sheet(rows, SHOWN[".3f"], eta=0.5)
     assert [(finding.name, finding.mistake) for finding in found.findings] == [
         ("E2", "a_o1 was used instead of a_o2")
     ]
@@ -201,7 +170,7 @@ def test_an_error_is_found_in_rounded_numbers_too():
 def test_a_wrong_derivative_column_does_not_mislead_the_learning_rate():
     rows = spreadsheet(0.5, START, CASE, 40)
     rows[:, -8:-4] *= 3
-    found = audited(rows)
+    found = audited_sheet(rows)
     assert found.rate.value == 0.5
     assert {finding.name for finding in found.findings} == {
         *("dE_dw1", "dE_dw2", "dE_dw3", "dE_dw4"),
@@ -211,7 +180,7 @@ def test_a_wrong_derivative_column_does_not_mislead_the_learning_rate():
 
 def test_every_weight_updated_upwards_still_tells_the_learning_rate():
     rows = spreadsheet(-0.5, START, CASE, 40)
-    found = audited(rows)
+    found = audited_sheet(rows)
     assert found.rate.value == 0.5
     assert {finding.name for finding in found.findings} == set(Network().weights)
     assert all("sign of the update" in finding.mistake for finding in found.findings)

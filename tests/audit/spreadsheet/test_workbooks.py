@@ -1,6 +1,8 @@
 """46 workbooks made for this, each with a kind of what people hand in, and what is right for it."""
 
 import csv
+import functools
+import html
 import re
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from audit.spreadsheet.report import file_text
 from audit.spreadsheet.verdict import audit_file
+from demo.bounded_audit import as_html
+from tests.demo.test_bounded_audit import shown, words
 
 FOLDER = Path(__file__).with_name("workbooks")
 EXPECTED = list(csv.DictReader((FOLDER / "expected.csv").open(newline="")))
@@ -42,14 +46,19 @@ SAID = {
 }
 
 
+@functools.cache
+def audited(name):
+    return audit_file(FOLDER / name)
+
+
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["file"])
 def test_verdict_first_wrong_cell_and_words(case):
-    audit = audit_file(FOLDER / case["file"])
+    audit = audited(case["file"])
     wrong = [table.findings[0].cells[0].address for table in audit.tables if table.findings]
     assert (audit.verdict, "".join(wrong)) == (case["verdict"], case["first_wrong_cell"])
-    words = "looks like a_h1 was used instead of a_h2" if case["file"][:3] in DERIVATIVES else ""
+    expected = "looks like a_h1 was used instead of a_h2" if case["file"][:3] in DERIVATIVES else ""
     text = re.sub(r"\s+", " ", file_text(audit))
-    assert SAID.get(case["file"], words) in text
+    assert SAID.get(case["file"], expected) in text
     if case["verdict"] == "right":
         assert " warning " not in text
 
@@ -61,3 +70,15 @@ def test_all_46_are_here():
     assert {case["file"] for case in EXPECTED} == {file.name for file in FOLDER.glob("*.xlsx")}
     assert set(SAID) <= {case["file"] for case in EXPECTED}
     assert len(EXPECTED) == 46
+
+
+@pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["file"])
+def test_the_page_has_all_words_of_the_report_and_no_others(case):
+    audit = audited(case["file"])
+    answer = as_html(audit)
+    assert words(shown(answer)) == words(file_text(audit))
+    assert ("download=" in answer) == (audit.verdict == "wrong")
+    for table in audit.tables:
+        for cell in [finding.cells[0] for finding in table.findings[:1]]:
+            assert f'<dd class="formula">{html.escape(cell.right_formula)}</dd>' in answer
+            assert f'<dd class="formula">{html.escape(cell.should_be)}</dd>' in answer
