@@ -248,7 +248,12 @@ def _missing(run: Interpreter) -> UserError | None:
         if module == "torch.optim" and name[:1].isupper() and given:
             source = origin(given[0])
             if source is not None and source.site is not None:
-                return Refused(source.site, f"the network that is trained is not known here: {source.name}")
+                file = run.source.path.name
+                what = f"the network that is trained is not known here: {source.name}"
+                return Refused(
+                    source.site,
+                    f"{what}: give the file that has its class, or a class of this one, {file}:CLASS",
+                )
     return None
 
 

@@ -1,6 +1,7 @@
 """How a submission trains its network, as our recipe where it can be said whole."""
 
 import ast
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.distortion import Distortions, distortions, is_random, normalization
 from audit.notebook.interpreter import Interpreter
+from audit.notebook.library import OBJECTS
 from audit.notebook.network import ReadNetwork, module_in, trained_module
 from audit.notebook.training import (
+    IMAGES,
     Call,
     Loader,
     Training,
@@ -17,6 +20,7 @@ from audit.notebook.training import (
     call_of,
     default,
     loaders,
+    loops_of,
     loss_in,
     made_of,
     plain,
@@ -98,7 +102,6 @@ class ReadRecipe:
     facts: tuple[Fact, ...]
 
 
-_IMAGES = {True: 60_000, False: 10_000}
 _BETAS = (0.9, 0.999)
 _MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type")
 _SCHEDULES = "torch.optim.lr_scheduler."
@@ -249,8 +252,6 @@ class _Reader:
             return None
         place = call.site.place
         name = call.function.removeprefix("torch.optim.")
-        if training.others:
-            self._lacks("optimizer", place, "another one trains the same network before")
         if name not in ("SGD", "Adam", "AdamW"):
             self._lacks("optimizer", place, f"{name}: ours are SGD, Adam and AdamW")
             return call_of(call)
@@ -275,7 +276,38 @@ class _Reader:
             value = tuple(value) if isinstance(value, list) else value
             if value != usual:
                 self._lacks("optimizer", place, f"{argument}={plain(value)}: ours has {usual}")
+        if training.others and not self._one_after_another(*training.others, call):
+            self._lacks("optimizer", place, "another one trains the same network before")
         return call_of(call)
+
+    def _one_after_another(self, *optimizers: Opaque) -> bool:
+        """Whether they train in turn and differ in the learning rate alone, which falls as in multistep."""
+        settings = [
+            {name: default(each, name) for name in OBJECTS[each.function].keys() - {"lr", "params"}}
+            for each in optimizers
+            if each.function == optimizers[-1].function
+        ]
+        loops = [loops_of(self.training.steps_of(each)) for each in optimizers]
+        rates = [default(each, "lr") for each in optimizers]
+        if (
+            any(event.what.function.startswith(_SCHEDULES) for event in self.training.events)
+            or settings != settings[:1] * len(optimizers)
+            or tuple(itertools.chain(*loops)) != self.training.loops
+            or not all(isinstance(rate, int | float) and rate > 0 for rate in rates)
+        ):
+            return False
+        gammas = {round(after / before, 9) for before, after in itertools.pairwise(rates)}
+        if len(gammas) > 1 or max(gammas) > 1:
+            return False
+        self.flags["learning_rate"] = float(rates[0])
+        if gammas != {1.0}:
+            milestones = tuple(itertools.accumulate(map(len, loops[:-1])))
+            self.flags |= {"schedule": "multistep", "milestones": milestones, "gamma": gammas.pop()}
+        for each in optimizers[1:]:
+            assert each.site is not None
+            detail = "a new one begins with what it gathers; here one goes on"
+            self.departures.append(Fact("optimizer", each.site.place, detail))
+        return True
 
     def _schedule(self, epochs: Setting | None) -> tuple[Call | None, str]:
         training = self.training
@@ -310,7 +342,7 @@ class _Reader:
         elif epochs is not None and len(steps) != epochs.value:
             self._lacks("schedule", steps[0].site.place, f"{len(steps)} steps in {epochs.value} epochs")
         given = arguments(call)
-        if isinstance(given, str):
+        if isinstance(given, str) and call.function in OBJECTS:
             self._lacks("schedule", place, f"{name} is called with what is not known here: {given}")
         else:
             self._scheduled(name, call, how, epochs, steps)
@@ -430,7 +462,7 @@ class _Reader:
         loader = self.training.loader
         if size is None or loader is None or loader.images.is_training is None or size.value < 1:
             return None
-        images = _IMAGES[loader.images.is_training] - (loader.images.held_out or 0)
+        images = IMAGES[loader.images.is_training] - (loader.images.held_out or 0)
         return int(-(-images // size.value))
 
     def _by_hand(self) -> None:
@@ -501,7 +533,7 @@ class _Reader:
         elif images.held_out is None:
             self._lacks("images", place, "it trains on a part of the training images that is not known")
         elif images.held_out:
-            detail = f"{images.held_out:,} training images, drawn at random, are held out; here the last ones"
+            detail = f"{images.held_out:,} training images of its own choice are held out; here the last ones"
             self.departures.append(Fact("images", place, detail))
             self.held_out = images.held_out
         self._order(loader)

@@ -1,6 +1,6 @@
 """The training that a submission's code does: its optimizer, its loops, its images, as calls of PyTorch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ LOSSES = {
     "torch.nn.NLLLoss",
     "torch.nn.CrossEntropyLoss",
 }
+IMAGES = {True: 60_000, False: 10_000}
+"""How many of MNIST's images are for training, and how many are not."""
 _MOST = 2_000  # values that are looked through for what one was made of
 
 
@@ -121,14 +123,20 @@ def training_of(run: Interpreter, model: Any) -> Training:
     module = _module_of(optimizer)
     others = tuple(each for each in taken if each is not optimizer and _module_of(each) is module)
     steps = tuple(event for event in events if any(_is_step(event, each) for each in (optimizer, *others)))
+    loops = loops_of(steps)
+    loader = _loader_of(loops[-1].over, run) if loops else None
+    evaluated = tuple(_evaluated(events, module, loops, run))
+    return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
+
+
+def loops_of(steps: Iterable[Event]) -> list[Loop]:
+    """The loops over batches that steps are taken in, in order."""
     loops: list[Loop] = []
     for event in steps:
         loop = next((each for each in reversed(event.loops) if not each.known), None)
         if loop is not None and not any(loop is each for each in loops):
             loops.append(loop)
-    loader = _loader_of(loops[-1].over, run) if loops else None
-    evaluated = tuple(_evaluated(events, module, loops, run))
-    return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
+    return loops
 
 
 def is_optimizer(value: Opaque) -> bool:
@@ -265,7 +273,9 @@ def _images(value: Any, run: Interpreter) -> Images:
         is_training = given.get("train", True)
         return Images(is_training if isinstance(is_training, bool) else None, 0, transform, value.site)
     if value.function == "torch.utils.data.Subset" and isinstance(given, dict):
-        return _images(given["dataset"], run)._replace(held_out=None)
+        whole, count = _images(given["dataset"], run), _how_many(given["indices"])
+        known = whole.is_training is not None and whole.held_out == 0 and count is not None
+        return whole._replace(held_out=IMAGES[bool(whole.is_training)] - count if known else None)
     if value.kind == "item" and isinstance(value.of, Opaque):
         given = arguments(value.of)
         if value.of.function == "torch.utils.data.random_split" and isinstance(given, dict):
@@ -275,6 +285,21 @@ def _images(value: Any, run: Interpreter) -> Images:
             held_out = sum(lengths) - lengths[index] if known else None
             return _images(given["dataset"], run)._replace(held_out=held_out)
     return unknown
+
+
+def _how_many(indices: Any) -> int | None:
+    """How many different images they are of; None where that is not known."""
+    if isinstance(indices, list | tuple | range) and all(type(each) is int for each in indices):
+        return len(set(indices))
+    if not isinstance(indices, Opaque):
+        return None
+    if indices.kind == "item" and isinstance(indices.args[0], slice):
+        whole = _how_many(indices.of)
+        return None if whole is None else len(range(whole)[indices.args[0]])
+    if indices.method == "tolist":
+        return _how_many(indices.of.of)
+    permutes = indices.function in ("torch.randperm", "numpy.random.permutation") and len(indices.args) == 1
+    return indices.args[0] if permutes and type(indices.args[0]) is int else None
 
 
 def _of_class(value: Instance, run: Interpreter) -> Images | None:
