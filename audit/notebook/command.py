@@ -44,8 +44,8 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
       UserError: a file or a network that cannot be read, a recipe that our flags cannot say, or more
         parameters or epochs than the budget has.
     """
-    model = given.get("model")
-    parts = _FILE.fullmatch(model) if isinstance(model, str) else None
+    model = given.get("model") or ""
+    parts = _FILE.fullmatch(model)
     if parts is None or model in ZOO:
         return dict(given)
     require(

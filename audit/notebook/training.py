@@ -274,8 +274,9 @@ def _images(value: Any, run: Interpreter) -> Images:
         return Images(is_training if isinstance(is_training, bool) else None, 0, transform, value.site)
     if value.function == "torch.utils.data.Subset" and isinstance(given, dict):
         whole, count = _images(given["dataset"], run), _how_many(given["indices"])
-        known = whole.is_training is not None and whole.held_out == 0 and count is not None
-        return whole._replace(held_out=IMAGES[bool(whole.is_training)] - count if known else None)
+        if whole.is_training is None or whole.held_out != 0 or count is None:
+            return whole._replace(held_out=None)
+        return whole._replace(held_out=IMAGES[whole.is_training] - count)
     if value.kind == "item" and isinstance(value.of, Opaque):
         given = arguments(value.of)
         if value.of.function == "torch.utils.data.random_split" and isinstance(given, dict):
