@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from audit.notebook import tensors
+from audit.notebook.assignment import set_attribute
 from audit.notebook.frames import Frame, TooLong
-from audit.notebook.functions import MOST_TURNS, UNKNOWN, builtin, parsed_arguments
+from audit.notebook.functions import UNKNOWN, builtin, parsed_arguments
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
 from audit.notebook.modules import children, count_of_layer, make_layer, make_sequence, walk
-from audit.notebook.natives import METHODS, READING, name_of, native_method
+from audit.notebook.natives import METHODS, MOST_TURNS, READING, name_of, native_method
 from audit.notebook.values import (
     Bound,
     Class,
@@ -176,7 +177,7 @@ def _call_function(
     run.depth += 1
     try:
         if isinstance(function.node, ast.Lambda):
-            return run.value(function.node.body, inside)
+            return run.evaluate(function.node.body, inside)
         if _is_generator(function.node):
             return Opaque("call", f"what {function.name} yields", site, of=function)
         signal = run.block(function.node.body, inside)
@@ -356,7 +357,7 @@ def _reflective(run: Any, name: str, args: tuple[Any, ...], site: Site, frame: F
                 return attribute(run, first, args[1], site, frame) if has else args[2]
             return attribute(run, first, args[1], site, frame)
         case "setattr" if len(args) == 3 and isinstance(args[1], str):
-            run.set_attribute(first, args[1], args[2], site)
+            set_attribute(run, first, args[1], args[2], site)
             return None
         case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
             raise Unfollowed(site, "which attribute it sets is not known without running the code")

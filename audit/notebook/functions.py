@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from audit.notebook.library import OBJECTS, bind
-from audit.notebook.natives import LONGEST, is_bounded, is_key
+from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key
 from audit.notebook.values import (
     Bound,
     Class,
@@ -20,7 +20,6 @@ from audit.notebook.values import (
     Tensor,
 )
 
-MOST_TURNS = 1_000  # of a loop
 UNKNOWN: Any = object()
 
 

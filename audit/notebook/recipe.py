@@ -8,9 +8,10 @@ from typing import Any
 
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.distortion import Distortions, distortions, is_random, normalization
-from audit.notebook.interpreter import Interpreter
+from audit.notebook.interpreter import follow
 from audit.notebook.library import OBJECTS
 from audit.notebook.network import ReadNetwork, module_in, trained_module
+from audit.notebook.state import Run
 from audit.notebook.training import (
     IMAGES,
     Call,
@@ -117,9 +118,9 @@ def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecip
     Raises:
       UserError: the code cannot be followed to its end.
     """
-    run = Interpreter(source).run()
+    run = follow(source)
     recipe = _Reader(run, network)
-    others = _Reader(Interpreter(source, has_cuda=False).run(), network) if run.asked_for_cuda else None
+    others = _Reader(follow(source, has_cuda=False), network) if run.asked_for_cuda else None
     return recipe.read(others)
 
 
@@ -135,7 +136,7 @@ def trained_settings(reader: "_Reader") -> Setting | None:
 class _Reader:
     """Reads one run of the code; what it finds is collected on the way."""
 
-    def __init__(self, run: Interpreter, network: ReadNetwork | None) -> None:
+    def __init__(self, run: Run, network: ReadNetwork | None) -> None:
         model = trained_module(run)
         if network is not None and not (isinstance(model, Instance) and model.cls.name == network.class_name):
             named = [each for each in run.modules if each.cls.name == network.class_name]

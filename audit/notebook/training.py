@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from audit.notebook.calls import item_of
 from audit.notebook.cells import Place
-from audit.notebook.interpreter import Interpreter
 from audit.notebook.library import OBJECTS, REQUIRED, bind
 from audit.notebook.network import module_in
+from audit.notebook.state import Run
 from audit.notebook.values import Event, Instance, Loop, Module, Opaque, Site
 
 LOSSES = {
@@ -98,7 +98,7 @@ class Training:
         return any(loop is each for loop in event.loops for each, _ in self.evaluated)
 
 
-def training_of(run: Interpreter, model: Any) -> Training:
+def training_of(run: Run, model: Any) -> Training:
     """The training of a network, the last one where there are several.
 
     Args:
@@ -178,7 +178,7 @@ def loss_in(value: Any) -> tuple[Opaque, Opaque] | None:
     return None
 
 
-def loaders(events: tuple[Event, ...], run: Interpreter) -> list[Loader]:
+def loaders(events: tuple[Event, ...], run: Run) -> list[Loader]:
     """All DataLoaders that the code makes, in order."""
     made = [event.what for event in events if event.what.function == "torch.utils.data.DataLoader"]
     return [loader for each in made if (loader := _loader_of(each, run)) is not None]
@@ -250,7 +250,7 @@ def _module_of(optimizer: Opaque) -> Any:
     return module_in((*optimizer.args, *optimizer.kwargs.values()))
 
 
-def _loader_of(value: Any, run: Interpreter) -> Loader | None:
+def _loader_of(value: Any, run: Run) -> Loader | None:
     for each in made_of(value):
         if each.function == "torch.utils.data.DataLoader" and each.site is not None:
             given = arguments(each)
@@ -261,7 +261,7 @@ def _loader_of(value: Any, run: Interpreter) -> Loader | None:
     return None
 
 
-def _images(value: Any, run: Interpreter) -> Images:
+def _images(value: Any, run: Run) -> Images:
     unknown = Images(None, None, None, getattr(value, "site", None))
     if isinstance(value, Instance):
         return _of_class(value, run) or unknown
@@ -303,7 +303,7 @@ def _how_many(indices: Any) -> int | None:
     return indices.args[0] if permutes and type(indices.args[0]) is int else None
 
 
-def _of_class(value: Instance, run: Interpreter) -> Images | None:
+def _of_class(value: Instance, run: Run) -> Images | None:
     """The images of a data set of the code's own class, which transforms the items of another one."""
     item = item_of(run, value)
     image = item[0] if isinstance(item, tuple) and item else None
@@ -324,7 +324,7 @@ def _of_class(value: Instance, run: Interpreter) -> Images | None:
 
 
 def _evaluated(
-    events: tuple[Event, ...], module: Any, loops: list[Loop], run: Interpreter
+    events: tuple[Event, ...], module: Any, loops: list[Loop], run: Run
 ) -> Iterator[tuple[Loop, Loader]]:
     """The loops in which the network is called and not trained."""
     seen: list[Loop] = []
