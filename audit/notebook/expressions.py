@@ -22,7 +22,7 @@ from audit.notebook.natives import (
     is_key,
     name_of,
 )
-from audit.notebook.state import Run
+from audit.notebook.state import Given, Run
 from audit.notebook.values import (
     Class,
     Function,
@@ -333,7 +333,7 @@ def _call(run: Run, node: ast.Call, frame: Frame) -> Any:
         else:
             frame.require_known(site, f"**{ast.unparse(keyword.value)} is not known")
             kwargs["(unknown)"] = value
-    return calls.call(run, function, tuple(args), kwargs, site, frame)
+    return calls.call(function, Given(run, tuple(args), kwargs, site, frame))
 
 
 def _super(run: Run, node: ast.Call, frame: Frame) -> Any:

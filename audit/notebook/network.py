@@ -11,7 +11,7 @@ from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.frames import Frame
 from audit.notebook.interpreter import follow
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
-from audit.notebook.state import Run
+from audit.notebook.state import Given, Run
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
     GELU,
@@ -219,7 +219,7 @@ def _chosen(run: Run, class_name: str | None) -> Any:
 
 def _instance(run: Run, cls: Class) -> Any:
     """Of a class, made without arguments."""
-    return calls.call(run, cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+    return calls.call(cls, Given(run, (), {}, cls.site, Frame(Scope({}), cls.site.unit)))
 
 
 def _only_class(run: Run) -> Any:
@@ -306,7 +306,7 @@ def _followed(run: Run, model: Any, *, training: bool) -> Tensor:
     run.used.clear()
     site = model.site
     frame = Frame(Scope({}), site.unit, strict=True)
-    output = calls.call_module(run, model, (tensors.image(),), {}, site, frame)
+    output = calls.call_module(model, Given(run, (tensors.image(),), {}, site, frame))
     if isinstance(output, tuple | list | dict):
         raise Refused(site, "forward returns several values")
     if not isinstance(output, Tensor):

@@ -2,7 +2,8 @@
 
 import ast
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit.notebook.cells import Source
@@ -157,3 +158,37 @@ class Run:
             case Instance(layer=Module(kind=kind) as layer) if kind in CONTAINERS:
                 return [*layer.children.values(), *filter(is_module, value.attributes.values())]
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a call is given.
+
+    Attributes:
+      run: the code that it stands in.
+      args, kwargs: its arguments.
+      site: where it stands; frame: what is being followed there.
+    """
+
+    run: Run
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    site: Site
+    frame: Frame
+
+    @property
+    def first(self) -> Any:
+        """The first argument; None without one."""
+        return self.args[0] if self.args else None
+
+    def but(self, *args: Any) -> "Given":
+        """The same with other positional arguments."""
+        return replace(self, args=args)
+
+    def only(self, *args: Any) -> "Given":
+        """The same with these arguments alone."""
+        return replace(self, args=args, kwargs={})
+
+    def result(self, of: Any = None) -> Opaque:
+        """What the call returns where that is not known."""
+        return Opaque("call", self.site.text, self.site, of, self.args, self.kwargs)

@@ -17,7 +17,7 @@ from audit.notebook.natives import (
     is_same,
     name_of,
 )
-from audit.notebook.state import Run
+from audit.notebook.state import Given, Run
 from audit.notebook.values import (
     Bound,
     Class,
@@ -286,7 +286,7 @@ def _function(run: Run, node: ast.FunctionDef, frame: Frame) -> None:
         if isinstance(by, Opaque) and by.name in ("staticmethod", "classmethod", "property"):
             value.kind = by.name
         elif isinstance(by, Function | Bound):
-            value = calls.call(run, by, (value,), {}, Site(frame.unit, decorator), frame)
+            value = calls.call(by, Given(run, (value,), {}, Site(frame.unit, decorator), frame))
     frame.scope.names[node.name] = value
 
 

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from audit.notebook.library import FUNCTIONS, LAYERS, bind
+from audit.notebook.state import Given
 from audit.notebook.values import BATCH, Method, Module, Node, Opaque, Refused, Site, Tensor, origin
 from cnn.architecture import (
     GELU,
@@ -64,13 +66,12 @@ def apply(module: Module, value: Any, site: Site, *, training: bool) -> Tensor:
     return overwritten(value, result, site) if arguments.get("inplace") not in (False, None, 0) else result
 
 
-def function(
-    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, *, training: bool
-) -> Any:
+def function(name: str, given: Given) -> Any:
     """What a library's function makes of a tensor; Opaque where it is not known."""
-    unknown = Opaque("call", name, site, args=args, kwargs=kwargs)
+    args, site = given.args, given.site
+    unknown = Opaque("call", name, site, args=args, kwargs=given.kwargs)
     short = next((name.removeprefix(each) for each in _OF_LIBRARY if name.startswith(each)), name)
-    kwargs = dict(kwargs)
+    kwargs = dict(given.kwargs)
     tensor = args[0] if args else kwargs.pop("input", None)
     args = args[1:] if args else ()
     if not isinstance(tensor, Tensor):
@@ -80,21 +81,13 @@ def function(
     if short == "add" and args:
         return operate("Add", tensor, args[0], site)
     if short in _SHAPES - {"view"} or short in FUNCTIONS:
-        return method(tensor, short, args, kwargs, site, training=training, of_tensor=False)
+        return method(tensor, short, replace(given, args=args, kwargs=kwargs), of_tensor=False)
     return unknown
 
 
-def method(
-    tensor: Tensor,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    site: Site,
-    *,
-    training: bool,
-    of_tensor: bool = True,
-) -> Any:
+def method(tensor: Tensor, name: str, given: Given, *, of_tensor: bool = True) -> Any:
     """What a method of a tensor returns; Opaque where it is not known."""
+    args, kwargs, site = given.args, given.kwargs, given.site
     if of_tensor and name in _SAME:
         return tensor
     match name:
@@ -126,10 +119,10 @@ def method(
     if name not in FUNCTIONS:
         return Opaque("call", name, site, args=(tensor, *args), kwargs=kwargs)
     kind, signature = FUNCTIONS[name]
-    given = bind(signature, args, kwargs)
-    if isinstance(given, str):
-        raise Refused(site, f"{name} is called wrongly: {given}")
-    arguments = {**signature, **given}
+    bound = bind(signature, args, kwargs)
+    if isinstance(bound, str):
+        raise Refused(site, f"{name} is called wrongly: {bound}")
+    arguments = {**signature, **bound}
     notes: tuple[str, ...] = ()
     if "training" in arguments:
         active = arguments["training"]
@@ -138,7 +131,7 @@ def method(
         if not active:
             return tensor
     if "stride" in arguments:
-        arguments = {**LAYERS[kind], **given}
+        arguments = {**LAYERS[kind], **bound}
     result = _Step(kind, arguments, tensor, site, None, name, notes).result()
     in_place = name.endswith("_") or arguments.get("inplace") not in (False, None, 0)
     return overwritten(tensor, result, site) if in_place else result
