@@ -1,11 +1,11 @@
 """The training that a submission's code does: its optimizer, its loops, its images, as calls of PyTorch."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audit.notebook.calls import item_of
-from audit.notebook.cells import Place
+from audit.notebook.cells import Fact, Place
 from audit.notebook.library import OBJECTS, REQUIRED, bind
 from audit.notebook.network import module_in
 from audit.notebook.state import Run
@@ -37,6 +37,44 @@ class Call:
     arguments: Mapping[str, Any]
     place: Place
     inside: tuple["Call", ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number or a name that the code gives.
+
+    Attributes:
+      value: as Python has it.
+      place: where it takes effect, such as the call of DataLoader.
+    """
+
+    value: Any
+    place: Place
+
+
+@dataclass
+class Found:
+    """What is collected of a recipe.
+
+    Attributes:
+      start: of the file, the place of what is nowhere in it.
+      flags: fields of cnn.recipe.Recipe.
+      missing, departures, facts: as in recipe.ReadRecipe.
+    """
+
+    start: Place
+    flags: dict[str, Any] = field(default_factory=dict)
+    missing: list[Fact] = field(default_factory=list)
+    departures: list[Fact] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+
+    def lacks(self, name: str, place: Place, detail: str) -> None:
+        """Note what our flags cannot say, or the code does not tell."""
+        self.missing.append(Fact(name, place, detail))
+
+    def differs(self, name: str, place: Place, detail: str) -> None:
+        """Note what our flags say a little otherwise."""
+        self.departures.append(Fact(name, place, detail))
 
 
 class Images(NamedTuple):
@@ -96,6 +134,15 @@ class Training:
     def is_in_evaluation(self, event: Event) -> bool:
         """Whether it is within a loop over what is evaluated."""
         return any(loop is each for loop in event.loops for each, _ in self.evaluated)
+
+
+def batch_size_of(training: Training) -> Setting | None:
+    """The batch size of the training images; None where it is not known."""
+    loader = training.loader
+    size = loader.arguments.get("batch_size", 1) if loader is not None and loader.arguments else None
+    if loader is None or not isinstance(size, int) or isinstance(size, bool):
+        return None
+    return Setting(size, loader.site.place)
 
 
 def training_of(run: Run, model: Any) -> Training:
