@@ -1,19 +1,19 @@
-"""What attributes are and calls return: functions and classes of the code, modules, libraries.
-
-`run` is the Interpreter, which follows the bodies of functions.
-"""
+"""What attributes are and calls return: functions and classes of the code, modules, libraries."""
 
 import ast
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from audit.notebook import tensors
+from audit.notebook.assignment import set_attribute
 from audit.notebook.frames import Frame, TooLong
-from audit.notebook.functions import MOST_TURNS, UNKNOWN, builtin, parsed_arguments
+from audit.notebook.functions import UNKNOWN, builtin, parsed_arguments
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
 from audit.notebook.modules import children, count_of_layer, make_layer, make_sequence, walk
-from audit.notebook.natives import METHODS, READING, name_of, native_method
+from audit.notebook.natives import METHODS, MOST_TURNS, READING, name_of, native_method
+from audit.notebook.state import Given, Run
 from audit.notebook.values import (
     Bound,
     Class,
@@ -36,7 +36,7 @@ _DEEPEST = 30  # calls within calls
 _RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
 
 
-def attribute(run: Any, owner: Any, name: str, site: Site, frame: Frame) -> Any:
+def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
     """What owner.name is."""
     match owner:
         case Opaque():
@@ -84,7 +84,7 @@ def attribute(run: Any, owner: Any, name: str, site: Site, frame: Frame) -> Any:
     return Opaque("attribute", f"{name_of(owner)}.{name}", site, of=owner)
 
 
-def _instance_attribute(run: Any, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
+def _instance_attribute(run: Run, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
     if name in owner.attributes:
         return owner.attributes[name]
     if owner.is_module and name in ("_modules", "_parameters", "__dict__"):
@@ -92,7 +92,7 @@ def _instance_attribute(run: Any, owner: Instance, name: str, site: Site, frame:
     found = owner.cls.find(name)
     if isinstance(found, Function):
         if found.kind == "property":
-            return _call_function(run, found, (owner,), {}, site, frame)
+            return _call_function(found, Given(run, (owner,), {}, site, frame))
         if found.kind == "classmethod":
             return Bound(found, owner.cls)
         return found if found.kind == "staticmethod" else Bound(found, owner)
@@ -106,13 +106,13 @@ def _instance_attribute(run: Any, owner: Instance, name: str, site: Site, frame:
         return attribute(run, owner.layer, name, site, frame)
     getter = owner.cls.find("__getattr__")
     if isinstance(getter, Function):
-        return _call_function(run, getter, (owner, name), {}, site, frame)
+        return _call_function(getter, Given(run, (owner, name), {}, site, frame))
     if owner.is_module:
         return Method(owner, name)
     return Opaque("attribute", f"{owner.cls.name}.{name}", site, of=owner)
 
 
-def _opaque_attribute(run: Any, owner: Opaque, name: str, site: Site) -> Any:
+def _opaque_attribute(run: Run, owner: Opaque, name: str, site: Site) -> Any:
     if name in owner.attributes:
         return owner.attributes[name]
     if owner.kind == "library":
@@ -131,37 +131,34 @@ def _opaque_attribute(run: Any, owner: Opaque, name: str, site: Site) -> Any:
     return Opaque("attribute", f"{owner.name}.{name}", site, of=owner)
 
 
-def call(
-    run: Any, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-) -> Any:
+def call(function: Any, given: Given) -> Any:
     """What a call returns."""
     match function:
         case Function():
-            return _call_function(run, function, args, kwargs, site, frame)
+            return _call_function(function, given)
         case Bound(inner, first):
-            return _call_function(run, inner, (first, *args), kwargs, site, frame)
+            return _call_function(inner, given.but(first, *given.args))
         case Partial(inner, before, named):
-            return call(run, inner, (*before, *args), {**named, **kwargs}, site, frame)
+            return call(inner, replace(given, args=(*before, *given.args), kwargs={**named, **given.kwargs}))
         case Class():
-            return _instantiate(run, function, args, kwargs, site, frame)
+            return _instantiate(function, given)
         case Instance() | Module():
-            return call_module(run, function, args, kwargs, site, frame)
+            return call_module(function, given)
         case Method(owner, name):
-            return _call_method(run, owner, name, args, kwargs, site, frame)
+            return _call_method(owner, name, given)
         case Opaque():
-            return _call_opaque(run, function, args, kwargs, site, frame)
-    return Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
+            return _call_opaque(function, given)
+    return given.result(function)
 
 
-def _call_function(
-    run: Any, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-) -> Any:
-    strict = frame.strict or any(isinstance(arg, Tensor) for arg in args)
+def _call_function(function: Function, given: Given) -> Any:
+    run, args, site = given.run, given.args, given.site
+    strict = given.frame.strict or any(isinstance(arg, Tensor) for arg in args)
     if run.depth >= _DEEPEST:
         if strict:
             raise Refused(site, f"calls are nested more than {_DEEPEST} deep")
         return Opaque("call", site.text, site, of=function)
-    names = _bind(run, function, args, kwargs)
+    names = _bind(function, args, given.kwargs)
     if isinstance(names, str):
         if strict:
             raise Refused(site, f"{function.name} is called wrongly: {names}")
@@ -176,7 +173,7 @@ def _call_function(
     run.depth += 1
     try:
         if isinstance(function.node, ast.Lambda):
-            return run.value(function.node.body, inside)
+            return run.evaluate(function.node.body, inside)
         if _is_generator(function.node):
             return Opaque("call", f"what {function.name} yields", site, of=function)
         signal = run.block(function.node.body, inside)
@@ -188,9 +185,7 @@ def _call_function(
     return run.one_of(returned, site)
 
 
-def _bind(
-    run: Any, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any] | str:
+def _bind(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | str:
     """The arguments by the parameters' names; or what is wrong with them."""
     of = function.node.args
     names = [arg.arg for arg in (*of.posonlyargs, *of.args)]
@@ -224,9 +219,8 @@ def _bind(
     return bound | {name: Opaque("unknown", name, Site(function.unit, function.node)) for name in missing}
 
 
-def _instantiate(
-    run: Any, cls: Class, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-) -> Any:
+def _instantiate(cls: Class, given: Given) -> Any:
+    run, site, frame = given.run, given.site, given.frame
     if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
         return Opaque("call", site.text, site, of=cls)
     instance = run.new(Instance(cls, site))
@@ -236,11 +230,11 @@ def _instantiate(
     try:
         if isinstance(constructor, Function):
             strict = Frame(frame.scope, frame.unit, frame.strict or instance.is_module)
-            _call_function(run, constructor, (instance, *args), kwargs, site, strict)
+            _call_function(constructor, replace(given.but(instance, *given.args), frame=strict))
         elif cls.is_dataclass:
-            instance.attributes |= dict(zip(cls.fields, args, strict=False)) | dict(kwargs)
+            instance.attributes |= dict(zip(cls.fields, given.args, strict=False)) | dict(given.kwargs)
         elif instance.is_module:
-            _base_constructor(run, instance, args, kwargs, site)
+            _base_constructor(instance, given)
     except Refused as error:
         if frame.strict:
             raise
@@ -248,66 +242,57 @@ def _instantiate(
     return instance
 
 
-def _base_constructor(
-    run: Any, instance: Instance, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-) -> None:
+def _base_constructor(instance: Instance, given: Given) -> None:
     """What the constructor of a class of torch.nn does to an instance of one that comes from it."""
     kind = instance.cls.torch_base
     if kind in CONTAINERS:
-        instance.layer = make_sequence(kind, args, site)
+        instance.layer = make_sequence(kind, given.args, given.site)
     elif kind != "Module":
-        instance.layer = make_layer(kind, args, kwargs, site)
+        instance.layer = make_layer(kind, given.args, given.kwargs, given.site)
 
 
-def call_module(
-    run: Any,
-    module: Instance | Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    site: Site,
-    frame: Frame,
-) -> Any:
+def call_module(module: Instance | Module, given: Given) -> Any:
     """What a network, a part of one, or another object returns when it is called."""
+    run, site = given.run, given.site
     is_module = isinstance(module, Module) or module.is_module
-    values = (*args, *kwargs.values())
+    values = (*given.args, *given.kwargs.values())
     if is_module and not any(isinstance(value, Tensor) for value in values):
-        result = Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
+        result = given.result(module)
         run.record(result, site)
         return result
     if isinstance(module, Instance):
         if module.refused is not None:
             raise module.refused
         if "forward" in module.attributes:
-            return call(run, module.attributes["forward"], args, kwargs, site, frame)
+            return call(module.attributes["forward"], given)
         forward = module.cls.find("__call__") or module.cls.find("forward")
         if isinstance(forward, Function):
             try:
-                return _call_function(run, forward, (module, *args), kwargs, site, frame)
+                return _call_function(forward, given.but(module, *given.args))
             except Refused as error:
                 if module.layer is None or module.layer.kind in CONTAINERS:
                     raise
                 base = f"{module.cls.name} is a {module.layer.kind} with a forward of its own"
                 raise Refused(site, f"{base}, which is not understood: {error}") from error
         if module.layer is None:
-            return Opaque("call", site.text, site, of=module, args=args, kwargs=kwargs)
-        return call_module(run, module.layer, args, kwargs, site, frame)
+            return given.result(module)
+        return call_module(module.layer, given)
     if module.kind == "Sequential":
-        value = args[0]
+        value = given.args[0]
         for child in module.children.values():
-            value = call(run, child, (value,), {}, site, frame)
+            value = call(child, given.only(value))
         return value
     if module.kind in CONTAINERS:
         raise Refused(site, f"a {module.kind} cannot be called")
     run.used.add(id(module))
-    return tensors.apply(module, args[0], site, training=run.training)
+    return tensors.apply(module, given.args[0], site, training=run.training)
 
 
-def _call_opaque(
-    run: Any, function: Opaque, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Frame
-) -> Any:
-    name = function.name
-    args = tuple(run.known(arg, site) for arg in args)
-    kwargs = {key: run.known(value, site) for key, value in kwargs.items()}
+def _call_opaque(function: Opaque, given: Given) -> Any:
+    name, run, site = function.name, given.run, given.site
+    args = tuple(run.known(arg, site) for arg in given.args)
+    kwargs = {key: run.known(value, site) for key, value in given.kwargs.items()}
+    given = replace(given, args=args, kwargs=kwargs)
     if function.kind == "library":
         if name.startswith("torch.nn."):
             kind = name.removeprefix("torch.nn.")
@@ -324,31 +309,31 @@ def _call_opaque(
             return False
         if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
             return args[0]
-        computed = _reflective(run, name, args, site, frame)
+        computed = _reflective(name, given)
         if computed is UNKNOWN:
-            computed = builtin(run, name, args, kwargs, site, frame)
+            computed = builtin(name, given)
         if computed is not UNKNOWN:
             return computed
-    if frame.strict and name in _RANDOM:  # a batch, to learn a shape from
+    if given.frame.strict and name in _RANDOM:  # a batch, to learn a shape from
         sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
         if len(sizes) == 4 and all(type(size) is int and size > 0 for size in sizes):
             return tensors.batch(tuple(sizes))
     if name == "torch.autograd.Variable" and len(args) == 1:
         return args[0]
     if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
-        return tensors.function(name, args, kwargs, site, training=run.training)
-    result = Opaque("call", site.text, site, of=function, args=args, kwargs=kwargs)
+        return tensors.function(name, given)
+    result = given.result(function)
     if function.kind == "attribute" and isinstance(function.of, Opaque):
-        parsed = parsed_arguments(function.of, result.method, args, kwargs, site)
+        parsed = parsed_arguments(function.of, result.method, given)
         if parsed is not None:
             return parsed
     run.record(result, site)
     return result
 
 
-def _reflective(run: Any, name: str, args: tuple[Any, ...], site: Site, frame: Frame) -> Any:
+def _reflective(name: str, given: Given) -> Any:
     """What getattr, setattr and map return; UNKNOWN for all else."""
-    first = args[0] if args else None
+    run, first, args, site, frame = given.run, given.first, given.args, given.site, given.frame
     match name:
         case "getattr" if len(args) in (2, 3) and isinstance(args[1], str):
             if len(args) == 3 and isinstance(first, Instance):
@@ -356,90 +341,66 @@ def _reflective(run: Any, name: str, args: tuple[Any, ...], site: Site, frame: F
                 return attribute(run, first, args[1], site, frame) if has else args[2]
             return attribute(run, first, args[1], site, frame)
         case "setattr" if len(args) == 3 and isinstance(args[1], str):
-            run.set_attribute(first, args[1], args[2], site)
+            set_attribute(run, first, args[1], args[2], site)
             return None
         case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
             raise Unfollowed(site, "which attribute it sets is not known without running the code")
         case "map" if len(args) == 2 and (items := run.items(args[1])) is not None:
-            return [call(run, first, (item,), {}, site, frame) for item in items[:MOST_TURNS]]
+            return [call(first, given.only(item)) for item in items[:MOST_TURNS]]
     return UNKNOWN
 
 
-def _call_method(
-    run: Any,
-    owner: Any,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    site: Site,
-    frame: Frame,
-) -> Any:
+def _call_method(owner: Any, name: str, given: Given) -> Any:
+    run, site = given.run, given.site
     match owner:
         case Tensor():
-            return tensors.method(owner, name, args, kwargs, site, training=run.training)
+            return tensors.method(owner, name, given)
         case Super(cls, instance):
-            return _call_base(run, cls, instance, name, args, kwargs, site, frame)
+            return _call_base(cls, instance, name, given)
         case Class():  # nn.Module.__init__(self)
-            first = args[0] if args else None
-            return _call_base(run, owner, first, name, args[1:], kwargs, site, frame)
+            return _call_base(owner, given.first, name, given.but(*given.args[1:]))
         case Module() | Instance():
-            return _call_of_module(run, owner, name, args, kwargs, site, frame)
+            return _call_of_module(owner, name, given)
     changes = isinstance(owner, list | dict | set) and name not in READING
     if changes and not run.is_certain(owner):
         run.lose(owner)
-    args = tuple(run.known(arg, site) for arg in args)
+    args = tuple(run.known(arg, site) for arg in given.args)
     if name in METHODS.get(type(owner), ()) and run.known(owner, site) is owner:
         arguments = [run.items(arg) if isinstance(arg, range) else arg for arg in args]
         try:
-            return native_method(owner, name, arguments, kwargs)
+            return native_method(owner, name, arguments, given.kwargs)
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
             pass
     if changes:
         run.lose(owner)
-    return Opaque("call", site.text, site, args=(owner, *args), kwargs=kwargs)
+    return Opaque("call", site.text, site, args=(owner, *args), kwargs=given.kwargs)
 
 
-def _call_base(
-    run: Any,
-    cls: Class,
-    instance: Any,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    site: Site,
-    frame: Frame,
-) -> Any:
+def _call_base(cls: Class, instance: Any, name: str, given: Given) -> Any:
     """A method that a class of the code has from torch.nn, or from another library."""
     if not isinstance(instance, Instance) or not cls.torch_base:
         return None
     if name == "__init__":
-        _base_constructor(run, instance, args, kwargs, site)
+        _base_constructor(instance, given)
         return None
     if name in ("forward", "__call__") and instance.layer is not None:
-        return call_module(run, instance.layer, args, kwargs, site, frame)
-    return _call_of_module(run, instance, name, args, kwargs, site, frame)
+        return call_module(instance.layer, given)
+    return _call_of_module(instance, name, given)
 
 
-def _call_of_module(
-    run: Any,
-    module: Instance | Module,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    site: Site,
-    frame: Frame,
-) -> Any:
+def _call_of_module(module: Instance | Module, name: str, given: Given) -> Any:
     """A method that every module of torch.nn has."""
+    run, args, site = given.run, given.args, given.site
     inside = children(module)
     match name:
         case "forward" | "__call__":
-            return call_module(run, module, args, kwargs, site, frame)
+            return call_module(module, given)
         case "to" | "cuda" | "cpu" | "train" | "eval" | "float" | "requires_grad_" | "share_memory":
             run.record(Opaque("call", site.text, site, Opaque("attribute", name, of=module), args), site)
             return module
         case "apply":
             for each in walk(module):
-                call(run, args[0], (each,), {}, site, frame)
+                call(args[0], given.only(each))
             return module
         case "children":
             return list(inside.values())
@@ -470,12 +431,12 @@ def _call_of_module(
             return None
         case "insert" | "pop" | "update" | "clear" | "setdefault" | "register_parameter" | "add_module":
             raise Unfollowed(site, f"{name} of a module is not followed")
-    result = Opaque("call", site.text, site, Opaque("attribute", name, of=module), args, kwargs)
+    result = given.result(Opaque("attribute", name, of=module))
     run.record(result, site)
     return result
 
 
-def _hold(run: Any, owner: Instance | Module, name: str, child: Any) -> None:
+def _hold(run: Run, owner: Instance | Module, name: str, child: Any) -> None:
     if isinstance(owner, Instance) and owner.layer is None:
         names = owner.attributes
     else:
@@ -485,16 +446,15 @@ def _hold(run: Any, owner: Instance | Module, name: str, child: Any) -> None:
     names[name] = child
 
 
-def item_of(run: Any, dataset: Instance) -> Any:
+def item_of(run: Run, dataset: Instance) -> Any:
     """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
     function = dataset.cls.find("__getitem__")
     if not isinstance(function, Function):
         return None
     index = Opaque("unknown", "an index", dataset.site)
     try:
-        return _call_function(
-            run, function, (dataset, index), {}, dataset.site, Frame(Scope({}), dataset.site.unit)
-        )
+        frame = Frame(Scope({}), dataset.site.unit)
+        return _call_function(function, Given(run, (dataset, index), {}, dataset.site, frame))
     except (Refused, TooLong):
         return None
 

@@ -1,5 +1,6 @@
 """A submission as flags of --task=mnist: its network as --layers, its recipe flag by flag."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -11,9 +12,12 @@ from audit.notebook import cells
 from audit.notebook.cells import Source
 from audit.notebook.log import TRAINING_IMAGES, chosen, trainings_of
 from audit.notebook.mistakes import MISTAKES
-from audit.notebook.network import ReadNetwork, read_network
+from audit.notebook.network import CLASSES, ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.values import Refused
+from cnn.architecture import count_parameters, require_classes
 from cnn.config import CnnConfig
+from cnn.recipe import Recipe
 from cnn.zoo import ZOO, Reported
 from harness.errors import UserError, require
 
@@ -37,10 +41,11 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
     what was read. Other flags come back as they are.
 
     Raises:
-      UserError: a file or a network that cannot be read, or a recipe that our flags cannot say.
+      UserError: a file or a network that cannot be read, a recipe that our flags cannot say, or more
+        parameters or epochs than the budget has.
     """
-    model = given.get("model")
-    parts = _FILE.fullmatch(model) if isinstance(model, str) else None
+    model = given.get("model") or ""
+    parts = _FILE.fullmatch(model)
     if parts is None or model in ZOO:
         return dict(given)
     require(
@@ -48,21 +53,27 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
         f"--model={model} and --layers exclude each other: give one (a run that goes on keeps its network)",
     )
     source = cells.read(Path(os.path.expanduser(parts[1])))
-    network = read_network(source, parts[2] or None)
+    network = _network(source, parts[2] or None)
     others = {name: value for name, value in given.items() if name != "model"} | {"layers": network.text}
     print(f"{source.path.name}: class {network.class_name} ({network.place})")
-    if "recipe" in given or given.get("resume") or given.get("eval_only"):
+    if given.get("resume") or given.get("eval_only"):
+        return others
+    if given.get("dataset", "mnist") == "mnist":
+        try:
+            require_classes(network.architecture, CLASSES)
+        except UserError as error:
+            raise UserError(f"--model={model}: {error}") from error
+    if "recipe" in given:
+        _require_budget(model, network, others)
         return others
     recipe = read_recipe(source, network)
     if recipe.recipe is None:
         lacks = "; ".join(f"{fact.name} ({fact.place}: {fact.detail})" for fact in recipe.missing)
-        raise UserError(
-            f"--model={model}: flags cannot say its whole recipe: {lacks}: "
-            f"give --recipe with the network whose recipe trains it instead, such as --recipe={BASE}"
-        )
+        raise UserError(f"--model={model}: flags cannot say its whole recipe: {lacks}: {_instead(recipe)}")
     for fact in recipe.departures:
         print(f"not quite as there: {fact.name} ({fact.place}): {fact.detail}")
     flags = settings(recipe)
+    _require_budget(model, network, flags | others)
     log = reported(source, network, recipe, is_named=bool(parts[2]))
     if isinstance(log, str):
         print(f"no accuracy of its own is set beside ours: {log}")
@@ -71,6 +82,34 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
         its_own = CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags)
         flags["reported"] = its_own.reported  # with the digest of its own recipe, whatever else is given
     return flags | others
+
+
+def _network(source: Source, class_name: str | None) -> ReadNetwork:
+    """The network of a submission; where it is not understood, the error says what to do."""
+    try:
+        return read_network(source, class_name)
+    except UserError as error:
+        if not isinstance(error.__cause__, Refused):
+            raise
+        raise UserError(f"{error}: write the network that is to be trained as --layers") from error
+
+
+def _require_budget(model: str, network: ReadNetwork, flags: Mapping[str, Any]) -> None:
+    """Raise UserError, with the flags that allow it, where a submission is over the budget."""
+    parameters, epochs = count_parameters(network.architecture), flags.get("epochs", 0)
+    most = {name: flags.get(name, getattr(CnnConfig, name)) for name in ("max_parameters", "max_epochs")}
+    over = []
+    if parameters >= most["max_parameters"]:
+        over.append((f"{parameters:,} parameters", f"--max_parameters={parameters + 1}"))
+    if epochs > most["max_epochs"]:
+        over.append((f"{epochs} epochs", f"--max_epochs={epochs}"))
+    if over and flags.get("enforce_budget", True):
+        has, allowed = zip(*over, strict=True)
+        raise UserError(
+            f"--model={model} has {' and '.join(has)}, and the budget is fewer than "
+            f"{most['max_parameters']:,} parameters and at most {most['max_epochs']} epochs: "
+            f"give {' '.join(allowed)}, or --noenforce_budget"
+        )
 
 
 def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bool) -> Reported | str:
@@ -119,12 +158,24 @@ def settings(recipe: ReadRecipe) -> dict[str, Any]:
 
 def flags(recipe: ReadRecipe) -> str:
     """The flags of a recipe, as a shell takes them; the base alone where something in it is missing."""
-    if recipe.recipe is None:
-        return f"--recipe={BASE}"
-    held_out = f"--validation_size={recipe.held_out}" if recipe.held_out else ""
-    return " ".join(filter(None, (f"--recipe={BASE}", recipe.recipe.flags, held_out)))
+    return (
+        f"--recipe={BASE} {_words(recipe.recipe, recipe.held_out)}" if recipe.recipe else f"--recipe={BASE}"
+    )
+
+
+def _words(recipe: Recipe, held_out: int) -> str:
+    return recipe.flags + f" --validation_size={held_out}" * (held_out > 0)
 
 
 def command(network: ReadNetwork, recipe: ReadRecipe) -> str:
     """The command line that trains a submission here."""
     return f"python launch.py --task=mnist --layers={shlex.quote(network.text)} {flags(recipe)}"
+
+
+def _instead(recipe: ReadRecipe) -> str:
+    """What to do where something is missing: train by the flags that could be read, or by another recipe."""
+    if {"epochs", "batch_size"} <= recipe.flags.keys():
+        with contextlib.suppress(UserError):
+            read = _words(Recipe(**recipe.flags), recipe.held_out)
+            return f"give --recipe={BASE} {read} to train it without that, or another network as --recipe"
+    return f"give --recipe with the network whose recipe trains it instead, such as --recipe={BASE}"

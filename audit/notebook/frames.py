@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from audit.notebook.values import Class, Scope, Unit
+from audit.notebook.values import Class, Refused, Scope, Site, Unit
 from harness.errors import UserError
 
 
@@ -30,6 +30,11 @@ class Frame:
     cls: Class | None = None
     first: Any = None
     returned: list[Any] = field(default_factory=list)
+
+    def require_known(self, site: Site, problem: str) -> None:
+        """Raise Refused where something hangs on what is not known."""
+        if self.strict:
+            raise Refused(site, problem)
 
 
 class TooLong(UserError):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from audit.notebook.library import OBJECTS, bind
-from audit.notebook.natives import LONGEST, is_bounded, is_key
+from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key
+from audit.notebook.state import Given, Run
 from audit.notebook.values import (
     Bound,
     Class,
@@ -16,19 +17,15 @@ from audit.notebook.values import (
     Module,
     Opaque,
     Partial,
-    Site,
     Tensor,
 )
 
-MOST_TURNS = 1_000  # of a loop
 UNKNOWN: Any = object()
 
 
-def builtin(
-    run: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site, frame: Any
-) -> Any:
+def builtin(name: str, given: Given) -> Any:
     """What one of Python's own functions returns; UNKNOWN where it is not one that is known here."""
-    first = args[0] if args else None
+    run, first, args, kwargs = given.run, given.first, given.args, given.kwargs
     match name:
         case "print":
             return None
@@ -51,7 +48,7 @@ def builtin(
         case _ if name.startswith("tqdm.") and (items := run.items(first)) is not None:
             return items
         case "tqdm.trange" | "tqdm.notebook.trange" | "tqdm.auto.trange" if args:
-            return builtin(run, "range", args, {}, site, frame)
+            return builtin("range", given.only(*args))
         case "list" | "tuple" | "set" | "reversed" | "iter":
             items = run.items(first) if args else []
             if items is not None and len(items) <= MOST_TURNS:
@@ -73,7 +70,7 @@ def builtin(
             if values is not None and not kwargs and len(values) <= LONGEST:
                 return _of_numbers(getattr(builtins, name), (values,), {})
         case "isinstance" if len(args) == 2:
-            return _is_instance(first, args[1], site)
+            return _is_instance(first, args[1])
         case "hasattr" if len(args) == 2 and isinstance(args[1], str):
             if isinstance(first, Instance):
                 has = args[1] in first.attributes or first.cls.find(args[1]) is not None
@@ -109,7 +106,7 @@ def _of_numbers(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
         return UNKNOWN
 
 
-def _length(run: Any, value: Any) -> Any:
+def _length(run: Run, value: Any) -> Any:
     if isinstance(value, Opaque):
         if value.function == "torch.utils.data.DataLoader":
             given = bind(OBJECTS[value.function], value.args, value.kwargs)
@@ -131,9 +128,9 @@ def _length(run: Any, value: Any) -> Any:
     return len(value) if isinstance(value, list | tuple | dict | str | set | range) else UNKNOWN
 
 
-def _is_instance(value: Any, of: Any, site: Site) -> Any:
+def _is_instance(value: Any, of: Any) -> Any:
     if isinstance(of, tuple):
-        answers = [_is_instance(value, each, site) for each in of]
+        answers = [_is_instance(value, each) for each in of]
         return True if True in answers else UNKNOWN if UNKNOWN in answers else False
     if isinstance(of, Class):
         return isinstance(value, Instance) and of in value.cls.lineage
@@ -180,12 +177,11 @@ def _copied(value: Any, done: dict[int, Any]) -> Any:
     return copy
 
 
-def parsed_arguments(
-    owner: Opaque, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site
-) -> Opaque | None:
+def parsed_arguments(owner: Opaque, method: str, given: Given) -> Opaque | None:
     """The defaults of the command line's arguments, which the code is taken to be run with."""
     if owner.function != "argparse.ArgumentParser":
         return None
+    args, kwargs, site = given.args, given.kwargs, given.site
     if method == "add_argument" and args and all(isinstance(arg, str) for arg in args):
         name = next((arg for arg in args if arg.startswith("--")), args[0]).lstrip("-").replace("-", "_")
         default = False if kwargs.get("action") == "store_true" else kwargs.get("default")

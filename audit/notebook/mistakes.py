@@ -329,16 +329,15 @@ def _totals(source: Source, network: ReadNetwork, texts: Sequence[Text]) -> Iter
         yield Fact(
             "printed_total", source.place(cell, 1), f"{total:,}, and the class has {network.parameters:,}"
         )
-    if network.used_parameters != network.parameters:
-        right = {network.parameters}
     quoted = [
         (text.place, number, int(next(filter(None, found.groups())).replace(",", "")))
         for text in texts
         for number, line in enumerate(text.text.split("\n"), 1)
         for found in _QUOTED.finditer(line)
+        if not (_PRINTED.match(line) and network.used_parameters != network.parameters)  # see unused_layers
     ]
     exact = [each for each in quoted if each[2] % 500]  # 20,000 is a limit
-    if len({total for *_, total in exact}) == 1 and exact[0][2] not in right:
+    if len({total for *_, total in exact}) == 1 and exact[0][2] != network.parameters:
         place, number, total = exact[0]
         yield Fact(
             "quoted_total",

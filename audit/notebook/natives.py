@@ -8,6 +8,7 @@ from typing import Any
 
 from audit.notebook.values import Class, Function, Instance, Module, Opaque, Package
 
+MOST_TURNS = 1_000  # of a loop
 LONGEST = 50_000  # of a list or a text
 MOST_BITS = 2_048  # of a whole number
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from audit.notebook import calls, tensors
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.frames import Frame
-from audit.notebook.interpreter import Interpreter
+from audit.notebook.interpreter import follow
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
+from audit.notebook.state import Given, Run
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
 from cnn.architecture import (
     GELU,
@@ -138,11 +139,10 @@ def read_network(source: Source, class_name: str | None = None) -> ReadNetwork:
       UserError: no such class, more than one without a word on which, or something in it that is not
         understood or that our language cannot say; with its place and its text.
     """
-    run = Interpreter(source).run()
-    return network_of(run, class_name)
+    return network_of(follow(source), class_name)
 
 
-def network_of(run: Interpreter, class_name: str | None = None) -> ReadNetwork:
+def network_of(run: Run, class_name: str | None = None) -> ReadNetwork:
     """The network of a submission whose code has been followed; see read_network."""
     if run.unfollowed is not None:
         raise run.unfollowed
@@ -157,7 +157,7 @@ def network_of(run: Interpreter, class_name: str | None = None) -> ReadNetwork:
         raise UserError(f"{name} is not understood: {run.source.path.name} nests too deep") from error
 
 
-def trained_module(run: Interpreter) -> Any:
+def trained_module(run: Run) -> Any:
     """The network that the code trains: the last one that an optimizer got and whose step was called.
 
     Without such a step it is the last one that an optimizer got; None without an optimizer.
@@ -191,7 +191,7 @@ def module_in(value: Any) -> Any:
     return None
 
 
-def _chosen(run: Interpreter, class_name: str | None) -> Any:
+def _chosen(run: Run, class_name: str | None) -> Any:
     """The module to read."""
     trained = trained_module(run)
     file = run.source.path.name
@@ -217,12 +217,12 @@ def _chosen(run: Interpreter, class_name: str | None) -> Any:
     return _instance(run, run.classes[class_name])
 
 
-def _instance(run: Interpreter, cls: Class) -> Any:
+def _instance(run: Run, cls: Class) -> Any:
     """Of a class, made without arguments."""
-    return calls.call(run, cls, (), {}, cls.site, Frame(Scope({}), cls.site.unit))
+    return calls.call(cls, Given(run, (), {}, cls.site, Frame(Scope({}), cls.site.unit)))
 
 
-def _only_class(run: Interpreter) -> Any:
+def _only_class(run: Run) -> Any:
     """An instance of the only class that is no part of another one; the code itself makes none."""
     file = run.source.path.name
     own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
@@ -240,7 +240,7 @@ def _only_class(run: Interpreter) -> Any:
     raise UserError(f"{file} makes no network and has the classes {names}: say which, {file}:{example}")
 
 
-def _missing(run: Interpreter) -> UserError | None:
+def _missing(run: Run) -> UserError | None:
     """What an optimizer got in place of a network, where the code does not say what that is."""
     for event in reversed(run.events):
         module, _, name = event.what.function.rpartition(".")
@@ -248,11 +248,16 @@ def _missing(run: Interpreter) -> UserError | None:
         if module == "torch.optim" and name[:1].isupper() and given:
             source = origin(given[0])
             if source is not None and source.site is not None:
-                return Refused(source.site, f"the network that is trained is not known here: {source.name}")
+                file = run.source.path.name
+                what = f"the network that is trained is not known here: {source.name}"
+                return Refused(
+                    source.site,
+                    f"{what}: give the file that has its class, or a class of this one, {file}:CLASS",
+                )
     return None
 
 
-def _read(run: Interpreter, model: Any, name: str, site: Site) -> ReadNetwork:
+def _read(run: Run, model: Any, name: str, site: Site) -> ReadNetwork:
     if isinstance(model, Instance) and model.refused is not None:
         raise model.refused
     output = _followed(run, model, training=True)
@@ -295,13 +300,13 @@ def _read(run: Interpreter, model: Any, name: str, site: Site) -> ReadNetwork:
     )
 
 
-def _followed(run: Interpreter, model: Any, *, training: bool) -> Tensor:
+def _followed(run: Run, model: Any, *, training: bool) -> Tensor:
     """What forward makes of a batch of images."""
     run.training = training
     run.used.clear()
     site = model.site
     frame = Frame(Scope({}), site.unit, strict=True)
-    output = calls.call_module(run, model, (tensors.image(),), {}, site, frame)
+    output = calls.call_module(model, Given(run, (tensors.image(),), {}, site, frame))
     if isinstance(output, tuple | list | dict):
         raise Refused(site, "forward returns several values")
     if not isinstance(output, Tensor):
@@ -424,7 +429,7 @@ def _facts_of_end(ends: list[Node], output: Tensor, site: Site) -> Iterator[Fact
         yield Fact("output_keeps_1x1_map", site.place, "x".join(map(str, output.shape[1:])))
 
 
-def _facts_of_evaluation(run: Interpreter, model: Any, steps: list[_Step]) -> Iterator[Fact]:
+def _facts_of_evaluation(run: Run, model: Any, steps: list[_Step]) -> Iterator[Fact]:
     """What drops in evaluation, too.
 
     Raises:

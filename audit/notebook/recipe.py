@@ -7,13 +7,17 @@ from typing import Any
 
 from audit.notebook.cells import Fact, Place, Source
 from audit.notebook.distortion import Distortions, distortions, is_random, normalization
-from audit.notebook.interpreter import Interpreter
+from audit.notebook.interpreter import follow
 from audit.notebook.network import ReadNetwork, module_in, trained_module
+from audit.notebook.optimization import read_optimizer, read_schedule
+from audit.notebook.state import Run
 from audit.notebook.training import (
     Call,
+    Found,
     Loader,
+    Setting,
     Training,
-    arguments,
+    batch_size_of,
     call_of,
     default,
     loaders,
@@ -23,7 +27,7 @@ from audit.notebook.training import (
     training_of,
     transforms_of,
 )
-from audit.notebook.values import Event, Instance, Loop, Opaque
+from audit.notebook.values import Instance, Loop, Opaque
 from cnn.recipe import Recipe
 from harness.errors import UserError
 
@@ -45,19 +49,6 @@ FACTS = {
     "depends_on_cuda": "the value depends on whether there is a GPU",
 }
 """What each fact's name means."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A number or a name that the code gives.
-
-    Attributes:
-      value: as Python has it.
-      place: where it takes effect, such as the call of DataLoader.
-    """
-
-    value: Any
-    place: Place
 
 
 @dataclass(frozen=True)
@@ -98,10 +89,7 @@ class ReadRecipe:
     facts: tuple[Fact, ...]
 
 
-_IMAGES = {True: 60_000, False: 10_000}
-_BETAS = (0.9, 0.999)
 _MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type")
-_SCHEDULES = "torch.optim.lr_scheduler."
 
 
 def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecipe:
@@ -114,37 +102,24 @@ def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecip
     Raises:
       UserError: the code cannot be followed to its end.
     """
-    run = Interpreter(source).run()
+    run = follow(source)
     recipe = _Reader(run, network)
-    others = _Reader(Interpreter(source, has_cuda=False).run(), network) if run.asked_for_cuda else None
+    others = _Reader(follow(source, has_cuda=False), network) if run.asked_for_cuda else None
     return recipe.read(others)
-
-
-def trained_settings(reader: "_Reader") -> Setting | None:
-    """The batch size of a reader's training images; None where it is not known."""
-    loader = reader.training.loader
-    size = loader.arguments.get("batch_size", 1) if loader is not None and loader.arguments else None
-    if loader is None or not isinstance(size, int) or isinstance(size, bool):
-        return None
-    return Setting(size, loader.site.place)
 
 
 class _Reader:
     """Reads one run of the code; what it finds is collected on the way."""
 
-    def __init__(self, run: Interpreter, network: ReadNetwork | None) -> None:
+    def __init__(self, run: Run, network: ReadNetwork | None) -> None:
         model = trained_module(run)
         if network is not None and not (isinstance(model, Instance) and model.cls.name == network.class_name):
             named = [each for each in run.modules if each.cls.name == network.class_name]
             model = named[-1] if named else None
         self.run, self.network = run, network
         self.training: Training = training_of(run, model)
-        self.flags: dict[str, Any] = {}
-        self.missing: list[Fact] = []
-        self.departures: list[Fact] = []
-        self.facts: list[Fact] = []
+        self.found = Found(Place(run.source.path.name, 1 if run.source.is_notebook else None, 1))
         self.held_out = 0
-        self.start = Place(run.source.path.name, 1 if run.source.is_notebook else None, 1)
 
     def read(self, without_cuda: "_Reader | None") -> ReadRecipe:
         """All of it.
@@ -153,35 +128,35 @@ class _Reader:
           without_cuda: the reader of the code on a machine without a GPU; None where it makes no difference.
         """
         epochs = self._epochs()
-        sizes = [trained_settings(each) for each in (self, without_cuda) if each is not None]
+        sizes = [batch_size_of(each.training) for each in (self, without_cuda) if each is not None]
         batch_size = tuple(size for size in sizes if size is not None)
         if len(batch_size) == 2 and batch_size[0].value == batch_size[1].value:
             batch_size = batch_size[:1]
         if len(batch_size) == 2:
             detail = f"batches of {batch_size[0].value} with a GPU, of {batch_size[1].value} without"
-            self.facts.append(Fact("depends_on_cuda", batch_size[0].place, detail))
+            self.found.facts.append(Fact("depends_on_cuda", batch_size[0].place, detail))
         if batch_size:
-            self.flags["batch_size"] = batch_size[0].value
+            self.found.flags["batch_size"] = batch_size[0].value
         else:
-            self._lacks("batch_size", self.start, "it is not known without running the code")
-        optimizer = self._optimizer()
-        schedule, stepped = self._schedule(epochs)
+            self.found.lacks("batch_size", self.found.start, "it is not known without running the code")
+        optimizer = read_optimizer(self.training, self.found)
+        schedule, stepped = read_schedule(self.training, self.found, epochs)
         loss = self._loss()
         train = self._images()
         test = self._evaluation(train)
         self._rest()
         recipe = None
-        if not self.missing:
+        if not self.found.missing:
             try:
-                recipe = Recipe(**self.flags)
+                recipe = Recipe(**self.found.flags)
             except UserError as error:
-                self._lacks("recipe", self.start, str(error))
+                self.found.lacks("recipe", self.found.start, str(error))
         return ReadRecipe(
             recipe,
-            self.flags,
+            self.found.flags,
             self.held_out,
-            tuple(self.missing),
-            tuple(self.departures),
+            tuple(self.found.missing),
+            tuple(self.found.departures),
             epochs,
             batch_size,
             optimizer,
@@ -190,16 +165,13 @@ class _Reader:
             loss,
             train,
             test,
-            tuple(sorted(self.facts, key=lambda fact: (fact.place.cell or 0, fact.place.line))),
+            tuple(sorted(self.found.facts, key=lambda fact: (fact.place.cell or 0, fact.place.line))),
         )
-
-    def _lacks(self, name: str, place: Place, detail: str) -> None:
-        self.missing.append(Fact(name, place, detail))
 
     def _epochs(self) -> Setting | None:
         training = self.training
         if not training.loops:
-            self._lacks("epochs", self.start, "no loop over the training images is found")
+            self.found.lacks("epochs", self.found.start, "no loop over the training images is found")
             return None
         within = [event for event in training.steps if event.loops]
         outer = [loop for loop in within[-1].loops if loop.known]
@@ -207,14 +179,14 @@ class _Reader:
         place = outer[0].site.place if outer else last.site.place
         repeated = [loop for loop in within[-1].loops if not loop.known]
         if len(repeated) > 1:
-            self._lacks("epochs", repeated[0].site.place, "the number of turns is not known")
+            self.found.lacks("epochs", repeated[0].site.place, "the number of turns is not known")
             return None
         for loop in outer[:1]:
             for node in _breaks(loop):
                 where = Place(loop.site.unit.file, loop.site.unit.cell, node.lineno)
-                self.departures.append(Fact("epochs", where, "the loop may end sooner"))
+                self.found.differs("epochs", where, "the loop may end sooner")
         self._each_step()
-        self.flags["epochs"] = len(training.loops)
+        self.found.flags["epochs"] = len(training.loops)
         return Setting(len(training.loops), place)
 
     def _each_step(self) -> None:
@@ -223,222 +195,24 @@ class _Reader:
         for event in training.steps:
             loop = next(each for each in reversed(event.loops) if not each.known)
             if event.conditional or sum(loop in each.loops for each in training.steps) > 1:
-                self._lacks("optimizer", event.site.place, "it is not one step a batch")
+                self.found.lacks("optimizer", event.site.place, "it is not one step a batch")
                 break
         inside = [event for event in training.events if training.is_in_training(event)]
         if not any(event.what.method == "zero_grad" for event in inside):
-            self._lacks("optimizer", training.steps[-1].site.place, "its gradients are never zeroed")
+            self.found.lacks("optimizer", training.steps[-1].site.place, "its gradients are never zeroed")
         for event in inside:
             if event.what.kind == "call" and isinstance(event.what.of, Instance) and event.what.of.is_module:
                 changes = [each for each in _until_items(event.what) if each.method not in _MOVES]
                 if changes and changes[0].site is not None:
                     detail = f"{changes[0].site.text}: the loop itself changes the images"
-                    self._lacks("images", changes[0].site.place, detail)
+                    self.found.lacks("images", changes[0].site.place, detail)
                     break
         modes = [event for event in training.events if event.what.method in ("train", "eval") and event.loops]
         if modes and all(event.what.method == "eval" or event.what.args == (False,) for event in modes):
-            self.facts.append(Fact("stays_in_evaluation", modes[0].site.place))
-            self._lacks(
+            self.found.facts.append(Fact("stays_in_evaluation", modes[0].site.place))
+            self.found.lacks(
                 "optimizer", modes[0].site.place, "after the first epoch it trains in evaluation mode"
             )
-
-    def _optimizer(self) -> Call | None:
-        training, call = self.training, self.training.optimizer
-        if call is None or call.site is None:
-            self._lacks("optimizer", self.start, "none is found")
-            return None
-        place = call.site.place
-        name = call.function.removeprefix("torch.optim.")
-        if training.others:
-            self._lacks("optimizer", place, "another one trains the same network before")
-        if name not in ("SGD", "Adam", "AdamW"):
-            self._lacks("optimizer", place, f"{name}: ours are SGD, Adam and AdamW")
-            return call_of(call)
-        given = arguments(call)
-        if isinstance(given, str):
-            self._lacks("optimizer", place, f"{name} is called with what is not known here: {given}")
-            return call_of(call)
-        if isinstance(given.get("params"), list | tuple):
-            self._lacks("optimizer", place, "groups of parameters of their own")
-        self.flags["optimizer"] = name.lower()
-        wanted = {"lr": "learning_rate", "weight_decay": "weight_decay"}
-        wanted |= {"momentum": "momentum", "nesterov": "nesterov"} if name == "SGD" else {}
-        for argument, flag in wanted.items():
-            value = default(call, argument)
-            if isinstance(value, bool | int | float):
-                self.flags[flag] = value if flag == "nesterov" else float(value)
-            else:
-                self._lacks(flag, place, f"{argument}={plain(value)} is not known without running the code")
-        expected: dict[str, Any] = {"betas": _BETAS, "eps": 1e-8, "amsgrad": False}
-        for argument, usual in ({"dampening": 0} if name == "SGD" else expected).items():
-            value = default(call, argument)
-            value = tuple(value) if isinstance(value, list) else value
-            if value != usual:
-                self._lacks("optimizer", place, f"{argument}={plain(value)}: ours has {usual}")
-        return call_of(call)
-
-    def _schedule(self, epochs: Setting | None) -> tuple[Call | None, str]:
-        training = self.training
-        owners = (training.optimizer, *training.others)
-        made = [
-            event.what
-            for event in training.events
-            if event.what.function.startswith(_SCHEDULES)
-            and any(
-                each is owner for each in (*event.what.args, *event.what.kwargs.values()) for owner in owners
-            )
-        ]
-        self._by_hand()
-        if not made or training.optimizer is None:
-            return None, ""
-        stepped = [each for each in made if training.steps_of(each)]
-        call = stepped[-1] if stepped else made[-1]
-        assert call.site is not None
-        place = call.site.place
-        name = call.function.removeprefix(_SCHEDULES)
-        steps = training.steps_of(call)
-        if not steps:
-            self.facts.append(Fact("schedule_never_stepped", place, name))
-            if name == "OneCycleLR":
-                self._lacks("schedule", place, "OneCycleLR without steps trains by its first learning rate")
-            return call_of(call), "never"
-        if len(stepped) > 1:
-            self._lacks("schedule", place, "two schedules are stepped")
-        how = "batch" if training.is_in_training(steps[0]) else "epoch"
-        if any(event.conditional for event in steps):
-            self._lacks("schedule", steps[0].site.place, "it is stepped on a condition that is not known")
-        elif epochs is not None and len(steps) != epochs.value:
-            self._lacks("schedule", steps[0].site.place, f"{len(steps)} steps in {epochs.value} epochs")
-        given = arguments(call)
-        if isinstance(given, str):
-            self._lacks("schedule", place, f"{name} is called with what is not known here: {given}")
-        else:
-            self._scheduled(name, call, how, epochs, steps)
-        return call_of(call), how
-
-    def _scheduled(
-        self, name: str, call: Opaque, how: str, epochs: Setting | None, steps: list[Event]
-    ) -> None:
-        assert call.site is not None
-        place = call.site.place
-
-        def value(argument: str) -> Any:
-            return default(call, argument)
-
-        def number(argument: str, flag: str) -> None:
-            given = value(argument)
-            if isinstance(given, int | float) and not isinstance(given, bool):
-                self.flags[flag] = given
-            else:
-                self._lacks(flag, place, f"{argument}={plain(given)} is not known without running the code")
-
-        per_epoch = how == "epoch"
-        if value("last_epoch") not in (None, -1):
-            self._lacks("schedule", place, "last_epoch: ours begins at the beginning")
-        match name:
-            case "StepLR" | "ExponentialLR" if per_epoch:
-                self.flags["schedule"] = "step"
-                number("gamma", "gamma")
-                if name == "StepLR":
-                    number("step_size", "step_size")
-                else:
-                    self.flags["step_size"] = 1
-            case "MultiStepLR" if per_epoch:
-                self.flags["schedule"] = "multistep"
-                number("gamma", "gamma")
-                milestones = value("milestones")
-                known = isinstance(milestones, list | tuple) and all(type(each) is int for each in milestones)
-                if known:
-                    self.flags["milestones"] = tuple(milestones)
-                else:
-                    self._lacks("milestones", place, "they are not known without running the code")
-            case "ReduceLROnPlateau" if per_epoch:
-                self._plateau(value, number, steps[0], place)
-            case "OneCycleLR":
-                self._one_cycle(value, number, how, epochs, place)
-            case "CosineAnnealingLR":
-                self._cosine(value, how, epochs, place)
-            case _:
-                after = "" if per_epoch else ", stepped after every batch"
-                self._lacks("schedule", place, f"{name}{after}: there is no flag for it")
-
-    def _plateau(self, value: Any, number: Any, step: Event, place: Place) -> None:
-        self.flags["schedule"] = "plateau"
-        number("factor", "factor")
-        number("patience", "patience")
-        usual = {"threshold": 1e-4, "threshold_mode": "rel", "cooldown": 0, "min_lr": 0}
-        for argument, ours in usual.items():
-            if value(argument) != ours:
-                detail = f"{argument}={plain(value(argument))}; here PyTorch's default, {ours}"
-                self.departures.append(Fact("schedule", place, detail))
-        metric = _given(step.what)[:1]
-        watched = {id(each) for each in made_of(metric)}
-        losses = [
-            event for event in self.training.events if id(event.what) in watched and loss_in(event.what)
-        ]
-        of_test = any(self.training.is_in_evaluation(event) for event in losses)
-        if value("mode") == "max":
-            self.departures.append(Fact("schedule", place, "it watches an accuracy; here the training loss"))
-        elif of_test or not losses:
-            self.departures.append(
-                Fact("schedule", step.site.place, "it watches the test loss; here the training loss")
-            )
-
-    def _one_cycle(self, value: Any, number: Any, how: str, epochs: Setting | None, place: Place) -> None:
-        self.flags["schedule"] = "OneCycleLR"
-        self.flags.pop("momentum", None)
-        number("max_lr", "learning_rate")
-        number("pct_start", "warmup")
-        usual = {
-            "anneal_strategy": "cos",
-            "cycle_momentum": True,
-            "base_momentum": 0.85,
-            "max_momentum": 0.95,
-        }
-        usual |= {"div_factor": 25, "final_div_factor": 1e4}
-        for argument, ours in usual.items():
-            if value(argument) != ours:
-                detail = f"{argument}={plain(value(argument))}: ours has PyTorch's default, {ours}"
-                self._lacks("schedule", place, detail)
-        total = value("total_steps")
-        if total is None:
-            parts = value("epochs"), value("steps_per_epoch")
-            total = parts[0] * parts[1] if all(isinstance(part, int) for part in parts) else None
-        steps = self._steps_per_epoch()
-        if how == "epoch":
-            self.facts.append(Fact("one_cycle_stepped_per_epoch", place))
-        if not isinstance(total, int) or epochs is None or steps is None:
-            self._lacks("schedule", place, "how many steps its cycle has is not known")
-        elif total != epochs.value * (steps if how == "batch" else 1):
-            taken = epochs.value * (steps if how == "batch" else 1)
-            self._lacks("schedule", place, f"its cycle has {total:,} steps, and {taken:,} are taken")
-        elif how == "epoch":
-            self.departures.append(Fact("schedule", place, "it changes after epochs; here after every step"))
-
-    def _cosine(self, value: Any, how: str, epochs: Setting | None, place: Place) -> None:
-        self.flags["schedule"] = "cosine"
-        steps = self._steps_per_epoch()
-        taken = None if epochs is None or steps is None else epochs.value * (steps if how == "batch" else 1)
-        if value("T_max") != taken or value("eta_min") != 0:
-            detail = f"T_max={plain(value('T_max'))}, eta_min={plain(value('eta_min'))}: ours ends at 0"
-            self._lacks("schedule", place, f"{detail} with the last step")
-        elif how == "epoch":
-            self.departures.append(Fact("schedule", place, "it changes after epochs; here after every step"))
-
-    def _steps_per_epoch(self) -> int | None:
-        size = trained_settings(self)
-        loader = self.training.loader
-        if size is None or loader is None or loader.images.is_training is None or size.value < 1:
-            return None
-        images = _IMAGES[loader.images.is_training] - (loader.images.held_out or 0)
-        return int(-(-images // size.value))
-
-    def _by_hand(self) -> None:
-        """A learning rate that the code itself sets."""
-        for event in self.training.events:
-            if event.key == "lr" and any(each is self.training.optimizer for each in made_of(event.what)):
-                self._lacks("schedule", event.site.place, "the code sets the learning rate itself")
-                return
 
     def _loss(self) -> Call | None:
         training = self.training
@@ -448,17 +222,17 @@ class _Reader:
             if event.what.method == "backward" and (training.is_in_training(event) or not training.loops)
         ]
         if not backward:
-            self._lacks("loss", self.start, "no call of backward is found in the training")
+            self.found.lacks("loss", self.found.start, "no call of backward is found in the training")
             return None
         event = backward[-1]
         what = event.what.of.of
         found = loss_in(what)
         if found is None:
-            self._lacks("loss", event.site.place, "it is neither nll_loss nor cross_entropy")
+            self.found.lacks("loss", event.site.place, "it is neither nll_loss nor cross_entropy")
             return None
         call, settings = found
         if call is not what and not (isinstance(what, Opaque) and what.method == "scale"):
-            self._lacks("loss", event.site.place, "something is added to it, or it is scaled")
+            self.found.lacks("loss", event.site.place, "something is added to it, or it is scaled")
         name = settings.function.rpartition(".")[2]
         made = call_of(settings)
         output = Call(
@@ -468,10 +242,10 @@ class _Reader:
         )
         for argument in ("weight", "reduction", "size_average"):
             if default(settings, argument) not in (None, "mean"):
-                self._lacks("loss", output.place, f"{argument}={plain(default(settings, argument))}")
+                self.found.lacks("loss", output.place, f"{argument}={plain(default(settings, argument))}")
         smoothing = default(settings, "label_smoothing")
         if isinstance(smoothing, int | float) and smoothing > 0:
-            self.flags["label_smoothing"] = float(smoothing)
+            self.found.flags["label_smoothing"] = float(smoothing)
         self._fits_output(name, call.site.place if call.site else output.place)
         return output
 
@@ -481,55 +255,57 @@ class _Reader:
         ends = {fact.name for fact in self.network.facts}
         is_cross_entropy = name in ("cross_entropy", "CrossEntropyLoss")
         if "softmax_output" in ends:
-            self._lacks("loss", place, f"{name} gets a softmax")
+            self.found.lacks("loss", place, f"{name} gets a softmax")
         elif is_cross_entropy and "log_softmax" in ends:
-            self.facts.append(Fact("cross_entropy_on_log_softmax", place))
+            self.found.facts.append(Fact("cross_entropy_on_log_softmax", place))
         elif not is_cross_entropy and "log_softmax" not in ends:
-            self.facts.append(Fact("nll_loss_without_log_softmax", place))
-            self._lacks("loss", place, f"{name} gets no log_softmax")
+            self.found.facts.append(Fact("nll_loss_without_log_softmax", place))
+            self.found.lacks("loss", place, f"{name} gets no log_softmax")
 
     def _images(self) -> tuple[Call, ...] | None:
         loader = self.training.loader
         if loader is None:
-            self._lacks("images", self.start, "which images are trained on is not known")
+            self.found.lacks("images", self.found.start, "which images are trained on is not known")
             return None
         place, images = loader.site.place, loader.images
         if images.is_training is None:
-            self._lacks("images", place, "they are not plainly MNIST's")
+            self.found.lacks("images", place, "they are not plainly MNIST's")
         elif not images.is_training:
-            self._lacks("images", place, "it trains on the test images")
+            self.found.lacks("images", place, "it trains on the test images")
         elif images.held_out is None:
-            self._lacks("images", place, "it trains on a part of the training images that is not known")
+            self.found.lacks("images", place, "it trains on a part of the training images that is not known")
         elif images.held_out:
-            detail = f"{images.held_out:,} training images, drawn at random, are held out; here the last ones"
-            self.departures.append(Fact("images", place, detail))
+            detail = f"{images.held_out:,} training images of its own choice are held out; here the last ones"
+            self.found.differs("images", place, detail)
             self.held_out = images.held_out
         self._order(loader)
         calls = transforms_of(images.transform, images.site or loader.site)
         if calls is None:
-            self._lacks("transform", place, "it is not known without running the code")
+            self.found.lacks("transform", place, "it is not known without running the code")
             return None
-        found: Distortions = distortions(calls, place)
-        self.flags |= found.flags
-        self.missing += found.missing
-        self.departures += found.departures
-        self.facts += found.facts
+        distorted: Distortions = distortions(calls, place)
+        self.found.flags |= distorted.flags
+        self.found.missing += distorted.missing
+        self.found.departures += distorted.departures
+        self.found.facts += distorted.facts
         self._redefined(loader, calls)
         return calls
 
     def _order(self, loader: Loader) -> None:
         given, place = loader.arguments, loader.site.place
         if not given:
-            self._lacks("images", place, "DataLoader is called with what is not known here")
+            self.found.lacks("images", place, "DataLoader is called with what is not known here")
         elif given.get("sampler") is not None or given.get("batch_sampler") is not None:
-            self._lacks("images", place, "a sampler of its own")
+            self.found.lacks("images", place, "a sampler of its own")
         elif not isinstance(given.get("shuffle", False), bool | None):
-            self._lacks("images", place, "whether they are shuffled is not known without running the code")
+            self.found.lacks(
+                "images", place, "whether they are shuffled is not known without running the code"
+            )
         elif not given.get("shuffle", False):
-            self.facts.append(Fact("shuffle_off", place))
-            self._lacks("images", place, "they are not shuffled")
+            self.found.facts.append(Fact("shuffle_off", place))
+            self.found.lacks("images", place, "they are not shuffled")
         if given.get("drop_last") is True:
-            self.departures.append(Fact("images", place, "the last, smaller batch is left out"))
+            self.found.differs("images", place, "the last, smaller batch is left out")
 
     def _redefined(self, used: Loader, calls: tuple[Call, ...]) -> None:
         """Whether an earlier loader of the training images distorts them, and the one in use does not."""
@@ -541,7 +317,7 @@ class _Reader:
             other = transforms_of(loader.images.transform, loader.site)
             if other is not None and is_random(other):
                 detail = f"without the augmentation of {loader.site.place}"
-                self.facts.append(Fact("loaders_redefined", used.site.place, detail))
+                self.found.facts.append(Fact("loaders_redefined", used.site.place, detail))
                 return
 
     def _evaluation(self, train: tuple[Call, ...] | None) -> tuple[Call, ...] | None:
@@ -553,15 +329,15 @@ class _Reader:
         if not on_test and all(
             each.images.is_training and each.images.held_out == 0 for _, each in evaluated
         ):
-            self.facts.append(Fact("test_is_training_set", loader.site.place))
+            self.found.facts.append(Fact("test_is_training_set", loader.site.place))
         calls = transforms_of(loader.images.transform, loader.images.site or loader.site)
         if calls is not None and is_random(calls):
-            self.facts.append(Fact("test_images_augmented", loader.site.place))
+            self.found.facts.append(Fact("test_images_augmented", loader.site.place))
         if calls is not None and train is not None:
             both = normalization(train), normalization(calls)
             if None not in both and both[0] != both[1]:
                 detail = f"training {both[0]}, test {both[1]}"
-                self.facts.append(Fact("normalization_differs", loader.site.place, detail))
+                self.found.facts.append(Fact("normalization_differs", loader.site.place, detail))
         self._mean_loss(loop)
         return calls
 
@@ -583,7 +359,7 @@ class _Reader:
                     sums = sums or each.kwargs.get("reduction") == "sum"
                     sums = sums or default(settings, "size_average") is False
                     if not sums:
-                        self.facts.append(Fact("test_loss_of_batches", event.site.place))
+                        self.found.facts.append(Fact("test_loss_of_batches", event.site.place))
                     return
 
     def _rest(self) -> None:
@@ -591,37 +367,37 @@ class _Reader:
         seeds = [event for event in self.training.events if event.what.function.endswith("manual_seed")]
         if seeds:
             value = plain(seeds[0].what.args[0]) if seeds[0].what.args else ""
-            self.facts.append(Fact("seed", seeds[0].site.place, str(value)))
+            self.found.facts.append(Fact("seed", seeds[0].site.place, str(value)))
         else:
-            self.facts.append(Fact("no_seed", self.start))
+            self.found.facts.append(Fact("no_seed", self.found.start))
         for event in self.training.events:
             name = event.what.function
             if name.startswith("torch.nn.init."):
-                self._lacks("initialization", event.site.place, f"{name.removeprefix('torch.nn.init.')}")
+                self.found.lacks("initialization", event.site.place, f"{name.removeprefix('torch.nn.init.')}")
                 break
         for event in self.training.events:
             name = event.what.function.rpartition(".")[2]
             if name.startswith("clip_grad") and self.training.is_in_training(event):
-                self._lacks("gradients", event.site.place, f"{name}: ours are not clipped")
+                self.found.lacks("gradients", event.site.place, f"{name}: ours are not clipped")
                 break
         for event in self.training.events:
             freezes = event.key == "requires_grad" or event.what.method == "requires_grad_"
             if freezes and module_in(event.what) is not None:
-                self._lacks("optimizer", event.site.place, "some weights are not trained")
+                self.found.lacks("optimizer", event.site.place, "some weights are not trained")
                 break
         for event in self.training.events:
             method = event.what.method
             in_place = method.endswith("_") and method != "requires_grad_" and event.key is None
             if (in_place or event.key == "data") and module_in(event.what.of) is not None:
-                self._lacks("initialization", event.site.place, event.site.text)
+                self.found.lacks("initialization", event.site.place, event.site.text)
                 break
         for event in self.training.events:
             if event.what.function.rpartition(".")[2] in ("autocast", "GradScaler"):
-                self.departures.append(Fact("precision", event.site.place, "mixed precision; here float32"))
+                self.found.differs("precision", event.site.place, "mixed precision; here float32")
                 break
         for event in self.training.events:
             if event.what.function.startswith("torch.optim.swa_utils."):
-                self._lacks("ema_decay", event.site.place, "an average of weights of PyTorch's")
+                self.found.lacks("ema_decay", event.site.place, "an average of weights of PyTorch's")
                 break
 
 

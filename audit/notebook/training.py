@@ -1,14 +1,14 @@
 """The training that a submission's code does: its optimizer, its loops, its images, as calls of PyTorch."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audit.notebook.calls import item_of
-from audit.notebook.cells import Place
-from audit.notebook.interpreter import Interpreter
+from audit.notebook.cells import Fact, Place
 from audit.notebook.library import OBJECTS, REQUIRED, bind
 from audit.notebook.network import module_in
+from audit.notebook.state import Run
 from audit.notebook.values import Event, Instance, Loop, Module, Opaque, Site
 
 LOSSES = {
@@ -17,6 +17,8 @@ LOSSES = {
     "torch.nn.NLLLoss",
     "torch.nn.CrossEntropyLoss",
 }
+IMAGES = {True: 60_000, False: 10_000}
+"""How many of MNIST's images are for training, and how many are not."""
 _MOST = 2_000  # values that are looked through for what one was made of
 
 
@@ -35,6 +37,44 @@ class Call:
     arguments: Mapping[str, Any]
     place: Place
     inside: tuple["Call", ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number or a name that the code gives.
+
+    Attributes:
+      value: as Python has it.
+      place: where it takes effect, such as the call of DataLoader.
+    """
+
+    value: Any
+    place: Place
+
+
+@dataclass
+class Found:
+    """What is collected of a recipe.
+
+    Attributes:
+      start: of the file, the place of what is nowhere in it.
+      flags: fields of cnn.recipe.Recipe.
+      missing, departures, facts: as in recipe.ReadRecipe.
+    """
+
+    start: Place
+    flags: dict[str, Any] = field(default_factory=dict)
+    missing: list[Fact] = field(default_factory=list)
+    departures: list[Fact] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+
+    def lacks(self, name: str, place: Place, detail: str) -> None:
+        """Note what our flags cannot say, or the code does not tell."""
+        self.missing.append(Fact(name, place, detail))
+
+    def differs(self, name: str, place: Place, detail: str) -> None:
+        """Note what our flags say a little otherwise."""
+        self.departures.append(Fact(name, place, detail))
 
 
 class Images(NamedTuple):
@@ -96,7 +136,16 @@ class Training:
         return any(loop is each for loop in event.loops for each, _ in self.evaluated)
 
 
-def training_of(run: Interpreter, model: Any) -> Training:
+def batch_size_of(training: Training) -> Setting | None:
+    """The batch size of the training images; None where it is not known."""
+    loader = training.loader
+    size = loader.arguments.get("batch_size", 1) if loader is not None and loader.arguments else None
+    if loader is None or not isinstance(size, int) or isinstance(size, bool):
+        return None
+    return Setting(size, loader.site.place)
+
+
+def training_of(run: Run, model: Any) -> Training:
     """The training of a network, the last one where there are several.
 
     Args:
@@ -121,14 +170,20 @@ def training_of(run: Interpreter, model: Any) -> Training:
     module = _module_of(optimizer)
     others = tuple(each for each in taken if each is not optimizer and _module_of(each) is module)
     steps = tuple(event for event in events if any(_is_step(event, each) for each in (optimizer, *others)))
+    loops = loops_of(steps)
+    loader = _loader_of(loops[-1].over, run) if loops else None
+    evaluated = tuple(_evaluated(events, module, loops, run))
+    return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
+
+
+def loops_of(steps: Iterable[Event]) -> list[Loop]:
+    """The loops over batches that steps are taken in, in order."""
     loops: list[Loop] = []
     for event in steps:
         loop = next((each for each in reversed(event.loops) if not each.known), None)
         if loop is not None and not any(loop is each for each in loops):
             loops.append(loop)
-    loader = _loader_of(loops[-1].over, run) if loops else None
-    evaluated = tuple(_evaluated(events, module, loops, run))
-    return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
+    return loops
 
 
 def is_optimizer(value: Opaque) -> bool:
@@ -170,7 +225,7 @@ def loss_in(value: Any) -> tuple[Opaque, Opaque] | None:
     return None
 
 
-def loaders(events: tuple[Event, ...], run: Interpreter) -> list[Loader]:
+def loaders(events: tuple[Event, ...], run: Run) -> list[Loader]:
     """All DataLoaders that the code makes, in order."""
     made = [event.what for event in events if event.what.function == "torch.utils.data.DataLoader"]
     return [loader for each in made if (loader := _loader_of(each, run)) is not None]
@@ -242,7 +297,7 @@ def _module_of(optimizer: Opaque) -> Any:
     return module_in((*optimizer.args, *optimizer.kwargs.values()))
 
 
-def _loader_of(value: Any, run: Interpreter) -> Loader | None:
+def _loader_of(value: Any, run: Run) -> Loader | None:
     for each in made_of(value):
         if each.function == "torch.utils.data.DataLoader" and each.site is not None:
             given = arguments(each)
@@ -253,7 +308,7 @@ def _loader_of(value: Any, run: Interpreter) -> Loader | None:
     return None
 
 
-def _images(value: Any, run: Interpreter) -> Images:
+def _images(value: Any, run: Run) -> Images:
     unknown = Images(None, None, None, getattr(value, "site", None))
     if isinstance(value, Instance):
         return _of_class(value, run) or unknown
@@ -265,7 +320,10 @@ def _images(value: Any, run: Interpreter) -> Images:
         is_training = given.get("train", True)
         return Images(is_training if isinstance(is_training, bool) else None, 0, transform, value.site)
     if value.function == "torch.utils.data.Subset" and isinstance(given, dict):
-        return _images(given["dataset"], run)._replace(held_out=None)
+        whole, count = _images(given["dataset"], run), _how_many(given["indices"])
+        if whole.is_training is None or whole.held_out != 0 or count is None:
+            return whole._replace(held_out=None)
+        return whole._replace(held_out=IMAGES[whole.is_training] - count)
     if value.kind == "item" and isinstance(value.of, Opaque):
         given = arguments(value.of)
         if value.of.function == "torch.utils.data.random_split" and isinstance(given, dict):
@@ -277,7 +335,22 @@ def _images(value: Any, run: Interpreter) -> Images:
     return unknown
 
 
-def _of_class(value: Instance, run: Interpreter) -> Images | None:
+def _how_many(indices: Any) -> int | None:
+    """How many different images they are of; None where that is not known."""
+    if isinstance(indices, list | tuple | range) and all(type(each) is int for each in indices):
+        return len(set(indices))
+    if not isinstance(indices, Opaque):
+        return None
+    if indices.kind == "item" and isinstance(indices.args[0], slice):
+        whole = _how_many(indices.of)
+        return None if whole is None else len(range(whole)[indices.args[0]])
+    if indices.method == "tolist":
+        return _how_many(indices.of.of)
+    permutes = indices.function in ("torch.randperm", "numpy.random.permutation") and len(indices.args) == 1
+    return indices.args[0] if permutes and type(indices.args[0]) is int else None
+
+
+def _of_class(value: Instance, run: Run) -> Images | None:
     """The images of a data set of the code's own class, which transforms the items of another one."""
     item = item_of(run, value)
     image = item[0] if isinstance(item, tuple) and item else None
@@ -298,7 +371,7 @@ def _of_class(value: Instance, run: Interpreter) -> Images | None:
 
 
 def _evaluated(
-    events: tuple[Event, ...], module: Any, loops: list[Loop], run: Interpreter
+    events: tuple[Event, ...], module: Any, loops: list[Loop], run: Run
 ) -> Iterator[tuple[Loop, Loader]]:
     """The loops in which the network is called and not trained."""
     seen: list[Loop] = []

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from audit.notebook import cells, interpreter
+from audit.notebook import cells, state
 from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
 from harness.errors import UserError
@@ -174,7 +174,7 @@ def outcome(function, *args):
 @pytest.mark.parametrize("name", NEVER_ENDING)
 def test_code_that_does_not_end_is_followed_no_further_than_it_matters(name, tmp_path, monkeypatch):
     """A network beside it is read, or one line says where it stopped; in little time and memory."""
-    monkeypatch.setattr(interpreter, "_MOST_STEPS", 20_000)
+    monkeypatch.setattr(state, "_MOST_STEPS", 20_000)
     source = cells.read(write(tmp_path, IMPORTS, NEVER_ENDING[name], NET, "model = Net()"))
     network, recipe = outcome(read_network, source), outcome(read_recipe, source)
     assert (

@@ -150,11 +150,40 @@ def test_of_several_logs_a_chosen_class_has_none(tmp_path, capsys):
     assert "the log is of 2 trainings, and which one is this class's" in capsys.readouterr().out
 
 
+LARGE = NET.replace("(1, 8,", "(1, 20,").replace("(8)", "(20)").replace("8 * 13", "20 * 13")
+FINE = "--recipe=plain_4k --epochs=15 --batch_size=64 --rotation=7.0 "
 REFUSED = {
+    "over the budget": (
+        [IMPORTS, LARGE, LOADERS, LOOPS, TRAINING.replace("16", "41")],
+        [],
+        r"^--model=.*ipynb has 34,030 parameters and 40 epochs, and the budget is fewer than 20,000 "
+        r"parameters and at most 20 epochs: give --max_parameters=34031 --max_epochs=40, or --noenforce_b",
+    ),
+    "over the budget by another recipe": (
+        [IMPORTS, LARGE],
+        ["--recipe=plain_4k"],
+        r"ipynb has 34,030 parameters, and .* give --max_parameters=34031, or",
+    ),
+    "not ten numbers": (
+        [IMPORTS, NET.replace("13, 10)", "13, 12)"), LOADERS, LOOPS, TRAINING],
+        [],
+        r"^--model=.*ipynb: it ends in 12 = 12 numbers, not in one a class: for 10 classes end with",
+    ),
+    "an unknown layer": (
+        [IMPORTS, NET.replace("nn.ReLU", "nn.Tanh"), LOADERS, LOOPS, TRAINING],
+        [],
+        r"Tanh\(\): Tanh is no layer of our language: write the network that is to be trained as --layers$",
+    ),
+    "an unknown class": (
+        [IMPORTS, LOADERS, LOOPS, TRAINING],
+        [],
+        r"Net, which nothing defines: give the file that has its class, or a class of this one, "
+        r"submission\.ipynb:CLASS$",
+    ),
     "a recipe that flags cannot say": (
         [IMPORTS, NET, ROTATED.replace("(7)", "(7, fill=255)"), LOOPS, TRAINING],
         [],
-        r"RandomRotation \(cell 3, line 3: corners are filled with 255.*give --recipe",
+        rf"RandomRotation \(cell 3, line 3: corners are filled with 255.*give {FINE}to train it without that",
     ),
     "no training": ([IMPORTS, NET], [], r"epochs \(cell 1, line 1: no loop over the training images"),
     "layers, too": (list(WHOLE), ["--layers=dense 10"], "--layers exclude each other"),
@@ -179,6 +208,13 @@ def test_the_command_line_describes_it(tmp_path, capsys):
     assert capsys.readouterr().err == (
         "launch.py: submission.ipynb has no class Nett (did you mean Net?) that is a network: it has Net\n"
     )
+
+
+def test_what_is_over_the_budget_is_trained_with_the_flags_that_the_error_names(tmp_path):
+    file = write(tmp_path, IMPORTS, LARGE, LOADERS, LOOPS, TRAINING.replace("16", "41"))
+    assert parse(f"--model={file}", "--max_parameters=34031", "--max_epochs=40").resolved_recipe.epochs == 40
+    assert parse(f"--model={file}", "--noenforce_budget").resolved_recipe.epochs == 40
+    assert parse(f"--model={file}", "--epochs=3", "--max_parameters=34031").resolved_recipe.epochs == 3
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -463,6 +463,7 @@ def test_facts_have_their_places(tmp_path):
     assert facts(network, "log_softmax_without_dim") == [("cell 2, line 13", "")]
     assert facts(network, "output_keeps_1x1_map") == [("cell 2, line 1", "10x1x1")]
     assert facts(network, "no_dropout") == []
+    assert facts(network, "no_pooling_to_1x1") == []  # the function pools the whole map
 
 
 def test_layers_have_pytorchs_names_and_their_places(tmp_path):

@@ -225,6 +225,7 @@ def test_both_batch_sizes_where_they_depend_on_cuda(tmp_path):
     assert recipe.recipe.batch_size == 128
 
 
+FASTER = SGD.replace("0.01", "0.02")
 TRAINED_OTHERWISE = {
     "gradients of several batches": (
         {},
@@ -272,9 +273,17 @@ TRAINED_OTHERWISE = {
         ("gradients", "clip_grad_norm_: ours are not clipped"),
     ),
     "two optimizers": (
-        {"for epoch": f"train(model, device, train_loader, optimizer, 0)\noptimizer = {SGD}\nfor epoch"},
+        {"for epoch": f"train(model, device, train_loader, optimizer, 0)\noptimizer = {FASTER}\nfor epoch"},
         {},
         ("optimizer", "another one trains the same network before"),
+    ),
+    "a schedule that we do not have": (
+        {
+            SGD: f"{SGD}\nscheduler = optim.lr_scheduler.CyclicLR(optimizer, 0.1, 1)",
+            STEP: f"{STEP}    scheduler.step()\n",
+        },
+        {},
+        ("schedule", "CyclicLR: there is no flag for it"),
     ),
     "another optimizer": (
         {SGD: "optim.RMSprop(model.parameters())"},
@@ -290,6 +299,48 @@ def test_training_that_our_recipe_does_not_have(name, tmp_path):
     recipe = read(tmp_path, *changed(training=training, loops=loops))
     assert recipe.recipe is None
     assert expected in [(fact.name, fact.detail) for fact in recipe.missing]
+
+
+SLOWER = """
+for rate, count in ((0.02, 6), (0.01, 4), (0.005, 2)):
+    optimizer = optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    for epoch in range(count):
+        train(model, device, train_loader, optimizer, epoch)
+"""
+
+
+def test_optimizers_one_after_another_are_a_schedule(tmp_path):
+    training = TRAINING[: TRAINING.index("optimizer =")]
+    recipe = read(tmp_path, IMPORTS, NET, LOADERS, LOOPS, training + SLOWER)
+    flags = "--learning_rate=0.02 --schedule=multistep --milestones=6,10 --gamma=0.5"
+    assert recipe.recipe.flags == f"--epochs=12 --batch_size=64 {flags}"
+    assert [fact.name for fact in recipe.departures] == ["optimizer", "optimizer"]
+    uneven = read(tmp_path, IMPORTS, NET, LOADERS, LOOPS, training + SLOWER.replace("0.005", "0.004"))
+    assert uneven.recipe is None
+    same = read(tmp_path, IMPORTS, NET, LOADERS, LOOPS, training + SLOWER.replace("lr=rate", "lr=0.02"))
+    assert same.recipe.flags == "--epochs=12 --batch_size=64 --learning_rate=0.02"
+
+
+PARTS = {
+    "range(55000)": 5000,
+    "torch.randperm(len(whole))[:55000]": 5000,
+    "np.random.permutation(60000)[10000:].tolist()": 10000,
+    "order[:55000]": None,
+}
+
+
+@pytest.mark.parametrize("indices", PARTS)
+def test_a_part_of_the_training_images(indices, tmp_path):
+    loaders = f"""
+    import numpy as np
+    whole = datasets.MNIST("data", train=True, transform=transforms.Compose([{NORMALIZE}]))
+    part = torch.utils.data.Subset(whole, {indices})
+    train_loader = torch.utils.data.DataLoader(part, batch_size=64, shuffle=True)
+    test_loader = torch.utils.data.DataLoader(datasets.MNIST("data", train=False), batch_size=64)
+    """
+    recipe = read(tmp_path, IMPORTS, NET, loaders, LOOPS, TRAINING)
+    assert recipe.held_out == (PARTS[indices] or 0)
+    assert (recipe.recipe is not None) == (PARTS[indices] is not None)
 
 
 def test_a_class_that_trains_and_settings_in_another_file(tmp_path):

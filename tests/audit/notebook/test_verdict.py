@@ -143,6 +143,14 @@ CASES = {
 }
 
 
+def test_a_summary_in_a_text_is_as_right_as_in_the_outputs(tmp_path):
+    """torchsummary counts what forward uses alone, which is said once, of the layers that are not used."""
+    summary = f"Total params: {PARAMETERS:,}\nTrainable params: {PARAMETERS:,}\n"
+    for readme, found in ((summary, ["unused_layers"]), (summary.lower(), ["unused_layers", "quoted_total"])):
+        audit = audit_notebook(submission(tmp_path, **CASES["unused_layers"], readme=readme), Limits())
+        assert sorted(names(audit), reverse=True) == found
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_each_mistake_alone_is_named_with_its_place(name, tmp_path):
     audit = audit_notebook(submission(tmp_path, **CASES[name]), Limits())

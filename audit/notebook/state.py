@@ -1,0 +1,194 @@
+"""What a submission's code has done so far, what of that is certain, and what values count as."""
+
+import ast
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from audit.notebook.cells import Source
+from audit.notebook.frames import Frame, Signal, TooLong
+from audit.notebook.library import CONTAINERS
+from audit.notebook.modules import is_module
+from audit.notebook.natives import (
+    MOST_TURNS,
+    is_same,
+)
+from audit.notebook.values import (
+    Class,
+    Event,
+    Instance,
+    Loop,
+    Module,
+    Opaque,
+    Package,
+    Scope,
+    Site,
+    Tensor,
+    Unfollowed,
+    Unit,
+)
+
+_MOST_STEPS = 300_000
+_MOST_EVENTS = 100_000
+
+
+class Run:
+    """A submission's code on its way.
+
+    Attributes:
+      evaluate, block: what an expression is, and what statements do; set by interpreter.py, which knows both.
+      package: the file that an import means; likewise.
+      events: the calls of libraries in their order, and what is set in their values.
+      scope: the file's names at its end.
+      modules: the instances of the file's networks and their parts, in the order in which they are made.
+      classes: the file's classes that are networks or parts of one, by name, the last one of a name.
+      unfollowed: a change of a module outside of its class that is not followed; None without one.
+      asked_for_cuda: whether the code asks for a GPU.
+      undefined: names that were needed before anything defined them.
+      loops: those that are being followed, the outermost first; conditional: how many unknown conditions.
+      depth: of calls within calls.
+    """
+
+    evaluate: Callable[[ast.expr, Frame], Any]
+    block: Callable[[list[ast.stmt], Frame], Signal | None]
+    package: Callable[[str, Unit, int], Package | None]
+
+    def __init__(self, source: Source, *, has_cuda: bool = True) -> None:
+        self.source, self.has_cuda, self.asked_for_cuda = source, has_cuda, False
+        self.training = True
+        self.used: set[int] = set()  # ids of the layers that got images
+        self.unfollowed: Unfollowed | None = None
+        self.events: list[Event] = []
+        self.modules: list[Instance] = []
+        self.classes: dict[str, Class] = {}
+        self.scope = Scope({"__name__": "__main__"})
+        self.undefined: set[str] = set()
+        self.loops: list[Loop] = []
+        self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
+        self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
+        self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
+        self._steps = self.depth = self.conditional = self._entered = 0
+
+    def begin_again(self) -> None:
+        """Forget what has happened; names and files that were followed stay."""
+        self.events, self.modules, self.loops = [], [], []
+        self.lost, self._made = {}, {}
+
+    @contextlib.contextmanager
+    def uncertain(self) -> Iterator[None]:
+        """While something is followed that may not be run, or more than once."""
+        before = self._contexts
+        self._entered += 1
+        self._contexts = (*before, self._entered)
+        try:
+            yield
+        finally:
+            self._contexts = before
+
+    def new(self, value: Any) -> Any:
+        """The same value; where it was made is remembered."""
+        if len(self._contexts) > 1:
+            self._made[id(value)] = value, self._contexts
+        return value
+
+    def is_certain(self, owner: Any) -> bool:
+        """Whether a change of an object is made exactly once, seen from where the object was made."""
+        _, made = self._made.get(id(owner), (None, (0,)))
+        return self._contexts[-1] in made
+
+    def lose(self, owner: Any) -> None:
+        """What a list or a dict holds is not known any more."""
+        self.lost[id(owner)] = owner
+
+    def known(self, value: Any, site: Site) -> Any:
+        """The same value, or an Opaque one in place of a list or a dict whose content is not known."""
+        lost = isinstance(value, list | dict | set) and id(value) in self.lost
+        return Opaque("unknown", f"a {type(value).__name__} that is not known", site) if lost else value
+
+    def count(self, node: ast.AST, frame: Frame) -> None:
+        """Count a step; raises TooLong after too many."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            site = Site(frame.unit, node)
+            raise TooLong(
+                f"{self.source.path.name} is not followed to its end: after {_MOST_STEPS:,} steps it is at "
+                f"{site.place} ({site.text})"
+            )
+
+    def one_of(self, values: list[Any], site: Site) -> Any:
+        """The value that all of these are, otherwise one that is not known."""
+        if values and all(is_same(values[0], value) for value in values):
+            return values[0]
+        return Opaque("unknown", f"a value that depends on {site.text}", site)
+
+    def record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+        """Remember an event."""
+        if len(self.events) < _MOST_EVENTS:
+            self.events.append(Event(what, site, tuple(self.loops), self.conditional > 0, key, value))
+
+    def truth(self, value: Any) -> bool | None:
+        """Whether a value counts as true; None where it is not known."""
+        match value:
+            case Opaque():
+                return True if value.is_object else None
+            case Tensor():
+                return None
+            case list() | dict() | set() if id(value) in self.lost:
+                return None
+            case bool() | int() | float() | str() | None | list() | dict() | tuple() | set() | range():
+                return bool(value)
+        return True
+
+    def items(self, value: Any) -> list[Any] | None:
+        """What a loop goes over; None where it is not known."""
+        match value:
+            case list() | dict() | set() if id(value) in self.lost:
+                return None
+            case list() | tuple() | str() | dict():
+                return list(value)
+            case set():
+                return list(value)
+            case range():
+                return list(value[: MOST_TURNS + 1])
+            case Module() if value.kind == "ModuleDict":
+                return list(value.children)
+            case Module() if value.kind in CONTAINERS:
+                return list(value.children.values())
+            case Instance(layer=Module(kind=kind) as layer) if kind in CONTAINERS:
+                return [*layer.children.values(), *filter(is_module, value.attributes.values())]
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a call is given.
+
+    Attributes:
+      run: the code that it stands in.
+      args, kwargs: its arguments.
+      site: where it stands; frame: what is being followed there.
+    """
+
+    run: Run
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    site: Site
+    frame: Frame
+
+    @property
+    def first(self) -> Any:
+        """The first argument; None without one."""
+        return self.args[0] if self.args else None
+
+    def but(self, *args: Any) -> "Given":
+        """The same with other positional arguments."""
+        return replace(self, args=args)
+
+    def only(self, *args: Any) -> "Given":
+        """The same with these arguments alone."""
+        return replace(self, args=args, kwargs={})
+
+    def result(self, of: Any = None) -> Opaque:
+        """What the call returns where that is not known."""
+        return Opaque("call", self.site.text, self.site, of, self.args, self.kwargs)
