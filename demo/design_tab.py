@@ -3,7 +3,8 @@
 import html
 import inspect
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -12,14 +13,14 @@ from audit.lines import printable
 from audit.notebook import cells
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
-from cnn.text import LayersError, on_one_line, parse
+from cnn.text import LayersError, parse
 from cnn.zoo import DEFAULT, ZOO
 from demo import bounded_notebook, drop
 from demo.bounded import MOST_BYTES, too_large
 from demo.bounded_notebook import REMEDY, Read
 from demo.drop import drop_area, dropped
 from harness.errors import UserError
-from harness.flags import parse as parse_flags
+from harness.workdir import flags_text
 
 _BUDGET = CnnConfig.max_parameters
 _AT_ONCE = 4  # notebooks; others wait in Gradio's queue
@@ -50,9 +51,9 @@ STYLE = (
 
 def design_tab() -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
-    text, flags = _of_the_zoo(DEFAULT)
-    problem, table, command = shown(text, flags)
-    recipe = gr.State(flags)
+    text, settings = _of_the_zoo(DEFAULT)
+    problem, table, command = shown(text, settings)
+    recipe = gr.State(settings)
     gr.Markdown(
         "A network as text, as --layers and --model=FILE take it: a comma or a line's end after each layer."
     )
@@ -100,7 +101,7 @@ def read(sent: str) -> tuple[Any, Any, str, Any]:
         found = bounded_notebook.read(file.name, file.content)
     if not found.layers:
         return gr.skip(), gr.skip(), _said(found), gr.skip()
-    return found.layers.replace(", ", "\n"), found.recipe, _said(found), None
+    return found.layers.replace(", ", "\n"), found.settings, _said(found), None
 
 
 def _said(found: Read) -> str:
@@ -115,19 +116,19 @@ def _said(found: Read) -> str:
     )
 
 
-def _of_the_zoo(name: str) -> tuple[str, str]:
-    """A network's text, and the flags of its recipe."""
-    return inspect.cleandoc(ZOO[name].layers), "" if name == DEFAULT else f"--recipe={name}"
+def _of_the_zoo(name: str) -> tuple[str, dict[str, Any]]:
+    """A network's text, and the flags of its recipe by name."""
+    return inspect.cleandoc(ZOO[name].layers), {} if name == DEFAULT else {"recipe": name}
 
 
-def shown(text: str, recipe: str = "") -> tuple[str, str, str]:
+def shown(text: str, settings: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, str, str]:
     """What is wrong in a network's text, its table, both as HTML, and the command that trains it.
 
     Each is empty where there is none: without a network that can be read and fits there is no table, and
     without one that --task=mnist takes no command.
 
     Args:
-      recipe: flags, as a shell takes them.
+      settings: flags of its recipe by name.
     """
     try:
         network = Architecture(parse(text))
@@ -136,12 +137,13 @@ def shown(text: str, recipe: str = "") -> tuple[str, str, str]:
         return _problem(error, _quoted(text, error)), "", ""
     except UserError as error:
         return _problem(error), "", ""
-    command = f"python launch.py --task=mnist --layers={shlex.quote(on_one_line(text))} {recipe}".strip()
     try:
-        parse_flags(shlex.split(command)[1:], {"mnist": CnnConfig})
+        config = CnnConfig(layers=text, **settings)
     except UserError as error:
         return _problem(error), table, ""
-    return "", table, command
+    flags = (line.partition("=") for line in flags_text("mnist", config).splitlines())
+    words = (name + equals + (shlex.quote(value) if equals else "") for name, equals, value in flags)
+    return "", table, " ".join(["python launch.py", *words])
 
 
 def _problem(error: UserError, quoted: str = "") -> str:

@@ -106,16 +106,27 @@ def test_what_the_task_would_refuse_is_said_and_has_no_command(text, has_table, 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("settings", "words", "said"),
     [
-        ("--recipe=bn_4k --epochs=15", ""),
-        ("--recipe=plain_4k --epochs=40", "--epochs=40 is over the budget of 20"),
+        ({"recipe": "bn_4k", "epochs": 15, "nesterov": True}, "--recipe=bn_4k --nesterov --epochs=15", ""),
+        (
+            {"recipe": "plain_4k", "schedule": "multistep", "milestones": (8, 12), "gamma": 0.1},
+            "--recipe=plain_4k --schedule=multistep --milestones=8,12 --gamma=0.1",
+            "",
+        ),
+        ({"recipe": "plain_4k", "epochs": 40}, "", "--epochs=40 is over the budget of 20"),
     ],
 )
-def test_the_command_has_the_recipe_that_came_with_the_layers(recipe, said):
-    problem, _, command = shown("conv 10 3x3, global average pool", recipe)
+def test_the_command_has_the_recipe_that_came_with_the_layers(settings, words, said):
+    problem, _, command = shown("conv 10 3x3, global average pool", settings)
     assert said in problem
-    assert command.endswith(f" {recipe}") == (said == "")
+    if said:
+        assert command == ""
+        return
+    _, _, shown_words = command.partition("pool' ")
+    assert sorted(shown_words.split()) == sorted(words.split())
+    _, config = launch.parse(shlex.split(command)[1:])
+    assert {name: getattr(config, name) for name in settings} == settings
 
 
 def test_the_budget_is_fewer_than_20000():
