@@ -18,8 +18,9 @@ jnp.float32 = jnp.float64
 
 import numpy as np  # noqa: E402
 
-from cnn import data, loop, train  # noqa: E402
+from cnn import data, loop, population, train  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
+from cnn.devices import chunk_size  # noqa: E402
 from cnn.model import Network  # noqa: E402
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -39,7 +40,11 @@ def curve(
     setup = train.Config(network, config.resolved_recipe, images=27, mean=0.1307, std=0.3081)
     splits = {"train": training, "test": test}
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
-        *_, result = loop.train_epochs(setup, splits, loop.start(setup, seeds), num_devices=devices)
+        size = chunk_size(devices, 16, len(seeds))
+        chunks = population.split(population.start(setup, seeds), size)
+        for number, chunk in loop.train_epochs(setup, splits, tuple(chunks), num_devices=devices):
+            chunks[number] = chunk
+        result = population.join(chunks)
     rows = sorted(result.history, key=lambda row: (row["seed"], row["epoch"]))
     metrics = np.array([[row[name] for name in METRICS] for row in rows])
     leaves = jax.tree.leaves((result.state.params, result.state.batch_stats, result.state.ema))

@@ -190,6 +190,14 @@ def test_how_many_devices_a_cpu_is(batch_size, seeds, cores, count):
     assert devices._virtual_devices(batch_size, seeds, cores) == count
 
 
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_chunks_are_of_one_size_but_for_what_is_left_over(members, size):
+    sizes = devices.chunk_sizes(members, size)
+    assert sum(sizes) == members
+    assert sizes[: members // size] == [size] * (members // size)
+    assert all(size % each == 0 for each in sizes)
+
+
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 80))
 def test_devices_of_a_cpu_get_images_enough_of_batches_that_divide(batch_size, seeds, cores):
     count = devices._virtual_devices(batch_size, seeds, cores)
