@@ -388,7 +388,8 @@ def make_optimizer(config: Config, step: int | Int32[Array, ""] = 0) -> optax.Gr
 
 def with_learning_rates(state: TrainState, rates: Float[np.ndarray, " members"]) -> TrainState:
     """States of a sweep, stacked, each with its own learning rate in place of the recipe's."""
-    return state._replace(opt_state=optax.tree.set(state.opt_state, step_size=np.float32(rates)))
+    dtype = optax.tree.get(state.opt_state, "step_size").dtype
+    return state._replace(opt_state=optax.tree.set(state.opt_state, step_size=rates.astype(dtype)))
 
 
 def _plateau(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
