@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
@@ -83,13 +83,18 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
                 diverged, np.zeros(len(diverged)), "kx", transform=across, clip_on=False, label="diverged"
             )
         axes.set(title=metric, xlabel="learning rate", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     accuracy, loss = figure.axes
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     accuracy.set(ylabel="images classified correctly")
+    low, high = accuracy.get_ylim()
+    accuracy.set_ylim(max(0, low), min(1.0005, high))
     loss.set(ylabel="cross-entropy (nats)", yscale="log")
+    loss.yaxis.set_major_formatter(LogFormatter())
+    loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     figure.suptitle(title, fontsize=14)
     return figure
 

@@ -37,15 +37,14 @@ def _of_rate(result: Result, rate: float) -> Row:
     names = [name for name in result.history[0] if name.endswith(("_loss", "_accuracy"))]
     last = {row["seed"]: row for row in result.history if row["base_learning_rate"] == rate}
     rows = [last[seed] for seed in result.seeds[_finite(result, members)] if seed in last]
-    found: Row = {"learning_rate": rate, "seeds": len(rows)}
+    steps = result.state.metrics.diverged_at
+    gone = [f"seed {result.seeds[i]} at step {steps[i]}" for i in members if result.diverged[i]]
+    found: Row = {"learning_rate": rate, "seeds": len(rows), "diverged": "; ".join(gone)}
     for name in names:
         values = [row[name] for row in rows]
         low, high = interval(values) or (None, None)
         found[name] = statistics.fmean(values) if values else None
         found |= {f"{name}_low": low, f"{name}_high": high}
-    steps = result.state.metrics.diverged_at
-    gone = [index for index in members if result.diverged[index]]
-    found["diverged"] = "; ".join(f"seed {result.seeds[i]} at step {steps[i]}" for i in gone)
     return found
 
 
@@ -63,16 +62,16 @@ def best(rows: Sequence[Row]) -> Row | None:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Which rate is best, in a sentence; or why none is chosen."""
+    """Which rate is best, or why none is chosen, in words."""
     chosen = best(rows)
     if "validation_loss" not in rows[0]:
-        return "No images were held out to choose a learning rate by (--validation_size)"
+        return "no images were held out to choose a learning rate by (--validation_size)"
     if chosen is None:
-        return "At every learning rate a network diverged: none is chosen"
+        return "at every learning rate a network diverged: none is chosen"
     rate, beyond = chosen["learning_rate"], ""
     if rate in (rows[0]["learning_rate"], rows[-1]["learning_rate"]):
         beyond = f"; no {'larger' if rate == rows[-1]['learning_rate'] else 'smaller'} one was tried"
-    return f"Learning rate {rate:g} is best by the validation images{beyond}"
+    return f"learning rate {rate:g} is best by the validation images{beyond}"
 
 
 def text(rows: Sequence[Row]) -> str:
