@@ -160,9 +160,9 @@ def test_the_others_of_a_chunk_go_on_where_one_diverges(as_gpu):
     assert sweep.shown(result).learning_rates == (0.01, 0.01)
     for rates, error, words in (
         (
-            [50.0, 100.0],
+            [90.0, 100.0],
             Diverged,
-            "with none of the learning rates 50, 100 does any network stay finite: start",
+            "with none of the learning rates 90, 100 does any network stay finite: start",
         ),
         ([0.1, 0.1], UserError, "--learning_rate has 0.1 twice: give each"),
         ([0.1, 1000.0], UserError, "--learning_rate=1000.0: give a number from 1e-08 to 100"),
