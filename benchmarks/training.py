@@ -4,7 +4,7 @@ import time
 
 import jax
 
-from cnn import cpu, data, loop
+from cnn import cpu, data, loop, population
 from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.recipe import Recipe
@@ -36,7 +36,7 @@ class Training:
         self.config = Config(network, recipe, images=count, mean=0.1307, std=0.3081)
         self.mesh = loop.make_mesh(jax.devices()[:num_devices], seeds=1)
         self.images = loop.put_images(split, self.mesh)
-        self.state = loop.put(loop.start(self.config, [0]).state, self.mesh, loop.SEED)
+        self.state = loop.put(population.start(self.config, [0]).state, self.mesh, loop.SEED)
         self.run_steps = loop.compile_steps(self.config, self.mesh, self.images, self.state)
 
     def images_a_second(self) -> float:

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cnn.loop import Result
+from cnn.population import Result
 from cnn.train import TrainState
 from harness.errors import UserError, explain, require
+from harness.workdir import require_no_link
 
 _KEPT = 2
 
@@ -28,12 +29,18 @@ class _Saved(NamedTuple):
     ema: Any
 
 
-def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+def chunk_names(count: int) -> list[str]:
+    """Of a run's chunks, in folder/checkpoints; the only one has that folder for itself."""
+    return [""] if count == 1 else [f"chunk_{number}" for number in range(1, count + 1)]
+
+
+def open_checkpoints(folder: Path, chunk: str = "", *, read_only: bool = False) -> ocp.CheckpointManager:
     """The checkpoints of a run, in folder/checkpoints; the last two are kept, the others removed.
 
     One process alone opens them: of several, the others get what it restored.
 
     Args:
+      chunk: of chunk_names.
       read_only: leave alone what another process may be writing.
     """
     alone = ocp.options.MultiprocessingOptions(
@@ -47,11 +54,14 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> ocp.Checkpoint
         read_only=read_only,
         create=False,
     )
+    place = folder / "checkpoints" / chunk
     if not read_only:
-        (folder / "checkpoints").mkdir(exist_ok=True)
+        for each in (folder / "checkpoints", place):
+            each.mkdir(exist_ok=True)
+            require_no_link(each)
     sys.unraisablehook = _drop_echoes
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
+    manager = ocp.CheckpointManager(place, options=options)
     if not read_only:  # a kill may have come between a save and the removal of the oldest
         for step in sorted(manager.all_steps())[:-_KEPT]:
             manager.delete(step)
@@ -65,7 +75,7 @@ def _drop_echoes(unraisable: Any) -> None:
 
 
 def save(manager: ocp.CheckpointManager, result: Result) -> None:
-    """Save what a run has come to under the number of steps that its seeds have made together."""
+    """Save what a chunk has come to under the number of steps that its members have made together."""
     step = int(result.state.step.sum())
     if step == manager.latest_step():
         return
@@ -81,18 +91,23 @@ def save(manager: ocp.CheckpointManager, result: Result) -> None:
 
 
 def require_whole_epochs(result: Result, steps_per_epoch: int, folder: Path) -> None:
-    """Refuse to go on from a run whose epochs had other numbers of steps.
+    """Refuse to go on from a run of an earlier version that this one would go on with otherwise.
 
-    Those of earlier versions left out what did not fill a batch.
+    Its epochs left out what did not fill a batch, or its seeds, saved together, are at different steps.
 
     Raises:
-      UserError: its rows of metrics are not those of the steps it made.
+      UserError: its rows of metrics are not those of the steps it made; steps that differ.
     """
-    epochs = int((result.state.step // steps_per_epoch).sum())
+    steps = np.where(result.diverged, result.state.metrics.diverged_at, result.state.step)
+    epochs = int((steps // steps_per_epoch).sum())
+    go_on = "go on with the version that config.json names, or start a new run"
     require(
         epochs == len(result.history),
-        f"{folder} holds a run of an earlier version, whose epochs left out the last, smaller batch: go on "
-        "with the version that config.json names, or start a new run",
+        f"{folder} holds a run of an earlier version, whose epochs left out the last, smaller batch: {go_on}",
+    )
+    require(
+        np.ptp(result.state.step) == 0,
+        f"{folder} holds a run of an earlier version, whose seeds are at different steps: {go_on}",
     )
 
 
@@ -100,7 +115,7 @@ def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
     """The last saved result; None where there is none.
 
     Args:
-      like: of the same network, recipe and seeds.
+      like: of the same network, recipe and members.
 
     Raises:
       UserError: the checkpoint is damaged or of another network.
@@ -127,7 +142,7 @@ def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
         ) from error
     step, params, batch_stats, opt_state, ema = arrays["state"]
     state = TrainState(step, like.state.key, params, batch_stats, opt_state, ema, metrics=arrays["totals"])
-    return Result(like.seeds, state, np.array(record["seconds"]), record["history"])
+    return like._replace(state=state, seconds=np.array(record["seconds"]), history=record["history"])
 
 
 def _arrays(state: TrainState) -> dict[str, Any]:

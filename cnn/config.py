@@ -16,12 +16,12 @@ from cnn.architecture import (
     require_classes,
     with_classes,
 )
-from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
+from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe, check_learning_rates
 from cnn.text import on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO, Entry, Reported
 from harness.errors import UserError, did_you_mean, require, require_choice, require_folder_name
 
-MAX_SEEDS = 1_000
+MAX_MEMBERS = 1_000
 MAX_DEVICES = 10_000
 COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -38,7 +38,7 @@ class CnnConfig:
     """The flags of --task=mnist, checked; None stands for the recipe's own value.
 
     Either model is a network of the zoo, or it is None and layers has the network's text on one line, which a
-    file that was given as model has been read into.
+    file that was given as model has been read into. One learning rate is a float, several are a tuple.
 
     Raises:
       UserError: a value that is not allowed.
@@ -66,7 +66,11 @@ class CnnConfig:
     momentum: Annotated[float | None, "of sgd or muon"] = None
     nesterov: Annotated[bool | None, "of sgd: Nesterov's momentum"] = None
     weight_decay: Annotated[float | None, "in the gradient (sgd, adam), or decoupled (adamw, muon)"] = None
-    learning_rate: Annotated[float | None, "the constant one, the first one, or one cycle's peak"] = None
+    learning_rate: Annotated[
+        tuple[float, ...] | float | None,
+        "the constant one, the first one, or one cycle's peak; of several, 0.003,0.01,0.03, each is trained "
+        "with each seed, and they are compared",
+    ] = None
     schedule: Annotated[
         str | None,
         f"{', '.join(SCHEDULES)}: one_cycle is optax's, OneCycleLR PyTorch's (cycles the momentum, too); "
@@ -135,11 +139,13 @@ class CnnConfig:
         if self.recipe is not None:
             require_choice("recipe", self.recipe, ZOO)
         network = self._settle_network()
-        recipe = self.resolved_recipe
         require(
-            1 <= self.num_seeds <= MAX_SEEDS,
-            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",
+            1 <= self.num_seeds <= MAX_MEMBERS,
+            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_MEMBERS}",
         )
+        if isinstance(self.learning_rate, tuple):
+            self._settle_learning_rates(self.learning_rate)
+        recipe = self.resolved_recipe
         last = 2**32 - self.num_seeds
         require(0 <= self.seed <= last, f"--seed={self.seed}: give a whole number from 0 to {last}")
         require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
@@ -187,6 +193,18 @@ class CnnConfig:
             f"--epochs={recipe.epochs} is over the budget of {self.max_epochs}: "
             "give fewer, give --max_epochs, or add --noenforce_budget",
         )
+
+    def _settle_learning_rates(self, rates: tuple[float, ...]) -> None:
+        """Keep one as a float, as it was before there could be several."""
+        most = MAX_MEMBERS // self.num_seeds
+        require(
+            len(rates) <= most,
+            f"--learning_rate has {len(rates)} learning rates, each for --num_seeds={self.num_seeds}: "
+            f"give at most {most}, so that {MAX_MEMBERS} networks are trained or fewer",
+        )
+        check_learning_rates(rates)
+        if len(rates) == 1:
+            object.__setattr__(self, "learning_rate", rates[0])
 
     def _settle_network(self) -> str:
         """Keep the zoo's network or a text; return the flag that it comes from, for errors."""
@@ -295,7 +313,7 @@ class CnnConfig:
     @property
     def claim(self) -> Reported | None:
         """What its author reports of this network, trained by this recipe on MNIST; None of any other."""
-        if self.dataset != "mnist":
+        if self.dataset != "mnist" or len(self.learning_rates) > 1:
             return None
         if self.reported is not None:
             reported, digest = _read_reported(self.reported)
@@ -313,14 +331,33 @@ class CnnConfig:
     def description(self) -> str:
         """The network's note, its table of layers, and its recipe."""
         table = format_table(self.architecture)
-        return f"{self.name}: {self.entry.note}\n\n{table}\n\nrecipe: {self.resolved_recipe.flags}\n"
+        recipe = self.resolved_recipe
+        flags = recipe.flags
+        if len(self.learning_rates) > 1:
+            rest = dataclasses.replace(recipe, learning_rate=Recipe.learning_rate)
+            flags = f"{rest.flags} --learning_rate={','.join(map(str, self.learning_rates))}"
+        return f"{self.name}: {self.entry.note}\n\n{table}\n\nrecipe: {flags}\n"
 
     @property
     def resolved_recipe(self) -> Recipe:
-        """The recipe with what the user changed."""
+        """The recipe with what the user changed; of several learning rates it has the first."""
         names = (field.name for field in dataclasses.fields(Recipe))
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if isinstance(self.learning_rate, tuple):
+            given["learning_rate"] = self.learning_rate[0]
         return self.entry.recipe.with_flags(given)
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """All learning rates to train at: the recipe's, unless several were given."""
+        if isinstance(self.learning_rate, tuple):
+            return self.learning_rate
+        return (self.resolved_recipe.learning_rate,)
+
+    @property
+    def members(self) -> int:
+        """How many networks are trained: one for each learning rate and seed."""
+        return len(self.learning_rates) * self.num_seeds
 
 
 def require_processes(

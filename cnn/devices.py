@@ -39,7 +39,7 @@ def start(config: CnnConfig) -> None:
     elif run.count > 1:  # on one machine, perhaps, where none may take all cores
         local = 1
     else:
-        local = _virtual_devices(config.resolved_recipe.batch_size, config.num_seeds, cores.usable())
+        local = _virtual_devices(config.resolved_recipe.batch_size, config.members, cores.usable())
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     distributed.meet(run)
@@ -52,7 +52,7 @@ def start(config: CnnConfig) -> None:
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
     if wanted is not None:
-        batch, row = config.resolved_recipe.batch_size, _row(config.num_seeds, wanted, jax.default_backend())
+        batch, row = config.resolved_recipe.batch_size, _row(config.members, wanted, jax.default_backend())
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
@@ -133,63 +133,81 @@ def _require_shares(config: CnnConfig, processes: int) -> None:
         )
 
 
-def _virtual_devices(batch_size: int, seeds: int, most: int) -> int:
+def _virtual_devices(batch_size: int, members: int, most: int) -> int:
     """How many devices a CPU is to be: of a batch that several share, each gets 16 images or more.
 
-    Seeds that are left over, and so are trained on more devices each, may get fewer.
+    Members that are left over, and so are trained on more devices each, may get fewer.
     """
 
     def allowed(count: int) -> bool:
-        enough = count == 1 or batch_size * _at_once(seeds, count, "cpu") >= _SHARE * count
-        return enough and batch_size % _row(seeds, count, "cpu") == 0
+        enough = count == 1 or batch_size * _at_once(members, count, "cpu") >= _SHARE * count
+        return enough and batch_size % _row(members, count, "cpu") == 0
 
     return max(filter(allowed, range(1, most + 1)))
 
 
-def _row(seeds: int, count: int, platform: str) -> int:
-    """What a batch has to divide by, whichever of the seeds are trained at once on `count` devices."""
-    rows = []
-    while seeds:
-        together = _at_once(seeds, count, platform)
-        rows.append(count // math.gcd(together, count))
-        seeds -= together
-    return math.lcm(*rows)
+def _row(members: int, count: int, platform: str, size: int | None = None) -> int:
+    """What a batch has to divide by, whichever chunk is trained on `count` devices."""
+    sizes = chunk_sizes(members, size or _at_once(members, count, platform))
+    return math.lcm(*(count // math.gcd(together, count) for together in sizes))
 
 
 def _nearest_multiple(number: int, divisor: int) -> int:
     return max(divisor, round(number / divisor) * divisor)
 
 
-def available(num_devices: int | None, batch_size: int, num_seeds: int) -> list[jax.Device]:
-    """The devices to use, as many of each process: as asked for, or as many as can share the batches."""
+def available(
+    num_devices: int | None, batch_size: int, members: int, size: int | None = None
+) -> list[jax.Device]:
+    """The devices to use, as many of each process: as asked for, or as many as can share the batches.
+
+    Args:
+      size: of the chunks, where a run has one already.
+    """
     count = jax.process_count()
-    each = num_devices // count if num_devices else most(jax.local_devices(), batch_size, num_seeds, count)
+    local = jax.local_devices()
+    each = num_devices // count if num_devices else most(local, batch_size, members, count, size)
     return [device for process in range(count) for device in jax.local_devices(process)[:each]]
 
 
-def most(devices: Sequence[Any], batch_size: int, num_seeds: int, processes: int = 1) -> int:
+def most(
+    devices: Sequence[Any], batch_size: int, members: int, processes: int = 1, size: int | None = None
+) -> int:
     """How many of a process's devices to use: the largest part of them that can share the batches."""
     platform = devices[0].platform
     return max(
         each
         for each in range(1, len(devices) + 1)
-        if len(devices) % each == 0 and batch_size % _row(num_seeds, processes * each, platform) == 0
+        if len(devices) % each == 0 and batch_size % _row(members, processes * each, platform, size) == 0
     )
 
 
-def seeds_at_once(pending: int, count: int) -> int:
-    """How many of the pending seeds to train in one program on `count` devices.
+def chunk_size(num_devices: int | None, batch_size: int, members: int) -> int:
+    """How many of a run's members to train at once, in one program.
 
     All of them on a GPU or a TPU; on a CPU as many as have devices of their own, because it gains
     nothing from more.
     """
-    return _at_once(pending, count, jax.default_backend())
+    count = len(available(num_devices, batch_size, members))
+    return _at_once(members, count, jax.default_backend())
 
 
-def _at_once(pending: int, count: int, platform: str) -> int:
+def chunk_sizes(members: int, size: int) -> list[int]:
+    """The members of each chunk: `size`, and a divisor of it where fewer are left over.
+
+    So the devices that have as many members each in a whole chunk share the batches in the others.
+    """
+    sizes = []
+    while members:
+        sizes.append(max(n for n in range(1, size + 1) if size % n == 0 and n <= members))
+        members -= sizes[-1]
+    return sizes
+
+
+def _at_once(members: int, count: int, platform: str) -> int:
     if platform != "cpu":
-        return pending
-    return max(n for n in range(1, count + 1) if count % n == 0 and n <= pending)
+        return members
+    return max(n for n in range(1, count + 1) if count % n == 0 and n <= members)
 
 
 def name(devices: list[jax.Device]) -> str:

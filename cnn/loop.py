@@ -1,6 +1,6 @@
-"""The loop over seeds and epochs: the mesh, the two ways to drive an epoch, evaluation, rows of metrics.
+"""The loop over chunks and epochs: the mesh, the two ways to drive an epoch, evaluation, rows of metrics.
 
-`fit` trains to the end. `train_epochs` yields what a run has come to wherever it is to be saved.
+`fit` trains to the end. `train_epochs` yields what a chunk has come to wherever it is to be saved.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ from cnn import cpu, data, devices, distributed, train
 from cnn.architecture import Architecture, require_classes, with_classes
 from cnn.data import Dataset, Examples
 from cnn.model import Network
-from cnn.recipe import Recipe
+from cnn.population import Result, end_epoch, find_diverged, join, lines, split, start
+from cnn.recipe import Recipe, check_learning_rates
 from cnn.train import Config, Metrics, TrainState
 from cnn.zoo import Entry
 from harness.errors import Diverged, require
 
-Row = dict[str, Any]
 RunSteps = Callable[[TrainState, int, int], Iterator[tuple[TrainState, Metrics]]]
 
 SEED, DATA = "seed", "data"
@@ -35,38 +35,44 @@ _S = PartitionSpec(SEED)
 _STEPS_A_REPORT = 5  # see _compile_loop before raising it
 
 
-class Result(NamedTuple):
-    """What a run has come to so far. All arrays are NumPy's, with a leading axis of seeds.
-
-    Attributes:
-      seeds: of all randomness.
-      state: of each seed; its step is 0 for those that have not begun.
-      seconds: spent on the epoch that each seed is in.
-      history: the rows of metrics.csv.
-    """
-
-    seeds: UInt32[np.ndarray, " seeds"]
-    state: TrainState
-    seconds: Float[np.ndarray, " seeds"]
-    history: list[Row]
-
-
-def fit(entry: Entry, dataset: Dataset, *, seeds: Sequence[int] = (0,), validation_size: int = 0) -> Result:
+def fit(
+    entry: Entry,
+    dataset: Dataset,
+    *,
+    seeds: Sequence[int] = (0,),
+    learning_rates: Sequence[float] = (),
+    validation_size: int = 0,
+) -> Result:
     """Train a network by its recipe on all devices that JAX has, as --task=mnist does.
 
     Args:
       entry: such as zoo.ZOO["bn_4k"].
       dataset: such as data.load("mnist"): the images to learn from, and those to be tested on.
       seeds: one for each network to train.
+      learning_rates: with each of which each seed is trained, in place of the recipe's.
       validation_size: training images to hold out, which are evaluated after every epoch, too.
 
     Raises:
-      UserError: see configure.
-      Diverged: the loss is no longer a finite number.
+      UserError: see configure; a learning rate that is not allowed, or there twice.
+      Diverged: the loss is no longer a finite number; of several learning rates, with all of them.
     """
-    config, splits = configure(entry.architecture, entry.recipe, dataset, validation_size=validation_size)
-    *_, result = train_epochs(config, splits, start(config, seeds))
-    return result
+    recipe = entry.recipe
+    if learning_rates:
+        check_learning_rates(learning_rates)
+        recipe = recipe.with_flags({"learning_rate": learning_rates[0]})
+    config, splits = configure(
+        entry.architecture,
+        recipe,
+        dataset,
+        validation_size=validation_size,
+        sweep=len(learning_rates) > 1,
+    )
+    begun = start(config, seeds, learning_rates)
+    size = devices.chunk_size(None, recipe.batch_size, len(begun.seeds))
+    chunks = split(begun, size)
+    for number, chunk in train_epochs(config, splits, tuple(chunks)):
+        chunks[number] = chunk
+    return join(chunks)
 
 
 def configure(
@@ -76,6 +82,7 @@ def configure(
     *,
     validation_size: int = 0,
     compute_dtype: str = "float32",
+    sweep: bool = False,
 ) -> tuple[Config, dict[str, Examples]]:
     """What is constant in a training; its images by name: train, test, and validation if some are held out.
 
@@ -97,171 +104,94 @@ def configure(
         f"--batch_size={recipe.batch_size} is more than the {count} training images: give {count} or fewer",
     )
     network = Network(architecture, recipe.initialization, compute_dtype)
-    config = Config(network, recipe, count, *data.grey_statistics(training.images))
+    config = Config(network, recipe, count, *data.grey_statistics(training.images), sweep)
     held_out = {"validation": validation} if validation_size else {}
     return config, {"train": training, **held_out, "test": dataset.test}
-
-
-def start(config: Config, seeds: Sequence[int]) -> Result:
-    """A run before its first step."""
-    states = [jax.device_get(train.init_state(config, jax.random.key(np.uint32(seed)))) for seed in seeds]
-    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-    return Result(np.array(seeds, np.uint32), state, np.zeros(len(states)), [])
 
 
 def train_epochs(
     config: Config,
     splits: Mapping[str, Examples],
-    result: Result,
+    chunks: Sequence[Result],
     *,
     num_devices: int | None = None,
     save_every: int | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Generator[Result, None, None]:
-    """Train what is left of a run; yield what it has come to wherever it is to be saved.
+) -> Generator[tuple[int, Result], None, None]:
+    """Train what is left of each chunk, one after the other; yield it wherever it is to be saved.
 
-    That is after every epoch, every so many steps, and where it was asked to stop.
+    That is after every epoch, every so many steps, and where it was asked to stop. All members of a chunk are
+    at the same step. A member of a sweep that diverges is computed on with its chunk, without rows.
 
     Args:
       splits: train is learned from, the others are evaluated after every epoch.
-      result: from `start`, or what was yielded last.
+      chunks: from `split`, or what was yielded last of each.
       num_devices: to train on; None: as many as can share the batches.
-      save_every: steps after which it is yielded within an epoch, too.
+      save_every: steps after which a chunk is yielded within an epoch, too.
       stop: says whether to yield within an epoch what is reached, to whoever then asks for no more.
 
+    Yields:
+      The chunk's place among the chunks, and what it has come to.
+
     Raises:
-      Diverged: the loss or the weights are no longer finite numbers.
+      Diverged: the loss or the weights are no longer finite numbers; of a sweep, with no member.
     """
     recipe, steps = config.recipe, config.steps_per_epoch
-    usable = devices.available(num_devices, recipe.batch_size, len(result.seeds))
+    counts = [len(chunk.seeds) for chunk in chunks]
+    usable = devices.available(num_devices, recipe.batch_size, sum(counts), counts[0])
     alone = jax.process_count() == 1  # several processes have to stop at the same step
     programs: dict[int, tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]] = {}
-    with _progress_bar(config, result) as bar:
-        while (pending := np.flatnonzero(result.state.step < recipe.epochs * steps)).size:
-            alike = pending[result.state.step[pending] == result.state.step[pending[0]]]
-            group = alike[: devices.seeds_at_once(len(alike), len(usable))]
-            mesh = make_mesh(usable, len(group))
-            if len(group) not in programs:
-                programs[len(group)] = _compile(config, mesh, splits, _take(result.state, slice(len(group))))
-            run_steps, logits = programs[len(group)]
-            while (first := int(result.state.step[group[0]])) < recipe.epochs * steps:
-                began, part = time.perf_counter(), _take(result._replace(history=[]), group)
-                begun, seen = put(part.state, mesh, SEED), int(part.state.metrics.seen[0])
+    survives = False
+    with _progress_bar(config, chunks) as bar:
+        for number, chunk in enumerate(chunks):
+            mesh = make_mesh(usable, counts[number])
+            while (first := int(chunk.state.step[0])) < recipe.epochs * steps and not chunk.diverged.all():
+                if counts[number] not in programs:
+                    programs[counts[number]] = _compile(config, mesh, splits, chunk.state)
+                run_steps, logits = programs[counts[number]]
+                began = time.perf_counter()
+                begun, seen = put(chunk.state, mesh, SEED), int(chunk.state.metrics.seen[0])
                 last = (first // steps + 1) * steps
                 if save_every:
                     last = min(last, (first // save_every + 1) * save_every)
                 for state, metrics in run_steps(begun, first, last):  # noqa: B007
                     here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
                     bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
-                    bar.update((int(here.seen[0]) - seen) * len(group))
+                    bar.update((int(here.seen[0]) - seen) * counts[number])
                     seen = int(here.seen[0])
-                    if alone and (stop() or (here.diverged_at >= 0).any()):
+                    ends = (here.diverged_at >= 0).any() and not config.sweep
+                    if alone and (stop() or ends):
                         break
-                part = part._replace(state=fetch(state))
-                _require_finite(config, part)
-                part = part._replace(seconds=part.seconds + (time.perf_counter() - began))
-                if part.state.step[0] % steps == 0:
-                    part = _end_epoch(config, splits, part, logits(state))
-                    for row in part.history:
-                        bar.write(_line(row, config, len(result.seeds)))
-                result = _replace(result, part, group)
-                yield result
+                before = chunk
+                chunk = find_diverged(config, chunk._replace(state=fetch(state)))
+                chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))
+                if chunk.state.step[0] % steps == 0:
+                    chunk = end_epoch(config, splits, chunk, logits(state))
+                for line in lines(config, before, chunk, sum(counts)):
+                    bar.write(line)
+                yield number, chunk
+            survives |= not chunk.diverged.all()
+    if not survives:
+        rates = ", ".join(f"{rate:g}" for rate in sorted({*join(chunks).learning_rates}))
+        raise Diverged(
+            f"with none of the learning rates {rates} does any network stay finite: start a new run, in "
+            "another folder, with a smaller --learning_rate"
+        )
 
 
-def _progress_bar(config: Config, result: Result) -> tqdm:
-    epochs = (result.state.step // config.steps_per_epoch).sum()
+def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
+    run = join(chunks)
+    epochs = (run.state.step // config.steps_per_epoch).sum()
     return tqdm(
-        total=len(result.seeds) * config.recipe.epochs * config.images,
-        initial=int(epochs * config.images + result.state.metrics.seen.sum()),
+        total=len(run.seeds) * config.recipe.epochs * config.images,
+        initial=int(epochs * config.images + run.state.metrics.seen.sum()),
         unit=" images",
         unit_scale=True,
         disable=None if distributed.is_main() else True,
     )
 
 
-def _end_epoch(
-    config: Config, splits: Mapping[str, Examples], part: Result, logits: Mapping[str, np.ndarray]
-) -> Result:
-    """Seeds that have come to the end of an epoch, with their rows of metrics, ready for the next one."""
-    state, metrics = part.state, part.state.metrics
-    end, rows = int(state.step[0]), []
-    for index, seed in enumerate(part.seeds):
-        row: Row = {
-            "seed": int(seed),
-            "epoch": end // config.steps_per_epoch,
-            "train_loss": float(metrics.loss[index]) / int(metrics.seen[index]),
-            "train_accuracy": int(metrics.correct[index]) / int(metrics.seen[index]),
-            "learning_rate": train.learning_rate(_take(state, index), end - 1, config=config),
-            "seconds": float(part.seconds[index]),
-            "seeds_at_once": len(part.seeds),
-        }
-        for name, of_all in logits.items():
-            labels = splits[name].labels
-            evaluation = train.score(of_all[index], labels)
-            row[f"{name}_loss"] = float(evaluation.loss)
-            row[f"{name}_accuracy"] = int(evaluation.correct) / len(labels)
-            if not math.isfinite(row[f"{name}_loss"]):
-                raise Diverged(
-                    f"the {name} loss of seed {row['seed']} is {row[f'{name}_loss']} after epoch "
-                    f"{row['epoch']}: start a new run, in another folder, with a smaller --learning_rate"
-                )
-        rows.append(row)
-    if config.recipe.schedule == "plateau":
-        watched = "validation_loss" if "validation" in splits else "train_loss"
-        losses = jax.device_put(np.array([row[watched] for row in rows], np.float32))
-        state = jax.device_get(jax.vmap(functools.partial(train.end_epoch, config=config))(state, losses))
-    empty = jax.tree.map(lambda leaf: np.full(len(part.seeds), leaf), train.no_metrics())
-    return Result(part.seeds, state._replace(metrics=empty), 0 * part.seconds, rows)
-
-
-def _require_finite(config: Config, part: Result) -> None:
-    """Raise Diverged, with the step and what led to it, unless all numbers are finite."""
-    metrics = part.state.metrics
-    weights = jax.tree.leaves(part.state._replace(metrics=None))  # type: ignore[arg-type]
-    for index, seed in enumerate(part.seeds):
-        step = int(metrics.diverged_at[index])
-        if step < 0 and all(np.isfinite(leaf[index]).all() for leaf in weights):
-            continue
-        what, step = ("the loss", step) if step >= 0 else ("a weight", int(part.state.step[index]) - 1)
-        learning_rate = train.learning_rate(_take(part.state, index), step, config=config)
-        raise Diverged(
-            f"{what} of seed {seed} is not a finite number at step {step} "
-            f"(epoch {step // config.steps_per_epoch + 1}), learning rate "
-            f"{learning_rate:g}; the gradient's norm before was "
-            f"{metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
-            "--learning_rate"
-        )
-
-
-def _line(row: Row, config: Config, num_seeds: int) -> str:
-    """What the terminal shows of an epoch."""
-    splits = [name for name in ("train", "validation", "test") if f"{name}_loss" in row]
-    metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
-    images = config.images * row["seeds_at_once"]
-    seed = f"seed {row['seed']}  " if num_seeds > 1 else ""
-    return (
-        f"{seed}epoch {row['epoch']:2d}/{config.recipe.epochs}  {metrics}  "
-        f"rate {row['learning_rate']:.4f}  {row['seconds']:.1f} s  {images / row['seconds']:,.0f} images/s"
-    )
-
-
-def _take(tree: Any, group: np.ndarray | slice | int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[group], tree)
-
-
-def _replace(result: Result, part: Result, group: np.ndarray) -> Result:
-    """The result with the group's seeds as they are in `part`, whose rows come after the others."""
-
-    def replace(leaf: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        leaf = leaf.copy()
-        leaf[group] = rows
-        return leaf
-
-    arrays = jax.tree.map(replace, result._replace(history=[]), part._replace(history=[]))
-    return arrays._replace(history=[*result.history, *part.history])  # type: ignore[no-any-return]
-
-
-# What is compiled for a number of seeds at once.
+# What is compiled for a number of members at once.
 
 
 def _compile(

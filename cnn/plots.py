@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
@@ -53,6 +53,48 @@ def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) ->
         axes.legend(frameon=False)
     over = f", mean of {seeds} seeds" if seeds > 1 else ""
     title = f"{name}: {test[-1].mean():.2%} of the test images correct after epoch {epochs[-1]}{over}"
+    figure.suptitle(title, fontsize=14)
+    return figure
+
+
+def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+    """Accuracy and loss after the last epoch against the learning rate, with the intervals of their means.
+
+    Args:
+      rows: of sweep.table.
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for split, colour in (("train", _GREY), ("validation", _BLUE), ("test", _ORANGE)):
+            whole = [row for row in rows if row.get(f"{split}_{metric}") is not None]
+            if not whole:
+                continue
+            mean, low, high = (
+                np.array([row[f"{split}_{metric}{end}"] for row in whole], float)
+                for end in ("", "_low", "_high")
+            )
+            rates, error = [row["learning_rate"] for row in whole], np.array([mean - low, high - mean])
+            style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3, "label": split}
+            axes.errorbar(rates, mean, np.nan_to_num(error), **style)
+        diverged = [row["learning_rate"] for row in rows if row["diverged"]]
+        if diverged:
+            across = axes.get_xaxis_transform()
+            axes.plot(
+                diverged, np.zeros(len(diverged)), "kx", transform=across, clip_on=False, label="diverged"
+            )
+        axes.set(title=metric, xlabel="learning rate", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    accuracy, loss = figure.axes
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    accuracy.set(ylabel="images classified correctly")
+    low, high = accuracy.get_ylim()
+    accuracy.set_ylim(max(0, low), min(1.0005, high))
+    loss.set(ylabel="cross-entropy (nats)", yscale="log")
+    loss.yaxis.set_major_formatter(LogFormatter())
+    loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     figure.suptitle(title, fontsize=14)
     return figure
 

@@ -1,7 +1,7 @@
 """How a network is trained: each field is a flag of --task=mnist. No JAX here."""
 
 import itertools
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -206,6 +206,14 @@ _LIMITS = {
     "ema_decay": _BELOW_ONE,
     "label_smoothing": _BELOW_ONE,
 }
+
+
+def check_learning_rates(rates: Sequence[float]) -> None:
+    """Raise UserError unless each of the learning rates to compare is allowed, and there once."""
+    require(bool(rates), "--learning_rate is empty: give one, or several such as 0.003,0.01,0.03")
+    for rate in rates:
+        _LIMITS["learning_rate"].check("learning_rate", rate)
+        require(rates.count(rate) == 1, f"--learning_rate has {rate:g} twice: give each learning rate once")
 
 
 class _Use(NamedTuple):

@@ -9,21 +9,23 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Float, UInt32
 
-from cnn import cpu, devices, plots, train
+from cnn import cpu, devices, plots, sweep, train
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
 from cnn.data import Examples
-from cnn.loop import Result
+from cnn.population import Result
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
 
 _MOST_AUGMENTED = 20  # classes that augmented.png shows
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds")
 _LABELS = {
+    "best_learning_rate": "best learning rate",
+    "best_learning_rate_chosen_on": "chosen on the",
+    "learning_rates": "learning rates",
     "final_test_accuracy": "test accuracy after the last epoch",
     "our_final_test_accuracy": "ours, the mean of all seeds",
     "seeds_below": "seeds of ours below",
@@ -66,11 +68,13 @@ class Run(NamedTuple):
 
 
 def write_metrics(folder: Path, history: Rows) -> None:
-    """metrics.csv: a row an epoch; with several seeds also for each of them, the seed first."""
+    """metrics.csv: a row an epoch; of several learning rates or seeds for each of them, which come first."""
     columns = [*_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
     if len({row["seed"] for row in history}) > 1:
         columns = ["seed", *columns]
-    rows = sorted(history, key=lambda row: (row["seed"], row["epoch"]))
+    if "base_learning_rate" in history[0]:
+        columns = ["base_learning_rate", *columns]
+    rows = sorted(history, key=lambda row: (row.get("base_learning_rate", 0), row["seed"], row["epoch"]))
     write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in rows))
 
 
@@ -79,7 +83,7 @@ def mean_rows(history: Rows) -> list[dict[str, Any]]:
     by_epoch: dict[int, list[Mapping[str, Any]]] = {}
     for row in history:
         by_epoch.setdefault(row["epoch"], []).append(row)
-    numbers = history[0].keys() - {"seed", "epoch", "seeds_at_once"}
+    numbers = history[0].keys() - {"base_learning_rate", "seed", "epoch", "seeds_at_once"}
     return [
         {"epoch": epoch, **{name: statistics.fmean(row[name] for row in rows) for name in sorted(numbers)}}
         for epoch, rows in sorted(by_epoch.items())
@@ -87,17 +91,26 @@ def mean_rows(history: Rows) -> list[dict[str, Any]]:
 
 
 def write_results(run: Run, result: Result) -> None:
-    """Metrics, confusion matrix, plots, summary and report of a finished run.
+    """Metrics, confusion matrix, plots, summary and report of a finished run; of a sweep its table, too.
 
-    The confusion matrix counts every seed's answers; misclassified images are the first seed's.
+    Of a sweep the figures show the seeds at one learning rate (sweep.shown). The confusion matrix counts
+    every seed's answers; misclassified images are the first seed's.
     """
-    history = result.history
-    write_metrics(run.folder, history)
+    write_metrics(run.folder, result.history)
+    swept = sweep.table(result) if result.learning_rates else []
     test, name, target = run.splits["test"], run.flags.name, run.flags.target_accuracy
+    pictures, tables = {}, ["metrics"]
+    if swept:
+        write_csv(run.folder / "learning_rates.csv", [*swept[0]], ([*row.values()] for row in swept))
+        pictures["learning_rates"] = plots.learning_rates(swept, title=f"{name}: {sweep.verdict(swept)}")
+        tables = ["learning_rates", "metrics"]
+    part = sweep.shown(result)
+    if swept:
+        name = f"{name} at learning rate {part.learning_rates[0]:g}"
     images = jax.device_put(test)
     logits = [
-        np.asarray(train.evaluate(state_of(result, seed), images, config=run.config).logits)
-        for seed in range(len(result.seeds))
+        np.asarray(train.evaluate(state_of(part, seed), images, config=run.config).logits)
+        for seed in range(len(part.seeds))
     ]
     classes = logits[0].shape[1]
     counts = np.zeros((classes, classes), np.int64)
@@ -108,9 +121,8 @@ def write_results(run: Run, result: Result) -> None:
         ["true", *(f"predicted_{label}" for label in range(classes))],
         ([label, *row] for label, row in enumerate(counts.tolist())),
     )
-    summary = _summarize(run, result)
-    pictures = {
-        "curves": plots.curves(history, name=name, target=target),
+    pictures |= {
+        "curves": plots.curves(part.history, name=name, target=target),
         "confusion": plots.confusion(counts, name=name),
         "misclassified": plots.misclassified(test.images, test.labels, logits[0], name=name),
     }
@@ -118,9 +130,14 @@ def write_results(run: Run, result: Result) -> None:
         pictures["augmented"] = plots.augmented(_augmented_samples(run))
     for file, figure in pictures.items():
         save_figure(run.folder, file, figure)
+    summary = _summarize(run, result, part)
     write_json(run.folder / "summary.json", summary)
-    title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
-    write_report(run.folder, title, figures=pictures, tables=["metrics"], labels=_LABELS)
+    title = f"{run.flags.name}: {len(swept)} learning rates"
+    if "final_test_accuracy" in summary:
+        title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
+    write_report(run.folder, title, figures=pictures, tables=tables, labels=_LABELS)
+    if swept:
+        print(f"\n{sweep.text(swept)}")
     print(_closing(summary, run.folder))
 
 
@@ -130,6 +147,15 @@ def state_of(result: Result, seed: int) -> train.TrainState:
 
 
 def _closing(summary: Mapping[str, Any], folder: Path) -> str:
+    accuracies = _accuracy_lines(summary) if "final_test_accuracy" in summary else ""
+    return (
+        f"{accuracies}\n"
+        f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training at "
+        f"{summary['images_per_second']:,.0f} images/s\nresults in {folder}"
+    )
+
+
+def _accuracy_lines(summary: Mapping[str, Any]) -> str:
     first, held, spread = summary["first_epoch_at_target"], summary["target_held_from_epoch"], ""
     lasted = f", held to the end from epoch {held} on" if held else ", not held to the end"
     beside = reported_lines(summary["reported"], summary.get("num_seeds", 1)) if "reported" in summary else ""
@@ -148,8 +174,6 @@ def _closing(summary: Mapping[str, Any], folder: Path) -> str:
         f"(chosen on the test images)"
         f"\ntarget {summary['target_accuracy']:.2%} {reached}"
         f"{beside}"
-        f"\n{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training at "
-        f"{summary['images_per_second']:,.0f} images/s\nresults in {folder}"
     )
 
 
@@ -192,10 +216,16 @@ def reported_lines(reported: Mapping[str, Any], seeds: int) -> str:
     )
 
 
-def _summarize(run: Run, result: Result) -> dict[str, Any]:
+def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
+    """What a run came to.
+
+    Args:
+      part: of sweep.shown. The accuracies are those of its seeds; of a sweep only where its rate was chosen.
+    """
     history = result.history
-    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in result.seeds]
-    used = devices.available(run.flags.num_devices, run.config.recipe.batch_size, len(result.seeds))
+    at_once = max(row["seeds_at_once"] for row in history)
+    size = run.config.recipe.batch_size
+    used = devices.available(run.flags.num_devices, size, len(result.seeds), at_once)
     summary = {
         "model": run.flags.name,
         "dataset": run.flags.dataset,
@@ -211,19 +241,28 @@ def _summarize(run: Run, result: Result) -> dict[str, Any]:
     }
     if reported := beside_reported(run.flags, result):
         summary["reported"] = reported
+    if result.learning_rates:
+        chosen = sweep.best(sweep.table(result))
+        summary["learning_rates"] = sorted({*result.learning_rates})
+        summary["num_seeds"] = run.flags.num_seeds
+        summary["best_learning_rate"] = chosen and chosen["learning_rate"]
+        if chosen is None:
+            del summary["best_epoch_chosen_on"]
+            return summary
+        summary["best_learning_rate_chosen_on"] = "validation images"
+    history = part.history
+    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in part.seeds]
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
     means = mean_rows(history)
     best = max(of_seeds, key=lambda each: each["best_test_accuracy"])
     final = [each["final_test_accuracy"] for each in of_seeds]
-    mean, std = statistics.fmean(final), statistics.stdev(final)
-    half = float(scipy.special.stdtrit(len(final) - 1, 0.975)) * std / len(final) ** 0.5
     return summary | {
         "num_seeds": len(of_seeds),
         "final_test_loss": means[-1]["test_loss"],
-        "final_test_accuracy": mean,
-        "final_test_accuracy_std": std,
-        "final_test_accuracy_95_interval": [mean - half, mean + half],
+        "final_test_accuracy": statistics.fmean(final),
+        "final_test_accuracy_std": statistics.stdev(final),
+        "final_test_accuracy_95_interval": list(sweep.interval(final) or ()),
         "final_test_accuracy_worst": min(final),
         "best_test_accuracy": best["best_test_accuracy"],
         "best_epoch": best["best_epoch"],

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import itertools
+import operator
 import os
 import signal
 import sys
@@ -10,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from cnn import checkpoint, cpu, data, devices, distributed, interrupt, loop, train
+from cnn import checkpoint, cpu, data, devices, distributed, interrupt, loop, population, sweep, train
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.interrupt import Interrupted
-from cnn.loop import Result
+from cnn.population import Result
 from cnn.results import (
     Run,
     beside_reported,
@@ -83,6 +86,7 @@ def prepare(flags: CnnConfig, folder: Path) -> Run:
         dataset,
         validation_size=flags.validation_size,
         compute_dtype=flags.compute_dtype,
+        sweep=len(flags.learning_rates) > 1,
     )
     record = dataset.record
     if "validation" in splits:
@@ -91,8 +95,21 @@ def prepare(flags: CnnConfig, folder: Path) -> Run:
     return Run(flags, folder, config, splits, record)
 
 
-def _start(run: Run) -> Result:
-    return loop.start(run.config, range(run.flags.seed, run.flags.seed + run.flags.num_seeds))
+def _chunk_size(run: Run) -> int:
+    """How many members are trained at once: in a run that goes on as many as before, wherever it does.
+
+    Runs of earlier versions saved all members together, as one chunk.
+    """
+    members = run.flags.members
+    if (run.folder / "config.json").exists():
+        return int(read_config(str(run.folder), "mnist").get("chunk_size", members))
+    return devices.chunk_size(run.flags.num_devices, run.config.recipe.batch_size, members)
+
+
+def _begin(run: Run, chunk_size: int) -> list[Result]:
+    """The chunks of a run before their first step."""
+    seeds = range(run.flags.seed, run.flags.seed + run.flags.num_seeds)
+    return population.split(population.start(run.config, seeds, run.flags.learning_rates), chunk_size)
 
 
 def _train(flags: CnnConfig) -> None:
@@ -107,34 +124,42 @@ def _train(flags: CnnConfig) -> None:
 
 
 def _train_in(run: Run) -> None:
-    folder, begun = run.folder, _start(run)
+    folder = run.folder
+    chunk_size = int(distributed.broadcast(np.array(_chunk_size(run))))
+    chunks = _begin(run, chunk_size)
+    names = checkpoint.chunk_names(len(chunks))
     for warning in run.dataset["warnings"]:
         print(one_line(f"warning: {warning}"), file=sys.stderr)
-    with interrupt.remembered() as interrupted, checkpoint.open_checkpoints(folder) as checkpoints:
-        restored = checkpoint.restore(checkpoints, like=begun)
-        if restored is not None:
-            checkpoint.require_whole_epochs(restored, run.config.steps_per_epoch, folder)
-            begun = restored
-            print(f"restored the checkpoint after {len(begun.history)} epochs in {folder}")
-        _write_config(run, len(begun.history))
+    with interrupt.remembered() as interrupted:
+        for number, name in enumerate(names):
+            with checkpoint.open_checkpoints(folder, name) as checkpoints:
+                chunks[number] = checkpoint.restore(checkpoints, like=chunks[number]) or chunks[number]
+            checkpoint.require_whole_epochs(chunks[number], run.config.steps_per_epoch, folder)
+        finished = sum(len(chunk.history) for chunk in chunks)
+        if any(chunk.state.step.any() for chunk in chunks):
+            print(f"restored the checkpoint after {finished} epochs in {folder}")
+        _write_config(run, finished, chunk_size)
         for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
             (folder / stale).unlink(missing_ok=True)
-        result = begun
-        for result in _train_epochs(run, begun, interrupted, where=str(folder)):
-            (folder / "config.json").stat()  # an error where the folder is gone: Orbax would make it anew
-            checkpoint.save(checkpoints, result)
-            if result.history:
-                write_metrics(folder, result.history)
-                _write_events(run, result)
+        trained = _train_epochs(run, chunks, interrupted, where=str(folder))
+        for number, of_chunk in itertools.groupby(trained, operator.itemgetter(0)):
+            with checkpoint.open_checkpoints(folder, names[number]) as checkpoints:
+                for _, chunks[number] in of_chunk:
+                    (
+                        folder / "config.json"
+                    ).stat()  # an error where the folder is gone: Orbax would make it anew
+                    checkpoint.save(checkpoints, chunks[number])
+                    _write_progress(run, population.join(chunks))
+    result = population.join(chunks)
     write_results(run, result)
     _write_events(run, result)  # now with the figures
     _export(run, result)
 
 
 def _train_epochs(
-    run: Run, result: Result, interrupted: Callable[[], int | None], *, where: str
-) -> Iterator[Result]:
-    """Train what is left; yield it wherever it is to be saved.
+    run: Run, chunks: list[Result], interrupted: Callable[[], int | None], *, where: str
+) -> Iterator[tuple[int, Result]]:
+    """Train what is left of each chunk; yield its place and the chunk wherever it is to be saved.
 
     Raises:
       Interrupted: a signal came; what was yielded last is where the run can go on.
@@ -142,7 +167,7 @@ def _train_epochs(
     trained = loop.train_epochs(
         run.config,
         run.splits,
-        distributed.broadcast(result),
+        distributed.broadcast(chunks),
         num_devices=run.flags.num_devices,
         save_every=run.flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
@@ -175,33 +200,37 @@ def _follow(flags: CnnConfig) -> None:
     if flags.eval_only:
         return
     run = prepare(flags, Path(flags.workdir or ""))
+    chunks = _begin(run, int(distributed.broadcast(np.array(0))))
     with (
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         interrupt.remembered() as interrupted,
     ):
-        for _ in _train_epochs(run, _start(run), interrupted, where="FOLDER, the one that process 0 names"):
+        for _ in _train_epochs(run, chunks, interrupted, where="FOLDER, the one that process 0 names"):
             pass
 
 
 def _evaluate_again(flags: CnnConfig) -> None:
     run, result = load(flags)
-    for index, seed in enumerate(result.seeds):
-        of_seed = f"seed {seed}: " if len(result.seeds) > 1 else ""
+    for index in range(len(result.seeds)):
+        of_member = f"{result.name(index)}: " if len(result.seeds) > 1 else ""
+        if result.diverged[index]:
+            print(f"{of_member}diverged at step {result.state.metrics.diverged_at[index]}")
+            continue
         for name, split in run.splits.items():
             if name == "train":
                 continue
             images = jax.device_put(split)
             evaluation = train.evaluate(state_of(result, index), images, config=run.config)
             accuracy = int(evaluation.correct) / len(split.labels)
-            print(f"{of_seed}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
+            print(f"{of_member}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
     if reported := beside_reported(run.flags, result):
         print(reported_lines(reported, len(result.seeds)))
     _export(run, result)
 
 
 def load(flags: CnnConfig) -> tuple[Run, Result]:
-    """The run that a workdir holds, and its last checkpoint; nothing is written there.
+    """The run that a workdir holds, by the last checkpoints of what has begun; nothing is written there.
 
     Raises:
       UserError: no run there, another run, no checkpoint, or a damaged one.
@@ -211,44 +240,67 @@ def load(flags: CnnConfig) -> tuple[Run, Result]:
     require_new_or_same(flags, folder)
     run = prepare(flags, folder)
     require_same_images(run)
-    with checkpoint.open_checkpoints(folder, read_only=True) as checkpoints:
-        result = checkpoint.restore(checkpoints, like=_start(run))
-    if result is None or not result.history:
+    chunks, begun = _begin(run, _chunk_size(run)), []
+    for name, chunk in zip(checkpoint.chunk_names(len(chunks)), chunks, strict=True):
+        if (folder / "checkpoints" / name).exists():
+            with checkpoint.open_checkpoints(folder, name, read_only=True) as checkpoints:
+                restored = checkpoint.restore(checkpoints, like=chunk)
+            begun += [restored] if restored is not None else []
+    result = population.join([chunk for chunk in begun if chunk.history or chunk.diverged.any()] or chunks)
+    if not result.history:
         raise UserError(
             f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait"
         )
     return run, result
 
 
-def _write_config(run: Run, finished_epochs: int) -> None:
-    started = dataclasses.replace(run.flags, resume=False, wait=False)
-    used = devices.available(run.flags.num_devices, run.config.recipe.batch_size, run.flags.num_seeds)
-    recipe = dataclasses.asdict(run.config.recipe)
-    resumed_after = finished_epochs if run.flags.resume else None
+def _write_config(run: Run, finished_epochs: int, chunk_size: int) -> None:
+    flags, recipe = run.flags, dataclasses.asdict(run.config.recipe)
+    started = dataclasses.replace(flags, resume=False, wait=False)
+    used = devices.available(flags.num_devices, run.config.recipe.batch_size, flags.members, chunk_size)
+    resumed_after = finished_epochs if flags.resume else None
+    if run.config.sweep:
+        recipe["learning_rate"] = flags.learning_rates
+    more = {"recipe": recipe, "dataset": run.dataset, "chunk_size": chunk_size}
     device = devices.name(used)
-    more = {"recipe": recipe, "dataset": run.dataset}
     write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, **more)
 
 
-def _write_events(run: Run, result: Result) -> None:
-    if run.flags.tensorboard:
-        from cnn.events import write_events  # an optional extra
+def _write_progress(run: Run, result: Result) -> None:
+    if result.history:
+        write_metrics(run.folder, result.history)
+        _write_events(run, result)
 
+
+def _write_events(run: Run, result: Result) -> None:
+    """TensorBoard's files, where --tensorboard asks for them; of a sweep a folder for each learning rate."""
+    if not run.flags.tensorboard:
+        return
+    from cnn.events import write_events  # an optional extra
+
+    if not run.config.sweep:
         write_events(run.folder, mean_rows(result.history))
+        return
+    for rate in {*result.learning_rates}:
+        rows = [row for row in result.history if row["base_learning_rate"] == rate]
+        if rows:
+            write_events(run.folder, mean_rows(rows), f"learning_rate_{rate:g}")
 
 
 def _export(run: Run, result: Result) -> None:
-    """Export the network of the first seed, where --export asks for it."""
+    """Export the first of the networks that figures show, too, where --export asks for it."""
     if run.flags.export is None:
         return
     from cnn.export import export  # an optional extra
 
     folder = open_folder("export", run.flags.export)
+    result = sweep.shown(result)
     variables = train.evaluated_variables(state_of(result, 0), run.config)
     images = run.splits["test"].images
     description = export(folder, variables, images, name=run.flags.name, config=run.config)
+    which = f"{result.name(0)} " if run.config.sweep else ""
     print(
-        f"exported to {folder}: largest difference from our logits (they reach "
+        f"{which}exported to {folder}: largest difference from our logits (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"
     )
     for file, difference in description["largest_difference"].items():
@@ -289,7 +341,10 @@ def require_new_or_same(config: CnnConfig, folder: Path) -> None:
     if the_same_so_far and recipe.epochs >= before.resolved_recipe.epochs:
         changeable.add("epochs")
     was, now = (
-        dataclasses.asdict(each) | dataclasses.asdict(each.resolved_recipe) for each in (before, config)
+        dataclasses.asdict(each)
+        | dataclasses.asdict(each.resolved_recipe)
+        | ({"learning_rate": each.learning_rate} if len(each.learning_rates) > 1 else {})
+        for each in (before, config)
     )
     for name, value in now.items():
         require(

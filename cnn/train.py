@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 from jax.flatten_util import ravel_pytree
@@ -36,6 +37,7 @@ class Config:
     Attributes:
       images: number of training images.
       mean, std: of their values as fractions of 255; of several channels one for each.
+      sweep: whether each state has a learning rate of its own (with_learning_rates), not the recipe's.
     """
 
     network: Network
@@ -43,6 +45,7 @@ class Config:
     images: int
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
+    sweep: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -290,9 +293,12 @@ def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
 
 
 def learning_rate_schedule(config: Config) -> optax.Schedule:
-    """Learning rate as a function of the step; plateau's before its factors, which the state holds."""
+    """Learning rate as a function of the step; plateau's before its factors, which the state holds.
+
+    In a sweep as a multiple of the state's own: each schedule is linear in the recipe's learning rate.
+    """
     recipe, epoch = config.recipe, config.steps_per_epoch
-    learning_rate, steps = recipe.learning_rate, recipe.epochs * epoch
+    learning_rate, steps = 1.0 if config.sweep else recipe.learning_rate, recipe.epochs * epoch
     match recipe.schedule:
         case "constant" | "plateau":
             return optax.constant_schedule(learning_rate)
@@ -372,9 +378,18 @@ def make_optimizer(config: Config, step: int | Int32[Array, ""] = 0) -> optax.Gr
             )
         case _:
             raise unknown("optimizer", recipe.optimizer, OPTIMIZERS)
+    if config.sweep:  # each optimizer's update is linear in the learning rate
+        rate = optax.inject_hyperparams(optax.scale, hyperparam_dtype=jnp.float32)(step_size=1.0)
+        optimizer = optax.chain(optimizer, rate)
     if recipe.schedule != "plateau":
         return optimizer
     return optax.chain(optimizer, optax.GradientTransformation(_plateau_at_first, _scaled_by_plateau))
+
+
+def with_learning_rates(state: TrainState, rates: Float[np.ndarray, " members"]) -> TrainState:
+    """States of a sweep, stacked, each with its own learning rate in place of the recipe's."""
+    dtype = optax.tree.get(state.opt_state, "step_size").dtype
+    return state._replace(opt_state=optax.tree.set(state.opt_state, step_size=rates.astype(dtype)))
 
 
 def _plateau(recipe: Recipe) -> optax.GradientTransformationExtraArgs:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cnn import task, train
+from cnn import sweep, task, train
 from cnn.data import Examples
 from cnn.results import Run, mean_rows, state_of
 
@@ -19,7 +19,7 @@ class Trained(NamedTuple):
 
     Attributes:
       state: of the first seed.
-      history: the rows of metrics.csv, of several seeds their mean.
+      history: the rows of metrics.csv, of several seeds their mean; of a sweep at the learning rate shown.
       logits: of the test images.
     """
 
@@ -36,6 +36,7 @@ def load(workdir: str) -> Trained:
       UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
     """
     run, result = task.load(task.config_of(workdir))
+    result = sweep.shown(result)
     state, test = state_of(result, 0), jax.device_put(run.splits["test"])
     logits = np.asarray(train.evaluate(state, test, config=run.config).logits)
     return Trained(run, state, mean_rows(result.history), logits)

@@ -91,6 +91,15 @@ def two_seeds(once: Callable, small: list[str]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_rates(once: Callable, small: list[str]) -> Path:
+    """The run of tests.crash with two learning rates, to which nothing happened; run.log has its output."""
+    from tests import crash
+
+    flags = [*small, *crash.FLAGS["2 learning rates"]]
+    return once("two_rates", lambda folder: crash.undisturbed(flags, folder / "run")) / "run"
+
+
+@pytest.fixture(scope="session")
 def default_run(once: Callable) -> Path:
     """Two epochs of the default network on 4,000 images of MNIST, tested on 500.
 

@@ -40,6 +40,11 @@ FLAGS = {
         *(f"--layers={LAYERS}", "--recipe=bn_4k", "--epochs=2", "--num_seeds=2", "--num_devices=1"),
         *("--checkpoint_every_steps=3", "--tensorboard"),
     ],
+    "2 learning rates": [  # of two seeds each, in two chunks; at the first one no network stays finite
+        *(f"--layers={LAYERS}", "--recipe=plain_4k", "--epochs=2", "--num_seeds=2", "--num_devices=2"),
+        *("--learning_rate=100,0.02", "--weight_decay=1", "--validation_size=100"),
+        "--checkpoint_every_steps=7",
+    ],
 }
 _COUNTS = 650, 250
 _MOST_KILLS_A_RUN = 8
@@ -152,11 +157,9 @@ def _started(workdir: Path) -> bool:
 
 def _reached(process: subprocess.Popen, workdir: Path, moment: Moment) -> bool:
     """Wait for the moment; False where the process ends before."""
-    pattern = {"checkpoint": "checkpoints/*tmp*", "file": ".*.partial"}.get(moment.after)
-    seen: set[Path] = {*workdir.glob(pattern)} if pattern else set()
-    count, start = 0, time.monotonic()
-    while pattern and count < moment.count:
-        new = {*workdir.glob(pattern)} - seen
+    count, seen, start = 0, {*_appeared(workdir, moment.after)}, time.monotonic()
+    while count < moment.count:
+        new = {*_appeared(workdir, moment.after)} - seen
         count, seen = count + len(new), seen | new
         if process.poll() is not None:
             return False
@@ -169,17 +172,33 @@ def _reached(process: subprocess.Popen, workdir: Path, moment: Moment) -> bool:
     return False
 
 
+def _appeared(workdir: Path, what: str) -> Iterator[Path]:
+    """The temporary names that a moment may follow."""
+    match what:
+        case "checkpoint":
+            yield from (path for path in checkpoints(workdir) if "tmp" in path.name)
+        case "file":
+            yield from workdir.glob(".*.partial")
+
+
+def checkpoints(workdir: Path) -> list[Path]:
+    """The folders of all checkpoints, those of each chunk in a folder of its own."""
+    every = [*workdir.glob("checkpoints/*"), *workdir.glob("checkpoints/chunk_*/*")]
+    return [path for path in every if not path.name.startswith("chunk_")]
+
+
 def _in_the_folder(workdir: Path) -> tuple[str, list[str]]:
     """Where a kill hit a run, by what it left."""
     files = [file.name for file in workdir.rglob(".*.partial")]
-    checkpoints = [folder.name for folder in workdir.glob("checkpoints/*")]
-    unfinished = [name for name in checkpoints if "tmp" in name]
-    kept = sorted({*checkpoints} - {*unfinished}, key=int)
+    every = [path.relative_to(workdir / "checkpoints").as_posix() for path in checkpoints(workdir)]
+    unfinished = [name for name in every if "tmp" in name]
+    kept = sorted({*every} - {*unfinished})
+    most = max(collections.Counter(os.path.dirname(name) for name in kept).values(), default=0)
     if files:
         return "in a file", files
     if unfinished:
         return "in a checkpoint", unfinished
-    if len(kept) > 2:
+    if most > 2:
         return "in the removal of a checkpoint", kept
     if not (workdir / "config.json").exists():
         return "before config.json", kept
@@ -191,7 +210,7 @@ def _in_the_folder(workdir: Path) -> tuple[str, list[str]]:
 def names_of_files(workdir: Path) -> set[str]:
     """Nothing is missing, and nothing that a kill left is still there."""
     events = {*workdir.glob("tensorboard/*")}  # their names hold the time
-    steps = {*workdir.glob("checkpoints/*")}
+    steps = {*checkpoints(workdir)}
     inside = {file.relative_to(workdir).as_posix() for file in {*workdir.glob("*")} | steps}
     return inside | {f"{len(events)} event files"}
 

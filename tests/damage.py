@@ -21,8 +21,8 @@ import numpy as np
 from absl import logging
 
 from cnn import checkpoint, train
-from cnn.loop import Result
 from cnn.model import Network
+from cnn.population import Result
 from cnn.zoo import ZOO
 from harness.errors import UserError
 

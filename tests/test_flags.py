@@ -107,7 +107,17 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
         "momentum": ("0.9", outside("-0.1", "1") | {"0.9 --optimizer=adamw": "belongs to --optimizer=sgd"}),
         "nesterov": ("true", {"true": "belongs to --optimizer=sgd", "false": "belongs to"}),
         "weight_decay": ("0.01", outside("-1", "101")),
-        "learning_rate": ("0.1", RATE | {"101": "from 1e-08 to 100", "1e-9": "from 1e-08"}),
+        "learning_rate": (
+            "0.1,0.2",
+            RATE
+            | {"101": "from 1e-08 to 100", "1e-9": "from 1e-08", "": "'' is not a number"}
+            | {"0.1,0.2,0.10": "has 0.1 twice", "0.1,nan": "=nan: give", "0.1,-1": "=-1.0: give"}
+            | {"0.1,": "'' is not a number", "0.1;0.2": "is not a number", "0.1,0.2,101": "to 100"}
+            | {
+                "0.1,0.2 --num_seeds=501": "give at most 1,",
+                ",".join(map(str, range(1, 1002))): "at most 1000",
+            },
+        ),
         "schedule": (
             "cosine",
             {"": "is not known", "onecyclelr": "did you mean OneCycleLR?", "one-cycle": "mean one_cycle?"}

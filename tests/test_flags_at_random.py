@@ -101,7 +101,7 @@ RIGHT = {
     "mnist": {
         "model": st.sampled_from(["bn_4k", "compact_20k"]),
         "epochs": st.integers(1, 20),
-        "learning_rate": st.floats(1e-8, 100),
+        "learning_rate": st.lists(st.floats(1e-8, 100), min_size=1, max_size=5, unique=True),
         "recipe": st.sampled_from(["bn_4k", "compact_20k"]),
         "optimizer": st.sampled_from(["sgd", "adam", "adamw", "muon"]),
         "nesterov": st.booleans(),

@@ -59,6 +59,10 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         f"--{flag}={folder} holds no run: name the folder of a run of --task=mnist",
     )
     run, result = load(config_of(folder))
+    require(
+        not result.learning_rates,
+        f"--{flag}={folder} holds a run of several learning rates: compare runs of one each",
+    )
     test = run.splits["test"]
     images = jax.device_put(test)
     correct = {

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-from cnn.config import COMPUTE_DTYPES, MAX_SEEDS
+from cnn.config import COMPUTE_DTYPES, MAX_MEMBERS
 from cnn.recipe import Recipe
 from cnn.tpu.topologies import TOPOLOGIES
 from cnn.zoo import ZOO
@@ -35,8 +35,8 @@ class TpuConfig:
             f"--batch_size={self.batch_size}: give a whole number from 1 to {TRAINING_IMAGES}",
         )
         require(
-            1 <= self.num_seeds <= MAX_SEEDS,
-            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_SEEDS}",
+            1 <= self.num_seeds <= MAX_MEMBERS,
+            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_MEMBERS}",
         )
         require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
 

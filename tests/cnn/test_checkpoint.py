@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cnn import checkpoint, train
-from cnn.loop import Result
 from cnn.model import Network
+from cnn.population import Result
 from cnn.zoo import ZOO
 from harness.errors import UserError
 
@@ -99,17 +99,34 @@ def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):
     assert not unfinished.exists()
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(9, 0), (20, 2), (25, 2)])
-def test_a_run_of_whole_epochs_goes_on(tmp_path, steps, epochs):
-    result = _result("plain_4k", step=steps)._replace(history=epochs * HISTORY)
-    checkpoint.require_whole_epochs(result, 10, tmp_path)
+def _at(steps, epochs, diverged_at=(-1, -1)):
+    """Of two members at these steps, with so many rows of metrics."""
+    result = _result("plain_4k")
+    metrics = result.state.metrics._replace(diverged_at=np.array(diverged_at, np.int32))
+    state = result.state._replace(step=np.array(steps, np.int32), metrics=metrics)
+    return result._replace(state=state, history=epochs * HISTORY)
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(9, 1), (27, 3)])
-def test_a_run_whose_epochs_had_fewer_steps_is_refused(tmp_path, steps, epochs):
-    """Ten steps an epoch, of which the version before made nine: it left out the last, smaller batch."""
-    result = _result("plain_4k", step=steps)._replace(history=epochs * HISTORY)
-    with pytest.raises(UserError, match=r"holds a run of an earlier version, .* start a new run$") as caught:
-        checkpoint.require_whole_epochs(result, 10, tmp_path)
+@pytest.mark.parametrize(
+    ("steps", "diverged_at", "epochs"),
+    [(9, (-1, -1), 0), (20, (-1, -1), 4), (25, (-1, -1), 4), (30, (-1, 19), 4), (30, (-1, 20), 5)],
+)
+def test_a_run_of_whole_epochs_goes_on(tmp_path, steps, diverged_at, epochs):
+    """A member that diverged has the rows of the epochs before."""
+    checkpoint.require_whole_epochs(_at((steps, steps), epochs, diverged_at), 10, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "reason"),
+    [
+        ((9, 9), 2, "whose epochs left out the last, smaller batch"),
+        ((27, 27), 6, "whose epochs left out the last, smaller batch"),
+        ((20, 10), 3, "whose seeds are at different steps"),
+    ],
+)
+def test_a_run_that_only_an_earlier_version_can_go_on_with_is_refused(tmp_path, steps, epochs, reason):
+    """Of ten steps an epoch it made nine; it trained one seed after the other and saved them together."""
+    with pytest.raises(UserError, match=rf"holds a run of an earlier version, {reason}.* new run$") as caught:
+        checkpoint.require_whole_epochs(_at(steps, epochs), 10, tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -58,7 +58,13 @@ def assert_same(ours, theirs):
     ],
 )
 def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, tmp_path):
-    alone, *others = computed([{"flags": flags, "devices": n, "seeds": [3]} for n in counts], tmp_path)
+    """Nor on other learning rates beside its own: those at once in one program, as on two GPUs."""
+    own = CnnConfig(**flags).resolved_recipe.learning_rate
+    runs = [{"devices": n, "seeds": [3]} for n in counts]
+    runs.append({"devices": 2, "seeds": [3], "learning_rates": [own, 4 * own], "as_gpu": True})
+    alone, *others, swept = computed([run | {"flags": flags} for run in runs], tmp_path)
+    assert np.abs(swept[1][1] - swept[1][0]).max() > 1e-3
+    others.append([leaf[:1] for leaf in swept])
     assert np.ptp(alone[0][0, :, 0]) > 1e-3  # it learns
     for other in others:
         assert_same(alone, other)
@@ -188,6 +194,14 @@ def test_processes_share_a_batch_alike(size, processes, flag):
 )
 def test_how_many_devices_a_cpu_is(batch_size, seeds, cores, count):
     assert devices._virtual_devices(batch_size, seeds, cores) == count
+
+
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_chunks_are_of_one_size_but_for_what_is_left_over(members, size):
+    sizes = devices.chunk_sizes(members, size)
+    assert sum(sizes) == members
+    assert sizes[: members // size] == [size] * (members // size)
+    assert all(size % each == 0 for each in sizes)
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 80))

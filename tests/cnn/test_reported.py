@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnn.config import CnnConfig
-from cnn.loop import Result
+from cnn.population import Result
 from cnn.results import beside_reported, reported_lines
 from cnn.zoo import ZOO, Reported
 from harness.errors import UserError

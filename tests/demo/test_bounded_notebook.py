@@ -28,7 +28,8 @@ def test_a_notebook_is_its_network_its_recipe_and_what_the_audit_says(folder):
     found = bounded_notebook.read("anna's.ipynb", file.read_bytes())
     assert count_parameters(Architecture(parse(found.layers))) == PARAMETERS
     assert found.words.startswith(f"anna's.ipynb: class Net, {PARAMETERS:,} parameters; best 99.42 %")
-    assert found.recipe == "--epochs=15 --batch_size=64"
+    assert found.recipe == "--recipe=plain_4k --epochs=15 --batch_size=64"
+    assert found.settings == {"recipe": "plain_4k", "epochs": 15, "batch_size": 64}
     assert found.mistakes == ()
     wrong = bounded_notebook.read("b.ipynb", submission(folder, **CASES["unused_layers"]).read_bytes())
     assert "forward never uses: fc (110)" in wrong.mistakes[0]

@@ -1,0 +1,199 @@
+"""The members of a run, in chunks: their start, and what becomes of them at the end of an epoch.
+
+A member is a network that is trained: one for each seed, or in a sweep one for each learning rate and seed.
+The members of a chunk are trained at once, in one program, all at the same step. A chunk has checkpoints of
+its own.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, UInt32
+
+from cnn import devices, train
+from cnn.data import Examples
+from cnn.train import Config, TrainState
+from harness.errors import Diverged
+
+Row = dict[str, Any]
+
+
+class Result(NamedTuple):
+    """What a run, or a chunk of it, has come to so far. All arrays are NumPy's, with an axis of members.
+
+    Attributes:
+      seeds: of all randomness.
+      state: of each member; its step is 0 for those that have not begun.
+      seconds: spent on the epoch that each member is in.
+      history: the rows of metrics.csv.
+      learning_rates: of each member of a sweep; empty where all have the recipe's.
+    """
+
+    seeds: UInt32[np.ndarray, " members"]
+    state: TrainState
+    seconds: Float[np.ndarray, " members"]
+    history: list[Row]
+    learning_rates: tuple[float, ...] = ()
+
+    @property
+    def diverged(self) -> Bool[np.ndarray, " members"]:
+        """Which members of a sweep have diverged, at the step state.metrics.diverged_at."""
+        return np.asarray(self.state.metrics.diverged_at) >= 0
+
+    def name(self, member: int) -> str:
+        """Of a member, as a person would say it."""
+        rate = f"learning rate {self.learning_rates[member]:g}, " if self.learning_rates else ""
+        return f"{rate}seed {self.seeds[member]}"
+
+
+def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] = ()) -> Result:
+    """A run before its first step: of a sweep every learning rate with every seed, else every seed."""
+    rates = [rate for rate in learning_rates for _ in seeds] if config.sweep else []
+    states = [jax.device_get(train.init_state(config, jax.random.key(np.uint32(seed)))) for seed in seeds]
+    states *= len(learning_rates) if config.sweep else 1
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    if config.sweep:
+        state = train.with_learning_rates(state, np.array(rates))
+    of_members = np.resize(np.array(seeds, np.uint32), len(states))
+    return Result(of_members, state, np.zeros(len(states)), [], tuple(rates))
+
+
+def split(begun: Result, size: int) -> list[Result]:
+    """A run before its first step as chunks, which are trained one after the other (devices.chunk_sizes)."""
+    ends = itertools.accumulate(devices.chunk_sizes(len(begun.seeds), size), initial=0)
+    return [
+        Result(
+            begun.seeds[first:last],
+            jax.tree.map(lambda leaf, part=slice(first, last): leaf[part], begun.state),
+            begun.seconds[first:last],
+            [],
+            begun.learning_rates[first:last],
+        )
+        for first, last in itertools.pairwise(ends)
+    ]
+
+
+def join(chunks: Sequence[Result]) -> Result:
+    """The whole run."""
+    seeds, states, seconds, histories, rates = zip(*chunks, strict=True)
+    return Result(
+        np.concatenate(seeds),
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *states),
+        np.concatenate(seconds),
+        [row for history in histories for row in history],
+        tuple(rate for each in rates for rate in each),
+    )
+
+
+def find_diverged(config: Config, chunk: Result) -> Result:
+    """The chunk with the step at which a member's loss or weights were no longer finite numbers.
+
+    Raises:
+      Diverged: there is one, and this is no sweep. Says what led to it.
+    """
+    state, metrics, count = chunk.state, chunk.state.metrics, len(chunk.seeds)
+    leaves = jax.tree.leaves(state._replace(metrics=None))  # type: ignore[arg-type]
+    finite = np.all([np.isfinite(leaf).reshape(count, -1).all(1) for leaf in leaves], axis=0)
+    diverged_at = np.where((metrics.diverged_at < 0) & ~finite, state.step - 1, metrics.diverged_at)
+    if not config.sweep and (diverged_at >= 0).any():
+        index = int(np.argmax(diverged_at >= 0))
+        what, step = "the loss" if metrics.diverged_at[index] >= 0 else "a weight", int(diverged_at[index])
+        raise Diverged(
+            f"{what} of seed {chunk.seeds[index]} is not a finite number at step {step} "
+            f"(epoch {step // config.steps_per_epoch + 1}), learning rate "
+            f"{train.learning_rate(_take(state, index), step, config=config):g}; the gradient's norm before "
+            f"was {metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
+            "--learning_rate"
+        )
+    metrics = metrics._replace(diverged_at=diverged_at)  # type: ignore[arg-type]
+    return chunk._replace(state=state._replace(metrics=metrics))
+
+
+def end_epoch(
+    config: Config, splits: Mapping[str, Examples], chunk: Result, logits: Mapping[str, np.ndarray]
+) -> Result:
+    """A chunk that has come to the end of an epoch, with its rows of metrics, ready for the next one."""
+    state, diverged_at = chunk.state, chunk.state.metrics.diverged_at.copy()
+    end, rows, losses = int(state.step[0]), [], np.full(len(chunk.seeds), np.nan, np.float32)
+    for index in map(int, np.flatnonzero(~chunk.diverged)):
+        row = _metrics_row(config, splits, chunk, index, logits)
+        infinite = [name for name in logits if not math.isfinite(row[f"{name}_loss"])]
+        if not infinite:
+            rows.append(row)
+            losses[index] = row["validation_loss" if "validation" in splits else "train_loss"]
+        elif config.sweep:
+            diverged_at[index] = end - 1
+        else:
+            raise Diverged(
+                f"the {infinite[0]} loss of seed {row['seed']} is {row[f'{infinite[0]}_loss']} after epoch "
+                f"{row['epoch']}: start a new run, in another folder, with a smaller --learning_rate"
+            )
+    if config.recipe.schedule == "plateau":
+        step = jax.vmap(functools.partial(train.end_epoch, config=config))
+        state = jax.device_get(step(state, jax.device_put(losses)))
+    empty = jax.tree.map(lambda leaf: np.full(len(chunk.seeds), leaf), train.no_metrics())
+    state = state._replace(metrics=empty._replace(diverged_at=diverged_at))
+    return chunk._replace(state=state, seconds=0 * chunk.seconds, history=[*chunk.history, *rows])
+
+
+def _metrics_row(
+    config: Config,
+    splits: Mapping[str, Examples],
+    chunk: Result,
+    index: int,
+    logits: Mapping[str, np.ndarray],
+) -> Row:
+    """What metrics.csv says of a member's epoch; in a sweep with the learning rate that it was given."""
+    state, metrics, end = chunk.state, chunk.state.metrics, int(chunk.state.step[0])
+    row: Row = {}
+    if config.sweep:  # from here on as if it were trained alone
+        row["base_learning_rate"] = rate = chunk.learning_rates[index]
+        recipe = dataclasses.replace(config.recipe, learning_rate=rate)
+        config = dataclasses.replace(config, recipe=recipe, sweep=False)
+    row |= {
+        "seed": int(chunk.seeds[index]),
+        "epoch": end // config.steps_per_epoch,
+        "train_loss": float(metrics.loss[index]) / int(metrics.seen[index]),
+        "train_accuracy": int(metrics.correct[index]) / int(metrics.seen[index]),
+        "learning_rate": train.learning_rate(_take(state, index), end - 1, config=config),
+        "seconds": float(chunk.seconds[index]),
+        "seeds_at_once": len(chunk.seeds),
+    }
+    for name, of_all in logits.items():
+        labels = splits[name].labels
+        evaluation = train.score(of_all[index], labels)
+        row[f"{name}_loss"] = float(evaluation.loss)
+        row[f"{name}_accuracy"] = int(evaluation.correct) / len(labels)
+    return row
+
+
+def lines(config: Config, before: Result, chunk: Result, members: int) -> Iterator[str]:
+    """What the terminal shows of what became of a chunk: its epochs, and who diverged."""
+    for row in chunk.history[len(before.history) :]:
+        yield _line(row, config, members)
+    for member in map(int, np.flatnonzero(chunk.diverged & ~before.diverged)):
+        step = chunk.state.metrics.diverged_at[member]
+        yield f"{chunk.name(member)}: diverged at step {step} (epoch {step // config.steps_per_epoch + 1})"
+
+
+def _line(row: Row, config: Config, members: int) -> str:
+    splits = [name for name in ("train", "validation", "test") if f"{name}_loss" in row]
+    metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
+    images = config.images * row["seeds_at_once"]
+    member = f"seed {row['seed']}  " if members > 1 else ""
+    if config.sweep:
+        member = f"learning rate {row['base_learning_rate']:g}  {member}"
+    return (
+        f"{member}epoch {row['epoch']:2d}/{config.recipe.epochs}  {metrics}  "
+        f"rate {row['learning_rate']:.4f}  {row['seconds']:.1f} s  {images / row['seconds']:,.0f} images/s"
+    )
+
+
+def _take(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
