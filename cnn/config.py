@@ -23,6 +23,7 @@ from harness.errors import UserError, did_you_mean, require, require_choice, req
 
 MAX_MEMBERS = 1_000
 MAX_DEVICES = 10_000
+MAX_PROFILED = 1_000  # steps: about 1 MB each
 COMPILATION_CACHE = "~/.cache/backprop-and-cnn"
 COMPUTE_DTYPES = ("float32", "bfloat16")
 _MNIST = (28, 28, 1), 10  # the shape of its images, its classes
@@ -131,6 +132,9 @@ class CnnConfig:
     num_processes: Annotated[int | None, "processes of this run, usually one a machine"] = None
     process_id: Annotated[int | None, "which of them this one is, from 0"] = None
     tensorboard: Annotated[bool, "write TensorBoard event files into WORKDIR/tensorboard"] = False
+    profile_steps: Annotated[
+        int | None, "write a trace of so many steps, the first of this start, into WORKDIR/profile"
+    ] = None
     max_parameters: Annotated[int, "budget: fewer parameters than this"] = 20_000
     max_epochs: Annotated[int, "budget: at most so many epochs"] = 20
     enforce_budget: Annotated[bool, "refuse what is over the budget"] = True
@@ -151,6 +155,7 @@ class CnnConfig:
         require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         for flag, count, limit in (
             ("checkpoint_every_steps", self.checkpoint_every_steps, 60_000),
+            ("profile_steps", self.profile_steps, MAX_PROFILED),
             ("num_devices", self.num_devices, MAX_DEVICES),
             ("num_processes", self.num_processes, MAX_DEVICES),
             ("max_parameters", self.max_parameters, 10**12),
@@ -185,6 +190,10 @@ class CnnConfig:
         require(
             not self.describe or (self.export is None and not self.tensorboard),
             "--describe trains nothing to export: leave out --export and --tensorboard",
+        )
+        require(
+            self.profile_steps is None or not (self.describe or self.eval_only),
+            "--profile_steps traces a training: leave it out, or --describe and --eval_only",
         )
         if self.dataset == "mnist":  # all others have to be read first
             self.require_network(network)

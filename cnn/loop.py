@@ -3,6 +3,7 @@
 `fit` trains to the end. `train_epochs` yields what a chunk has come to wherever it is to be saved.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -117,11 +118,14 @@ def train_epochs(
     num_devices: int | None = None,
     save_every: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    profile_steps: int | None = None,
+    tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Generator[tuple[int, Result], None, None]:
     """Train what is left of each chunk, one after the other; yield it wherever it is to be saved.
 
-    That is after every epoch, every so many steps, and where it was asked to stop. All members of a chunk are
-    at the same step. A member of a sweep that diverges is computed on with its chunk, without rows.
+    That is after every epoch, every so many steps, after those that are traced, and where it was asked to
+    stop. All members of a chunk are at the same step. A member of a sweep that diverges is computed on with
+    its chunk, without rows.
 
     Args:
       splits: train is learned from, the others are evaluated after every epoch.
@@ -129,6 +133,7 @@ def train_epochs(
       num_devices: to train on; None: as many as can share the batches.
       save_every: steps after which a chunk is yielded within an epoch, too.
       stop: says whether to yield within an epoch what is reached, to whoever then asks for no more.
+      profile_steps: how many steps to train within `tracing`, the first ones of this call, at most an epoch.
 
     Yields:
       The chunk's place among the chunks, and what it has come to.
@@ -154,14 +159,18 @@ def train_epochs(
                 last = (first // steps + 1) * steps
                 if save_every:
                     last = min(last, (first // save_every + 1) * save_every)
-                for state, metrics in run_steps(begun, first, last):  # noqa: B007
-                    here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
-                    bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
-                    bar.update((int(here.seen[0]) - seen) * counts[number])
-                    seen = int(here.seen[0])
-                    ends = (here.diverged_at >= 0).any() and not config.sweep
-                    if alone and (stop() or ends):
-                        break
+                if profile_steps:
+                    last = min(last, first + profile_steps)
+                with tracing() if profile_steps else contextlib.nullcontext():
+                    for state, metrics in run_steps(begun, first, last):  # noqa: B007
+                        here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
+                        bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
+                        bar.update((int(here.seen[0]) - seen) * counts[number])
+                        seen = int(here.seen[0])
+                        ends = (here.diverged_at >= 0).any() and not config.sweep
+                        if alone and (stop() or ends):
+                            break
+                profile_steps = None
                 before = chunk
                 chunk = find_diverged(config, chunk._replace(state=fetch(state)))
                 chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))

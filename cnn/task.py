@@ -44,7 +44,7 @@ _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "target_accuracy"),
     *("max_parameters", "max_epochs", "enforce_budget"),
     *("export", "tensorboard", "checkpoint_every_steps", "deterministic", "compilation_cache"),
-    *("num_devices", "coordinator_address", "num_processes", "process_id"),
+    *("num_devices", "profile_steps", "coordinator_address", "num_processes", "process_id"),
 }
 
 
@@ -171,6 +171,8 @@ def _train_epochs(
         num_devices=run.flags.num_devices,
         save_every=run.flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
+        profile_steps=run.flags.profile_steps,
+        tracing=(lambda: _trace(run.folder)) if distributed.is_main() else contextlib.nullcontext,
     )
     with contextlib.closing(trained):
         for reached in trained:
@@ -178,6 +180,15 @@ def _train_epochs(
             if distributed.agree(interrupted() is not None):
                 number = interrupted() or signal.SIGTERM
                 raise Interrupted(number, f"saved; go on with --resume --workdir={where}")
+
+
+@contextlib.contextmanager
+def _trace(folder: Path) -> Iterator[None]:
+    """Write what happens within to WORKDIR/profile, for TensorBoard and for Perfetto."""
+    require_no_link(folder / "profile")
+    with jax.profiler.trace(folder / "profile", create_perfetto_trace=True):
+        yield
+    print(f"a trace is in {folder / 'profile'}: TensorBoard shows it; ui.perfetto.dev its .json.gz file")
 
 
 @contextlib.contextmanager

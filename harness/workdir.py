@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib")
 _TEMPORARY = ".partial"
-OF_ONE_START = ("workdir", "wait", "resume", "coordinator_address", "num_processes", "process_id")
+OF_ONE_START = (
+    *("workdir", "wait", "resume", "profile_steps"),
+    *("coordinator_address", "num_processes", "process_id"),
+)
 """Flags that say where and how one command runs, not which run it is."""
 
 

@@ -210,6 +210,7 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
             },
         ),
         "tensorboard": ("true", {}),
+        "profile_steps": ("20", COUNT | {"1001": "to 1000", "20 --describe": "leave it out, or --describe"}),
         "max_parameters": ("30000", COUNT | {"19975": "19,975 parameters, the budget is fewer than 19,975"}),
         "max_epochs": ("30", COUNT | {"17": "--epochs=18 is over the budget of 17", "60001": "to 60000"}),
         "enforce_budget": ("true", {}),
