@@ -21,10 +21,10 @@ LAYERS = (
 def some_of_mnist(file: Path, counts: tuple[int, int]) -> None:
     """Write the first training and test images of MNIST to an .npz file, which is read the fastest."""
     train, test, *_ = data.load("mnist")
-    arrays = {"x_train": train.images, "y_train": train.labels}
-    arrays = {name: array[: counts[0]] for name, array in arrays.items()}
-    arrays |= {"x_test": test.images[: counts[1]], "y_test": test.labels[: counts[1]]}
-    np.savez(file, **arrays)
+    (x_train, y_train), (x_test, y_test) = (
+        [array[:count] for array in split] for split, count in zip((train, test), counts, strict=True)
+    )
+    np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
 def prepare(folder: Path, *, train: Examples, test: Examples, counts: tuple[int, int]) -> None:
