@@ -113,7 +113,7 @@ def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure
             weight = "normal" if true == predicted else "bold"
             colour = _GREY if true == predicted else "black"
             font = {"color": colour, "weight": weight, "size": size}
-            axes.text(predicted, true, f"{count:,}", font, ha="center", va="center")
+            axes.text(predicted, true, f"{count:,}", font, ha="center", va="center", in_layout=False)
     if legible:
         classes = range(len(counts))
         axes.set(xticks=classes, yticks=classes)
@@ -149,7 +149,8 @@ def misclassified(
         x, y = place % columns * pitch_x, place // columns * pitch_y
         mosaic[y : y + side, x : x + side] = picture(images[index])
         text = f"{labels[index]} → {predicted[index]}"
-        axes.text(x + side / 2, y + side * 29 / 28, text, ha="center", va="top", fontsize=9, color=_ORANGE)
+        font = {"color": _ORANGE, "size": 9}
+        axes.text(x + side / 2, y + side * 29 / 28, text, font, ha="center", va="top", in_layout=False)
     axes.imshow(mosaic, extent=(0, columns * pitch_x, rows * pitch_y, 0))
     axes.set(xlim=(-side / 14, columns * pitch_x), ylim=(rows * pitch_y, -side / 14))
     which = (

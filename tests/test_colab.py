@@ -84,9 +84,10 @@ def test_it_says_no_time_that_another_document_says():
     assert re.findall(r"\d+ (?:s|seconds|min|minutes|h|hours)\b", words) == []
 
 
-def test_run_all_beside_launch_py(tmp_path, this_python_first):
+def test_run_all_beside_launch_py(small, tmp_path, this_python_first):
     """Without the cell that installs: that is for the next test but one, which needs a package index."""
-    outputs = run_all(SHORT | {"RUNS": str(tmp_path)}, ROOT, skip="install")
+    few = {"MNIST_FLAGS": " ".join(["--model=plain_4k", "--epochs=1", *small]), "RUNS": str(tmp_path)}
+    outputs = run_all(SHORT | few, ROOT, skip="install")
     shows_both_runs(outputs, tmp_path)
     assert "CpuDevice(id=0)" in text(outputs)
 

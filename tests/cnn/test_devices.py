@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn import cores, data, devices, loop
+from cnn import cores, devices, loop
 from cnn.config import CnnConfig
 from harness.errors import UserError
-from tests.cnn.prepare import LAYERS, prepare
+from tests.cnn.prepare import LAYERS, some_of_mnist
 from tests.cnn.test_task import ROOT, table
 
 WITH_DROPOUT, AUGMENTED = {"model": "bn_dropout_4k"}, {"model": "compact_20k"}  # the latter with an average
@@ -102,10 +102,9 @@ def test_an_epoch_needs_no_more_threads_than_devices():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Flags that train on 512 and test on 130 images of MNIST, eight steps an epoch."""
-    folder = tmp_path_factory.mktemp("tfds")
-    mnist = data.load("mnist", None)
-    prepare(folder, train=mnist.train, test=mnist.test, counts=(512, 130))
-    return ["--dataset=tiny_mnist", f"--data_dir={folder}", "--batch_size=64"]
+    file = tmp_path_factory.mktemp("data") / "mnist.npz"
+    some_of_mnist(file, (512, 130))
+    return [f"--dataset={file}", "--batch_size=64"]
 
 
 @pytest.mark.devices
@@ -130,25 +129,19 @@ def test_the_command_line_on_one_and_on_eight_devices(small, model, tmp_path):
     np.testing.assert_allclose(*curves, rtol=rounding)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (
-            ["--num_devices=8", "--batch_size=100"],
-            "--batch_size=100 does not divide among --num_devices=8: give 96",
-        ),
-        (
-            ["--num_devices=8", "--batch_size=66", "--num_seeds=2"],
-            "--batch_size=66 does not divide among --num_devices=8: give 64",
-        ),
-    ],
-)
 @pytest.mark.devices
-def test_a_batch_that_does_not_divide_is_refused(flags, message, tmp_path):
-    command = [sys.executable, "launch.py", "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+    """Of one seed and of two, in one process, which has eight devices."""
+    starts = (["--batch_size=100"], ["--batch_size=66", "--num_seeds=2"])
+    common = ["launch.py", "--task=mnist", f"--workdir={tmp_path / 'new'}", "--num_devices=8"]
+    program = "import json, sys, launch; print([launch.main(argv) for argv in json.loads(sys.argv[1])])"
+    command = [sys.executable, "-c", program, json.dumps([[*common, *flags] for flags in starts])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 2
-    assert done.stderr == f"launch.py: {message}\n"
+    assert done.stdout.splitlines()[-1] == "[2, 2]"
+    assert done.stderr == "".join(
+        f"launch.py: --batch_size={given} does not divide among --num_devices=8: give {nearest}\n"
+        for given, nearest in ((100, 96), (66, 64))
+    )
     assert not (tmp_path / "new").exists()
 
 

@@ -13,10 +13,10 @@ import threading
 import numpy as np
 import pytest
 
-from cnn import data, distributed
+from cnn import distributed
 from cnn.config import CnnConfig
 from harness.errors import UserError
-from tests.cnn.prepare import LAYERS, prepare
+from tests.cnn.prepare import LAYERS, some_of_mnist
 from tests.cnn.test_task import ROOT, table
 
 LIMIT = 600  # seconds: it hangs
@@ -28,10 +28,9 @@ LOST = f"launch.py: {distributed._LOST}"
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Flags that train on 512 and test on 130 images of MNIST, eight steps an epoch."""
-    folder = tmp_path_factory.mktemp("tfds")
-    mnist = data.load("mnist", None)
-    prepare(folder, train=mnist.train, test=mnist.test, counts=(512, 130))
-    return ["--dataset=tiny_mnist", f"--data_dir={folder}", "--batch_size=64", "--epochs=6"]
+    file = tmp_path_factory.mktemp("data") / "mnist.npz"
+    some_of_mnist(file, (512, 130))
+    return [f"--dataset={file}", "--batch_size=64", "--epochs=6"]
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +240,7 @@ def test_other_flags_than_process_0_are_refused(small, tmp_path):
 @pytest.mark.hosts
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_whose_peers_never_come_says_so(index, tmp_path):
-    code = "import sys, launch; from cnn import distributed; distributed._CONNECT_SECONDS = 3; "
+    code = "import sys, launch; from cnn import distributed; distributed._CONNECT_SECONDS = 1; "
     code += "sys.exit(launch.main(sys.argv))"
     flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", f"--process_id={index}"]
     command = [sys.executable, "-c", code, "--task=mnist", f"--workdir={tmp_path / 'new'}", *flags]

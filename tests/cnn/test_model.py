@@ -24,7 +24,7 @@ from cnn.architecture import (
     format_table,
     summarize,
 )
-from cnn.cpu import dropout, global_max
+from cnn.cpu import dropout, global_max, step_options
 from cnn.model import Network, image_keys
 from cnn.zoo import ZOO, Entry
 
@@ -109,10 +109,21 @@ def _to_torch(images, dtype=np.float32):
     return torch.from_numpy(_normalized(images, dtype).transpose(0, 3, 1, 2))
 
 
-def _disturbed(tree):
-    """The same with something added to every number, so that no scale, bias or statistic is trivial."""
-    generator = np.random.default_rng(4)
-    return jax.tree.map(lambda leaf: leaf + generator.uniform(-0.1, 0.2, leaf.shape).astype(np.float32), tree)
+def _drawn(setup):
+    """A state before the first step: init_state, which takes seconds to compile, says the shapes alone.
+
+    No scale, bias or statistic is trivial; kernels keep the variance of what goes through them and a ReLU.
+    """
+    shapes, generator = train.init_state.eval_shape(setup, jax.random.key(0)), np.random.default_rng(4)
+
+    def draw(path, leaf):
+        bound = (6 / np.prod(leaf.shape[:-1])) ** 0.5
+        ranges = {"kernel": (-bound, bound), "scale": (0.5, 2), "var": (0.5, 2)}
+        return generator.uniform(*ranges.get(path[-1].key, (-0.3, 0.3)), leaf.shape).astype(leaf.dtype)
+
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    drawn = (jax.tree.map_with_path(draw, tree) for tree in (shapes.params, shapes.batch_stats))
+    return zeros._replace(**dict(zip(("params", "batch_stats"), drawn, strict=True)))
 
 
 @pytest.mark.numeric
@@ -124,7 +135,7 @@ def test_logits_equal_pytorch(name, images):
     setup = train.Config(
         Network(NETWORKS[name].architecture, "torch"), NETWORKS[name].recipe, 1000, 0.1307, 0.3081
     )
-    state = _disturbed(train.init_state(setup, jax.random.key(3)))._replace(ema=None)
+    state = _drawn(setup)._replace(ema=None)
     twin = torch_twin.build(NETWORKS[name].architecture).eval()
     torch_twin.copy_weights(state, twin)
     ours = train.evaluate(state, data.Examples(jnp.asarray(images), jnp.zeros(32, jnp.int32)), config=setup)
@@ -185,8 +196,7 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
     twin = torch_twin.build(architecture).double().train()
     optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     with jax.enable_x64(True):
-        key = jax.random.key(0)
-        state = train.init_state(setup, key)
+        state = _drawn(setup)
         wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), state)
         state = wide._replace(step=state.step, key=state.key)
         torch_twin.copy_weights(state, twin)
@@ -218,7 +228,10 @@ def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
 @pytest.mark.numeric
 @pytest.mark.parametrize("name", ["bn_dropout_14k", "strided_18k", "compact_20k"])
 def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
-    """XLA has other kernels for many values than for few, some of them wrong: jax-ml/jax issue 39103."""
+    """XLA has other kernels for many values than for few, some of them wrong: jax-ml/jax issue 39103.
+
+    Compiled as a run compiles its steps.
+    """
     torch = _torch()
     from tests.cnn import torch_twin
 
@@ -235,7 +248,7 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
     twin = torch_twin.build(Architecture(layers)).train()
     torch_twin.copy_weights(state, twin)
     twin.double()
-    step = jax.jit(functools.partial(train.train_step, config=setup))
+    step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=step_options(1))
     after = step(state, data.Examples(images, labels))
 
     loss = torch.nn.functional.cross_entropy(

@@ -26,7 +26,6 @@ from cnn.task import require_new_or_same
 from cnn.zoo import ZOO
 from harness.errors import UserError
 from harness.workdir import write_config
-from tests.cnn.prepare import prepare
 
 torch = pytest.importorskip("torch")
 EPS = float(np.finfo(np.float32).eps)
@@ -584,13 +583,13 @@ def test_the_target_is_held_from_the_first_epoch_after_which_none_misses_it(accu
     }
 
 
-def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_a_resume(tmp_path, capsys):
+def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_a_resume(
+    small, tmp_path, capsys
+):
     """Two seeds of a linear network, at a rate at which the loss goes up and down."""
-    mnist = data.load("mnist", None)
-    prepare(tmp_path / "tfds", train=mnist.train, test=mnist.test, counts=(600, 100))
     flags = ["--task=mnist", "--layers=max pool 4x4, dense 10 bias", "--recipe=bn_4k", "--learning_rate=20"]
     flags += ["--schedule=plateau", "--factor=0.5", "--patience=0", "--num_seeds=2", "--zoom=0.5"]
-    flags += ["--dataset=tiny_mnist", f"--data_dir={tmp_path / 'tfds'}", "--validation_size=200"]
+    flags += [*small, "--validation_size=200"]
     flags += ["--target_accuracy=0.1"]
 
     def rows(folder, *more):

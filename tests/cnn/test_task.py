@@ -241,7 +241,7 @@ def test_several_seeds_have_one_summary(small, tmp_path, capsys):
 
 
 def test_a_batch_larger_than_the_data_is_refused(small, tmp_path, capsys):
-    flags = [*small[:2], "--batch_size=2000", f"--workdir={tmp_path / 'new'}"]
+    flags = [small[0], "--batch_size=2000", f"--workdir={tmp_path / 'new'}"]
     assert main(["launch.py", "--task=mnist", *flags]) == 2
     said = capsys.readouterr().err
     assert "--batch_size=2000 is more than the 650 training images" in said
