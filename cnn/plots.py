@@ -90,8 +90,8 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     accuracy, loss = figure.axes
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     accuracy.set(ylabel="images classified correctly")
-    low, high = accuracy.get_ylim()
-    accuracy.set_ylim(max(0, low), min(1.0005, high))
+    bottom, top = accuracy.get_ylim()
+    accuracy.set_ylim(max(0, bottom), min(1.0005, top))
     loss.set(ylabel="cross-entropy (nats)", yscale="log")
     loss.yaxis.set_major_formatter(LogFormatter())
     loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
