@@ -32,8 +32,8 @@ def write_events(workdir: Path, history: Sequence[Mapping[str, Any]], name: str 
     with tempfile.TemporaryDirectory() as scratch:
         with SummaryWriter(scratch) as writer:
             for row, elapsed in zip(history, itertools.accumulate(seconds), strict=True):
-                for name in row.keys() - {"epoch"}:
-                    writer.add_scalar(name, row[name], row["epoch"], walltime=start + elapsed)
+                for column in row.keys() - {"epoch"}:
+                    writer.add_scalar(column, row[column], row["epoch"], walltime=start + elapsed)
             for file in () if name else sorted(workdir.glob("*.png")):
                 picture = matplotlib.image.imread(file)[..., :3]
                 writer.add_image(file.stem, picture, len(history), dataformats="HWC")

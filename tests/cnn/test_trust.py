@@ -243,6 +243,7 @@ MAY_CHANGE = {  # to another value than the run's below
     "wait": True,
     "export": "folder",
     "checkpoint_every_steps": 7,
+    "profile_steps": 20,
     "num_devices": 3,
     "compilation_cache": "none",
     "deterministic": True,
