@@ -69,3 +69,16 @@ def test_figures_become_images(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "read.png"))
     assert pixels.shape == (200, 400, 3)
     assert pixels[100, 200].tolist() == [255, 0, 0]
+
+
+def test_of_several_runs_each_has_a_folder_without_figures(tmp_path):
+    save_figure(tmp_path, "curves", Figure(figsize=(2, 1)))
+    for rate in ("learning_rate_0.1", "learning_rate_0.2"):
+        write_events(tmp_path, HISTORY, rate)
+    assert {folder.name for folder in (tmp_path / "tensorboard").iterdir()} == {
+        "learning_rate_0.1",
+        "learning_rate_0.2",
+    }
+    (file,) = (tmp_path / "tensorboard" / "learning_rate_0.1").iterdir()
+    tags = {value.tag for event in read(file) for value in event.summary.value}
+    assert tags == {"test_loss", "test_accuracy", "seconds"}
