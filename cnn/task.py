@@ -145,9 +145,8 @@ def _train_in(run: Run) -> None:
         for number, of_chunk in itertools.groupby(trained, operator.itemgetter(0)):
             with checkpoint.open_checkpoints(folder, names[number]) as checkpoints:
                 for _, chunks[number] in of_chunk:
-                    (
-                        folder / "config.json"
-                    ).stat()  # an error where the folder is gone: Orbax would make it anew
+                    # An error where the folder is gone: Orbax would make it anew.
+                    (folder / "config.json").stat()
                     checkpoint.save(checkpoints, chunks[number])
                     _write_progress(run, population.join(chunks))
     result = population.join(chunks)
