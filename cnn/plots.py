@@ -93,7 +93,7 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     bottom, top = accuracy.get_ylim()
     accuracy.set_ylim(max(0, bottom), min(1.0005, top))
     loss.set(ylabel="cross-entropy (nats)", yscale="log")
-    loss.yaxis.set_major_formatter(LogFormatter())
+    loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     figure.suptitle(title, fontsize=14)
     return figure
