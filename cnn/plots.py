@@ -1,5 +1,6 @@
 """Pictures of a run, for a slide."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, PercentForm
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
 _MOST_COUNTS = 30  # classes whose counts can be read in a figure
+_TITLE = 84  # characters that fit beside each other above a figure of 8 inches
 
 
 def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) -> Figure:
@@ -156,7 +158,8 @@ def misclassified(
     which = (
         f"the {len(shown)} most certain of {len(wrong)}" if len(shown) < len(wrong) else f"all {len(wrong)}"
     )
-    axes.set_title(f"{name}: {which} misclassified test images (true → predicted)", fontsize=13)
+    title = f"{name}: {which} misclassified test images (true → predicted)"
+    axes.set_title(textwrap.fill(title, _TITLE), fontsize=13)
     return figure
 
 

@@ -60,7 +60,9 @@ def write_report(
     sections = {
         "Summary": _object(summary, labels),
         "Figures": "\n".join(_figure(folder, name) for name in figures),
-        **{name.capitalize(): _csv_table(folder / f"{name}.csv", labels) for name in tables},
+        **{
+            name.replace("_", " ").capitalize(): _csv_table(folder / f"{name}.csv", labels) for name in tables
+        },
         "Configuration": _object(json.loads((folder / "config.json").read_text()), None),
         "Files": _files(folder),
     }
