@@ -58,16 +58,21 @@ def assert_same(ours, theirs):
     ],
 )
 def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, tmp_path):
-    """Nor on other learning rates beside its own: those at once in one program, as on two GPUs."""
+    """Nor on another learning rate beside its own: in turn, on a device each, in one program as on GPUs."""
     own = CnnConfig(**flags).resolved_recipe.learning_rate
     runs = [{"devices": n, "seeds": [3]} for n in counts]
-    runs.append({"devices": 2, "seeds": [3], "learning_rates": [own, 4 * own], "as_gpu": True})
-    alone, *others, swept = computed([run | {"flags": flags} for run in runs], tmp_path)
-    assert np.abs(swept[1][1] - swept[1][0]).max() > 1e-3
-    others.append([leaf[:1] for leaf in swept])
+    sweep = {"seeds": [3], "learning_rates": [own, 4 * own]}
+    sweeps = [sweep | {"devices": n, "as_gpu": as_gpu} for n, as_gpu in ((1, False), (2, False), (2, True))]
+    results = computed([run | {"flags": flags} for run in [*runs, *sweeps]], tmp_path)
+    alone, *others = results[: len(runs)]
     assert np.ptp(alone[0][0, :, 0]) > 1e-3  # it learns
     for other in others:
         assert_same(alone, other)
+    first, *swept = results[len(runs) :]
+    assert np.abs(first[1][1] - first[1][0]).max() > 1e-3
+    assert_same(alone, [leaf[:1] for leaf in first])
+    for other in swept:
+        assert_same(first, other)
 
 
 @pytest.mark.devices
