@@ -58,21 +58,20 @@ def assert_same(ours, theirs):
     ],
 )
 def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, tmp_path):
-    """Nor on another learning rate beside its own: in turn, on a device each, in one program as on GPUs."""
+    """Nor on another learning rate beside its own: on a device each, and in one program as on GPUs."""
     own = CnnConfig(**flags).resolved_recipe.learning_rate
     runs = [{"devices": n, "seeds": [3]} for n in counts]
     sweep = {"seeds": [3], "learning_rates": [own, 4 * own]}
-    sweeps = [sweep | {"devices": n, "as_gpu": as_gpu} for n, as_gpu in ((1, False), (2, False), (2, True))]
+    sweeps = [sweep | {"devices": 2, "as_gpu": as_gpu} for as_gpu in (False, True)]
     results = computed([run | {"flags": flags} for run in [*runs, *sweeps]], tmp_path)
     alone, *others = results[: len(runs)]
     assert np.ptp(alone[0][0, :, 0]) > 1e-3  # it learns
     for other in others:
         assert_same(alone, other)
-    first, *swept = results[len(runs) :]
+    first, second = results[len(runs) :]
     assert np.abs(first[1][1] - first[1][0]).max() > 1e-3
     assert_same(alone, [leaf[:1] for leaf in first])
-    for other in swept:
-        assert_same(first, other)
+    assert_same(first, second)
 
 
 @pytest.mark.devices
@@ -89,7 +88,7 @@ LONG_EPOCH = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from benchmarks.training import Training
-Training("plain_4k", steps=200, num_devices=2).images_a_second()  # its report waits for nothing
+Training("plain_4k", steps=80, num_devices=2).images_a_second()  # its report waits for nothing
 """
 
 
