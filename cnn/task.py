@@ -163,16 +163,15 @@ def _train_epochs(
     Raises:
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
-    trained = loop.train_epochs(
-        run.config,
-        run.splits,
-        distributed.broadcast(chunks),
-        num_devices=run.flags.num_devices,
-        save_every=run.flags.checkpoint_every_steps,
+    pauses = loop.Pauses(
+        every=run.flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
-        profile_steps=run.flags.profile_steps,
-        tracing=(lambda: _trace(run.folder)) if distributed.is_main() else contextlib.nullcontext,
+        traced=run.flags.profile_steps,
+        tracing=_trace(run.folder) if distributed.is_main() else contextlib.nullcontext(),
     )
+    chunks = distributed.broadcast(chunks)
+    num_devices = run.flags.num_devices
+    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=num_devices, pauses=pauses)
     with contextlib.closing(trained):
         for reached in trained:
             yield reached
