@@ -256,10 +256,10 @@ def load(flags: CnnConfig) -> tuple[Run, Result]:
                 restored = checkpoint.restore(checkpoints, like=chunk)
             begun += [restored] if restored is not None else []
     result = population.join([chunk for chunk in begun if chunk.history or chunk.diverged.any()] or chunks)
-    if not result.history:
-        raise UserError(
-            f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait"
-        )
+    require(
+        bool(result.history) or bool(result.diverged.all()),
+        f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait",
+    )
     return run, result
 
 
@@ -304,9 +304,10 @@ def _export(run: Run, result: Result) -> None:
 
     folder = open_folder("export", run.flags.export)
     result = sweep.shown(result)
+    name = sweep.name_of(result, run.flags.name)
     variables = train.evaluated_variables(state_of(result, 0), run.config)
     images = run.splits["test"].images
-    description = export(folder, variables, images, name=run.flags.name, config=run.config)
+    description = export(folder, variables, images, name=name, config=run.config)
     which = f"{result.name(0)} " if run.config.sweep else ""
     print(
         f"{which}exported to {folder}: largest difference from our logits (they reach "

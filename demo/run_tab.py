@@ -33,7 +33,7 @@ def run_tab(trained: Trained) -> None:
     flags, test = trained.run.flags, trained.run.splits["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
     gr.Markdown(
-        f"### {flags.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
+        f"### {trained.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
         f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
         f"{flags.resolved_recipe.epochs}, in {trained.run.folder}"
     )
