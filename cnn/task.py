@@ -308,7 +308,7 @@ def _export(run: Run, result: Result) -> None:
     variables = train.evaluated_variables(state_of(result, 0), run.config)
     images = run.splits["test"].images
     description = export(folder, variables, images, name=name, config=run.config)
-    which = f"{result.name(0)} " if run.config.sweep else ""
+    which = f"{result.name(0)} " if run.flags.members > 1 else ""
     print(
         f"{which}exported to {folder}: largest difference from our logits (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"
