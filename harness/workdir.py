@@ -311,6 +311,7 @@ def save_figure(folder: Path, name: str, figure: "Figure") -> None:
         for kind, options in (("png", {"dpi": 200}), ("svg", {"metadata": {"Date": None}})):
             content = io.BytesIO()
             figure.savefig(content, format=kind, **options)  # type: ignore[arg-type]
+            figure.set_layout_engine("none")  # what the PNG came to serves the SVG, in half the time
             write_bytes(folder / f"{name}.{kind}", content.getvalue())
 
 

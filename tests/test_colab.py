@@ -84,6 +84,7 @@ def test_it_says_no_time_that_another_document_says():
     assert re.findall(r"\d+ (?:s|seconds|min|minutes|h|hours)\b", words) == []
 
 
+@pytest.mark.slow
 def test_run_all_beside_launch_py(small, tmp_path, this_python_first):
     """Without the cell that installs: that is for the next test but one, which needs a package index."""
     few = {"MNIST_FLAGS": " ".join(["--model=plain_4k", "--epochs=1", *small]), "RUNS": str(tmp_path)}

@@ -23,6 +23,7 @@ def programs(folder):
     return {file.name for file in folder.rglob("*-cache")}
 
 
+@pytest.mark.slow
 def test_the_second_start_takes_every_program_that_the_first_one_kept(tmp_path, small):
     """It may keep more of them: some take about as long to compile as is worth keeping."""
     flags = [*small, f"--layers={LAYERS}", "--recipe=plain_4k", "--rotation=5", "--epochs=1"]

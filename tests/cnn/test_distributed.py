@@ -207,9 +207,8 @@ def test_where_one_hangs_the_other_ends(small, tmp_path):
 
 
 @pytest.mark.hosts
-@pytest.mark.parametrize(
-    ("number", "to"), [(signal.SIGTERM, [1]), pytest.param(signal.SIGINT, [0, 1], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1])])
 def test_a_signal_to_one_or_all_saves_and_ends_all(number, to, small, alone, tmp_path):
     processes = start_all(2, tmp_path, *small, *MODEL)
     wait_for(processes[0], "epoch  1/6")

@@ -360,11 +360,15 @@ def test_muons_momentum_cycles_too():
     def direction(setup):
         optimizer = train.make_optimizer(setup, 4)
         state = optimizer.init(weights)
+        update = jax.jit(optimizer.update, compiler_options=FAST_TO_COMPILE)
         for angle in (0.0, 1.0):
             gradients = jax.tree.map(
-                lambda leaf, angle=angle: jnp.cos(angle + jnp.arange(leaf.size)).reshape(leaf.shape), weights
+                lambda leaf, angle=angle: np.cos(angle + np.arange(leaf.size, dtype=np.float32)).reshape(
+                    leaf.shape
+                ),
+                weights,
             )
-            updates, state = optimizer.update(gradients, state, weights)
+            updates, state = update(gradients, state, weights)
         return jax.tree.map(lambda leaf: leaf / train.learning_rate_schedule(setup)(1), updates)
 
     cycled = setup_of(optimizer="muon", schedule="OneCycleLR")
@@ -397,6 +401,9 @@ def test_smoothed_labels_are_pytorchs(share, seed):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
+
+
 @pytest.fixture(scope="module")
 def images():
     """16 test images, as bytes, with their labels."""
@@ -408,7 +415,8 @@ def test_a_step_learns_from_smoothed_labels_and_an_evaluation_does_not(images, s
     setup = dataclasses.replace(setup_of(label_smoothing=share), images=16)
     batch = jax.tree.map(lambda leaf: leaf[:8], images)
     state = train.init_state(setup, KEY)
-    metrics = train.train_step(state, batch, config=setup).metrics
+    step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=FAST_TO_COMPILE)
+    metrics = step(state, batch).metrics
     evaluated = train.evaluate(state, batch, config=setup)
     logits, labels = torch.tensor(np.asarray(evaluated.logits)), torch.tensor(np.asarray(batch.labels)).long()
     loss = functools.partial(torch.nn.functional.cross_entropy, logits, labels)
@@ -433,9 +441,6 @@ EACH = {
 
 def grey(images):
     return images.images / jnp.float32(255)
-
-
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 @functools.partial(jax.jit, static_argnames="strength", compiler_options=FAST_TO_COMPILE)

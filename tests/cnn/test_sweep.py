@@ -113,6 +113,7 @@ def of_member(folder, seed):
     return jax.tree.leaves((state.params, state.batch_stats, state.ema)), rows
 
 
+@pytest.mark.slow
 def test_each_network_is_what_it_is_alone_and_on_another_number_of_devices(two_rates, small, tmp_path):
     """Alone bit for bit: the step is plain SGD's at a constant rate. XLA compiles for two devices otherwise.
 
