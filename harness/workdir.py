@@ -308,10 +308,12 @@ def save_figure(folder: Path, name: str, figure: "Figure") -> None:
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)  # once: savefig would draw the figure to find it, for each file
+            figure.set_layout_engine("none")
         for kind, options in (("png", {"dpi": 200}), ("svg", {"metadata": {"Date": None}})):
             content = io.BytesIO()
             figure.savefig(content, format=kind, **options)  # type: ignore[arg-type]
-            figure.set_layout_engine("none")  # what the PNG came to serves the SVG, in half the time
             write_bytes(folder / f"{name}.{kind}", content.getvalue())
 
 

@@ -51,28 +51,29 @@ def assert_same(ours, theirs):
 
 @pytest.mark.devices
 @pytest.mark.parametrize(
-    ("flags", "counts"),
+    ("flags", "counts", "ways"),
     [
-        (SMALL, (1, 8)),
-        pytest.param(WITH_DROPOUT, (1, 2, 4, 8), marks=pytest.mark.slow),
-        pytest.param(AUGMENTED, (1, 2, 4, 8), marks=pytest.mark.slow),
+        (SMALL, (1, 8), ("gpu",)),
+        pytest.param(WITH_DROPOUT, (1, 2, 4, 8), ("cpu", "gpu"), marks=pytest.mark.slow),
+        pytest.param(AUGMENTED, (1, 2, 4, 8), ("cpu", "gpu"), marks=pytest.mark.slow),
     ],
 )
-def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, tmp_path):
-    """Nor on another learning rate beside its own: on a device each, and in one program as on GPUs."""
+def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, ways, tmp_path):
+    """Nor on another learning rate beside its own: on a device each, or in one dispatch as on GPUs."""
     own = CnnConfig(**flags).resolved_recipe.learning_rate
     runs = [{"devices": n, "seeds": [3]} for n in counts]
     sweep = {"seeds": [3], "learning_rates": [own, 4 * own]}
-    sweeps = [sweep | {"devices": 2, "as_gpu": as_gpu} for as_gpu in (False, True)]
+    sweeps = [sweep | {"devices": 2, "as_gpu": way == "gpu"} for way in ways]
     results = computed([run | {"flags": flags} for run in [*runs, *sweeps]], tmp_path)
     alone, *others = results[: len(runs)]
     assert np.ptp(alone[0][0, :, 0]) > 1e-3  # it learns
     for other in others:
         assert_same(alone, other)
-    first, second = results[len(runs) :]
+    first, *others = results[len(runs) :]
     assert np.abs(first[1][1] - first[1][0]).max() > 1e-3
     assert_same(alone, [leaf[:1] for leaf in first])
-    assert_same(first, second)
+    for other in others:
+        assert_same(first, other)
 
 
 @pytest.mark.devices
@@ -89,11 +90,12 @@ LONG_EPOCH = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from benchmarks.training import Training
-Training("plain_4k", steps=80, num_devices=2).images_a_second()  # its report waits for nothing
+Training("plain_4k", steps=200, num_devices=2).images_a_second()  # its report waits for nothing
 """
 
 
 @pytest.mark.devices
+@pytest.mark.slow
 def test_an_epoch_needs_no_more_threads_than_devices():
     """XLA ends the process where its devices wait for each other for 40 s."""
     environment = os.environ | {"PJRT_NPROC": "1"}  # XLA takes as many as there are devices

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 4
 LONGEST = crash.LONGEST
 RESUME = {"--resume": True}
+MORE = RESUME | {"--epochs": EPOCHS, "--checkpoint_every_steps": 7, "--tensorboard": True, "--wait": True}
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,14 @@ def steps(workdir):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_what_may_change_changes_no_number(flags, finished, tmp_path, number):
-    """Bit for bit; on another number of devices but for the rounding of sums.
+    workdir = tmp_path / "run"
+    interrupt(number, flags, workdir)
+    started(MORE, workdir, 0)
+    assert {*crash.differences(workdir, finished)} <= {"names_of_files"}  # events; other steps are saved
 
-    A gradient of about 1 sums 64 images at up to 12 x 12 places; 44 steps at a rate of 0.01 and a momentum
-    of 0.9 move a weight by ten times the rate each.
-    """
-    workdir, alone = tmp_path / "run", tmp_path / "alone"
+
+def interrupt(number, flags, workdir):
+    """Let a signal end a run of an epoch less than `finished` has."""
     process = popen(flags | {"--epochs": EPOCHS - 1}, workdir)
     wait_for(workdir / "checkpoints" / "3", process)
     process.send_signal(number)
@@ -96,12 +99,18 @@ def test_a_signal_saves_and_what_may_change_changes_no_number(flags, finished, t
     assert process.returncode == 128 + number
     assert said == (f"launch.py: {number.name}: saved; go on with --resume --workdir={workdir}\n")
     assert 3 <= steps(workdir)[-1] < 33
-    shutil.copytree(workdir, alone)
-    more = RESUME | {"--epochs": EPOCHS, "--checkpoint_every_steps": 7, "--tensorboard": True, "--wait": True}
-    started(more, workdir, 0)
-    assert {*crash.differences(workdir, finished)} <= {"names_of_files"}  # events; other steps are saved
-    assert launch.main(command(more | {"--num_devices": 1}, alone)[1:]) == 0
-    ours, theirs = (crash.weights(folder)[0] for folder in (workdir, alone))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_number_of_devices(flags, finished, tmp_path):
+    """Equal but for the rounding of sums.
+
+    A gradient of about 1 sums 64 images at up to 12 x 12 places; 44 steps at a rate of 0.01 and a momentum
+    of 0.9 move a weight by ten times the rate each.
+    """
+    interrupt(signal.SIGINT, flags, tmp_path / "run")
+    assert launch.main(command(MORE | {"--num_devices": 1}, tmp_path / "run")[1:]) == 0
+    ours, theirs = (crash.weights(folder)[0] for folder in (finished, tmp_path / "run"))
     for (dtype, shape, one), (_, _, other) in zip(ours, theirs, strict=True):
         arrays = (np.frombuffer(each, dtype).reshape(shape) for each in (one, other))
         rounding = np.finfo(np.float32).eps * np.sqrt(64 * 12 * 12)
@@ -160,7 +169,7 @@ def fill_up(flags, finished, disk, sizes):
 
 
 def test_a_full_disk_loses_nothing(flags, finished, small_disk):
-    refused = fill_up(flags, finished, small_disk("700k"), ["700k"])
+    refused = fill_up(flags, finished, small_disk("64k"), ["64k"])
     assert "checkpoints" in refused
 
 
@@ -183,6 +192,7 @@ def test_a_workdir_that_vanishes_is_named(flags, tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_is_named(flags, finished, small_disk, tmp_path):
     """Of the checkpoints alone: Linux makes no disk read-only where .lock is open."""
     disk = small_disk("16m")

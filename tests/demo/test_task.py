@@ -29,6 +29,7 @@ def test_without_gradio_it_says_how_to_install_it(monkeypatch):
     assert str(caught.value) == '--task=demo needs Gradio: pip install -e ".[demo]"'
 
 
+@pytest.mark.slow
 def test_without_a_link_nothing_is_served():
     pytest.importorskip("gradio", reason="the extra demo is not installed")
     with socket.socket() as probe:
