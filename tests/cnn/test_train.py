@@ -100,7 +100,8 @@ def test_one_dispatch_trains_like_the_loop_over_steps(mnist, monkeypatch, unchec
         steps, run = 12, OneDevice(setup, mnist[0], dtype=np.float64)
         unoptimized = {"xla_backend_optimization_level": 0}  # by LLVM, which takes most of the time
         one_dispatch = jax.jit(loop.epoch_function(setup, run.mesh), compiler_options=unoptimized)
-        whole = one_dispatch(run.state, run.images, jnp.int32(0), jnp.int32(steps))
+        order = loop.put_order(setup, run.mesh, loop.seed_keys(run.state), 0)
+        whole = one_dispatch(run.state, run.images, order, jnp.int32(0), jnp.int32(steps))
         *_, (looped, metrics) = run.run_steps(run.state, 0, steps)
         assert steps == int(looped.step[0]) == int(whole.step[0])
         assert int(metrics.seen[0]) == int(whole.metrics.seen[0]) == steps * 32
@@ -181,6 +182,16 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     jax.block_until_ready(run.state)
     jax.effects_barrier()
     assert sorted(visited) == list(range(1447)) != visited
+
+
+def test_the_order_of_an_epoch_is_its_seeds_own(mnist):
+    run = OneDevice(SETUP, mnist[0])
+    keys = [jax.random.key(seed) for seed in (3, 4)]
+    words = tuple(tuple(jax.random.key_data(key).tolist()) for key in keys)
+    found = loop.put_order(SETUP, run.mesh, words, 2)
+    assert found.sharding.device_set == set(run.mesh.devices.flat)
+    expected = [train.epoch_order(key, jnp.int32(2), config=SETUP) for key in keys]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_average_is_unbiased_from_the_first_step(mnist):
