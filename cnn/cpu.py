@@ -88,7 +88,7 @@ def convolution(
             raise ValueError(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
-    sides = tuple(map(tuple, padding))
+    sides = tuple((before, after) for before, after in padding)
     on_cpu = functools.partial(_on_cpu, padding=sides)
     on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)

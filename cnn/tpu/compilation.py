@@ -65,16 +65,11 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     one_batch = dataclasses.replace(config, images=recipe.batch_size)
     there = devices(TOPOLOGIES[flags.topology])
     mesh = make_mesh(there[: most(there, recipe.batch_size, seeds)], seeds)
-    key, step, test = (
-        ShapeDtypeStruct((), jax.random.key(0).dtype),
-        ShapeDtypeStruct((), jnp.int32),
-        _images(TEST_IMAGES),
-    )
-    state = jax.tree.map(
-        lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype),
-        train.init_state.evalShapeDtypeStruct(config, key),
-    )
-    logits = ShapeDtypeStruct((TEST_IMAGES, CLASSES), jnp.float32)
+    first = Mesh(mesh.devices.flat[:1], (DATA,))
+    key, step = ShapeDtypeStruct((), jax.random.key(0).dtype), ShapeDtypeStruct((), jnp.int32)
+    one = train.init_state.eval_shape(config, key)
+    state = jax.tree.map(lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one)
+    test, logits = _images(TEST_IMAGES), ShapeDtypeStruct((TEST_IMAGES, CLASSES), jnp.float32)
     seconds: dict[str, float] = {}
 
     def compiled(part: str, function: Any, *arguments: Any) -> jax.stages.Compiled:
@@ -94,7 +89,6 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
             *[_on_mesh(step, mesh)] * 2,
         )
 
-    first = Mesh(mesh.devices.flat[:1], (DATA,))
     try:
         compiled("initialisation", train.init_state, config, _on_mesh(key, first))
         programs = epoch("epoch", config), epoch("step", one_batch)

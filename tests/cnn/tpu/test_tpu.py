@@ -29,7 +29,7 @@ def test_an_epoch_needs_no_host_and_few_collectives(model, topology):
     figures = analyze(compile_run(TpuConfig(topology=topology, model=model)))
 
     assert figures.program.host_transfers == 0
-    assert 0 < figures.program.collectives.total() <= 12
+    assert 0 < figures.program.collectives.total() <= 15  # 2 for each batch norm and 1 for the gradients
     assert figures.program.collectives_outside.total() <= 2
     images = 60_000 * 28 * 28
     assert images / TOPOLOGIES[topology].devices < figures.arguments < images
