@@ -53,10 +53,13 @@ def start(config: CnnConfig) -> None:
     )
     if wanted is not None:
         batch, row = config.resolved_recipe.batch_size, _row(config.members, wanted, jax.default_backend())
+        sizes = (
+            "" if config.resume or config.eval_only else f"--batch_size={_nearest_multiple(batch, row)} or "
+        )
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
-            f"give {_nearest_multiple(batch, row)}",
+            f"give {sizes}--num_devices={math.gcd(batch, wanted)}",
         )
 
 

@@ -9,7 +9,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,30 +111,42 @@ def configure(
     return config, {"train": training, **held_out, "test": dataset.test}
 
 
+class Pauses(NamedTuple):
+    """Where train_epochs yields within an epoch, too.
+
+    Attributes:
+      every: steps between two pauses; None: there are none.
+      stop: asked now and then; says whether to pause here, for whoever then asks for no more.
+      traced: how many steps to train within `tracing` before a pause, the first ones, at most an epoch; None:
+        none.
+    """
+
+    every: int | None = None
+    stop: Callable[[], bool] = lambda: False
+    traced: int | None = None
+    tracing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+_NO_PAUSES = Pauses()
+
+
 def train_epochs(
     config: Config,
     splits: Mapping[str, Examples],
     chunks: Sequence[Result],
     *,
     num_devices: int | None = None,
-    save_every: int | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    profile_steps: int | None = None,
-    tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    pauses: Pauses = _NO_PAUSES,
 ) -> Generator[tuple[int, Result], None, None]:
     """Train what is left of each chunk, one after the other; yield it wherever it is to be saved.
 
-    That is after every epoch, every so many steps, after those that are traced, and where it was asked to
-    stop. All members of a chunk are at the same step. A member of a sweep that diverges is computed on with
-    its chunk, without rows.
+    That is after every epoch and at each pause. All members of a chunk are at the same step. A member of a
+    sweep that diverges is computed on with its chunk, without rows.
 
     Args:
       splits: train is learned from, the others are evaluated after every epoch.
       chunks: from `split`, or what was yielded last of each.
       num_devices: to train on; None: as many as can share the batches.
-      save_every: steps after which a chunk is yielded within an epoch, too.
-      stop: says whether to yield within an epoch what is reached, to whoever then asks for no more.
-      profile_steps: how many steps to train within `tracing`, the first ones of this call, at most an epoch.
 
     Yields:
       The chunk's place among the chunks, and what it has come to.
@@ -147,7 +159,7 @@ def train_epochs(
     usable = devices.available(num_devices, recipe.batch_size, sum(counts), counts[0])
     alone = jax.process_count() == 1  # several processes have to stop at the same step
     programs: dict[int, tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]] = {}
-    survives = False
+    survives, to_trace = False, pauses.traced
     with _progress_bar(config, chunks) as bar:
         for number, chunk in enumerate(chunks):
             mesh = make_mesh(usable, counts[number])
@@ -158,20 +170,20 @@ def train_epochs(
                 began = time.perf_counter()
                 begun, seen = put(chunk.state, mesh, SEED), int(chunk.state.metrics.seen[0])
                 last = (first // steps + 1) * steps
-                if save_every:
-                    last = min(last, (first // save_every + 1) * save_every)
-                if profile_steps:
-                    last = min(last, first + profile_steps)
-                with tracing() if profile_steps else contextlib.nullcontext():
+                if pauses.every:
+                    last = min(last, (first // pauses.every + 1) * pauses.every)
+                if to_trace:
+                    last = min(last, first + to_trace)
+                with pauses.tracing if to_trace else contextlib.nullcontext():
                     for state, metrics in run_steps(begun, first, last):  # noqa: B007
                         here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
                         bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
                         bar.update((int(here.seen[0]) - seen) * counts[number])
                         seen = int(here.seen[0])
                         ends = (here.diverged_at >= 0).any() and not config.sweep
-                        if alone and (stop() or ends):
+                        if alone and (pauses.stop() or ends):
                             break
-                profile_steps = None
+                to_trace = None
                 before = chunk
                 chunk = find_diverged(config, chunk._replace(state=fetch(state)))
                 chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))

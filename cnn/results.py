@@ -105,8 +105,7 @@ def write_results(run: Run, result: Result) -> None:
         pictures["learning_rates"] = plots.learning_rates(swept, title=f"{name}: {sweep.verdict(swept)}")
         tables = ["learning_rates", "metrics"]
     part = sweep.shown(result)
-    if swept:
-        name = f"{name} at learning rate {part.learning_rates[0]:g}"
+    name = sweep.name_of(part, name)
     images = jax.device_put(test)
     logits = [
         np.asarray(train.evaluate(state_of(part, seed), images, config=run.config).logits)

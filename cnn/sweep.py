@@ -12,6 +12,9 @@ from cnn.population import Result
 from harness.errors import require
 
 Row = dict[str, Any]
+_NONE_FINITE = (
+    "all networks trained so far diverged, there is none to be shown: try a smaller --learning_rate"
+)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -98,8 +101,8 @@ def shown(result: Result) -> Result:
     """
     if not result.learning_rates:
         return result
-    rows = table(result)
-    require(any(row["seeds"] for row in rows), "all networks of this run diverged: there is none to be shown")
+    rows = table(result) if result.history else []
+    require(any(row["seeds"] for row in rows), _NONE_FINITE)
     rate = (best(rows) or next(row for row in rows if row["seeds"]))["learning_rate"]
     members = _finite(result, [index for index, each in enumerate(result.learning_rates) if each == rate])
     seeds = result.seeds[members]
@@ -110,3 +113,8 @@ def shown(result: Result) -> Result:
         [row for row in result.history if row["base_learning_rate"] == rate and row["seed"] in seeds],
         len(members) * (rate,),
     )
+
+
+def name_of(shown: Result, name: str) -> str:
+    """A run's name for reports; of a sweep with the learning rate at which its members are shown."""
+    return f"{name} at learning rate {shown.learning_rates[0]:g}" if shown.learning_rates else name

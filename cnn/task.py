@@ -163,16 +163,15 @@ def _train_epochs(
     Raises:
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
-    trained = loop.train_epochs(
-        run.config,
-        run.splits,
-        distributed.broadcast(chunks),
-        num_devices=run.flags.num_devices,
-        save_every=run.flags.checkpoint_every_steps,
+    pauses = loop.Pauses(
+        every=run.flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
-        profile_steps=run.flags.profile_steps,
-        tracing=(lambda: _trace(run.folder)) if distributed.is_main() else contextlib.nullcontext,
+        traced=run.flags.profile_steps,
+        tracing=_trace(run.folder) if distributed.is_main() else contextlib.nullcontext(),
     )
+    chunks = distributed.broadcast(chunks)
+    num_devices = run.flags.num_devices
+    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=num_devices, pauses=pauses)
     with contextlib.closing(trained):
         for reached in trained:
             yield reached
@@ -257,10 +256,10 @@ def load(flags: CnnConfig) -> tuple[Run, Result]:
                 restored = checkpoint.restore(checkpoints, like=chunk)
             begun += [restored] if restored is not None else []
     result = population.join([chunk for chunk in begun if chunk.history or chunk.diverged.any()] or chunks)
-    if not result.history:
-        raise UserError(
-            f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait"
-        )
+    require(
+        bool(result.history) or bool(result.diverged.all()),
+        f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait",
+    )
     return run, result
 
 
@@ -305,10 +304,11 @@ def _export(run: Run, result: Result) -> None:
 
     folder = open_folder("export", run.flags.export)
     result = sweep.shown(result)
+    name = sweep.name_of(result, run.flags.name)
     variables = train.evaluated_variables(state_of(result, 0), run.config)
     images = run.splits["test"].images
-    description = export(folder, variables, images, name=run.flags.name, config=run.config)
-    which = f"{result.name(0)} " if run.config.sweep else ""
+    description = export(folder, variables, images, name=name, config=run.config)
+    which = f"{result.name(0)} " if run.flags.members > 1 else ""
     print(
         f"{which}exported to {folder}: largest difference from our logits (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"

@@ -78,8 +78,7 @@ def digit_tab(trained: Trained) -> None:
         with gr.Column():
             paper = gr.HTML(html_template=_PAPER, js_on_load=_PEN, elem_id="paper")
         with gr.Column():
-            name = trained.run.flags.name
-            label = gr.Label(num_top_classes=10, label=f"the answer of {name}", elem_id="answer")
+            label = gr.Label(num_top_classes=10, label=f"the answer of {trained.name}", elem_id="answer")
         with gr.Column():
             seen = gr.Image(
                 label="what the network sees: scaled and centred as MNIST was",

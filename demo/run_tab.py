@@ -32,10 +32,11 @@ def run_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
     flags, test = trained.run.flags, trained.run.splits["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
+    means = f"; the curves are means of {trained.seeds} seeds" if trained.seeds > 1 else ""
     gr.Markdown(
-        f"### {flags.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
+        f"### {trained.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
         f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
-        f"{flags.resolved_recipe.epochs}, in {trained.run.folder}"
+        f"{flags.resolved_recipe.epochs}, in {trained.run.folder}{means}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):

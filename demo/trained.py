@@ -18,12 +18,16 @@ class Trained(NamedTuple):
     """A run's last checkpoint.
 
     Attributes:
+      name: of the network; of a sweep with the learning rate shown, of several seeds with the first one.
+      seeds: how many there are.
       state: of the first seed.
       history: the rows of metrics.csv, of several seeds their mean; of a sweep at the learning rate shown.
       logits: of the test images.
     """
 
     run: Run
+    name: str
+    seeds: int
     state: train.TrainState
     history: list[dict[str, Any]]
     logits: Float[np.ndarray, "images classes"]
@@ -39,7 +43,10 @@ def load(workdir: str) -> Trained:
     result = sweep.shown(result)
     state, test = state_of(result, 0), jax.device_put(run.splits["test"])
     logits = np.asarray(train.evaluate(state, test, config=run.config).logits)
-    return Trained(run, state, mean_rows(result.history), logits)
+    name, seeds = sweep.name_of(result, run.flags.name), len(result.seeds)
+    if seeds > 1:
+        name = f"{name}, seed {result.seeds[0]}"
+    return Trained(run, name, seeds, state, mean_rows(result.history), logits)
 
 
 def probabilities(trained: Trained, image: UInt8[np.ndarray, "28 28"]) -> Float[np.ndarray, "10"]:

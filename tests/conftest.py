@@ -82,15 +82,6 @@ def small(once: Callable) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def two_seeds(once: Callable, small: list[str]) -> Path:
-    """The run of tests.crash with two seeds and all that a recipe may have, to which nothing happened."""
-    from tests import crash
-
-    flags = [*small, *crash.FLAGS["2 seeds"]]
-    return once("two_seeds", lambda folder: crash.undisturbed(flags, folder / "run")) / "run"
-
-
-@pytest.fixture(scope="session")
 def two_rates(once: Callable, small: list[str]) -> Path:
     """The run of tests.crash with two learning rates, to which nothing happened; run.log has its output."""
     from tests import crash

@@ -87,9 +87,10 @@ def test_every_module_is_imported_without_a_connection(run):
     ("flags", "said"),
     [
         ("--help", "--task=mnist"),
-        (
+        pytest.param(
             "--task=backprop --lrs=0.5 --epochs=5 --frontier_rates=10 --frontier_epochs=5",
             "open backprop.xlsx",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "--task=mnist --model=plain_4k --epochs=1 --validation_size=59000",

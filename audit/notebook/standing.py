@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _FILE = Path(__file__).with_name("published.csv")
@@ -86,13 +87,10 @@ def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
       target: an accuracy, for a line across.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+    from matplotlib.ticker import LogLocator
 
-    rows = published()
     figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    label = f"{len(rows)} public submissions, last epoch"
-    axes.scatter([row.parameters for row in rows], [row.last for row in rows], s=18, color=_GREY, label=label)
+    axes = published_axes(figure, target=target)
     names = ", ".join(each.name for each in submissions)
     label = f"{names}, up to the best epoch" if len(submissions) == 1 else "these, each up to its best epoch"
     for each in submissions:
@@ -107,18 +105,34 @@ def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
     )
     below = [each.parameters for each in submissions if each.last < _LOWEST]
     axes.scatter(below, [_LOWEST] * len(below), s=70, color=_ORANGE, marker="v", zorder=3)
-    axes.axhline(target, color=_BLUE, linewidth=1, linestyle="--", label=f"target {target:.2%}")
-    shown = sorted(row.last for row in rows)[len(rows) // 20 :]  # a few are far below
+    shown = sorted(row.last for row in published())
+    shown = shown[len(shown) // 20 :]  # a few are far below
     shown += [accuracy for each in submissions for accuracy in (each.best, each.last)]
     axes.set_ylim(max(min(shown), _LOWEST) - 5e-4, max(shown) + 5e-4)
+    if max(each.parameters for each in submissions) >= 10**6:
+        axes.xaxis.set_major_locator(LogLocator())
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    return figure
+
+
+def published_axes(figure: "Figure", *, target: float) -> "Axes":
+    """The public submissions as points of new axes, last accuracy against parameters.
+
+    Args:
+      target: an accuracy, for a line across.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+
+    rows, axes = published(), figure.subplots()
+    label = f"{len(rows)} public submissions, last epoch"
+    axes.scatter([row.parameters for row in rows], [row.last for row in rows], s=18, color=_GREY, label=label)
+    axes.axhline(target, color=_BLUE, linewidth=1, linestyle="--", label=f"target {target:.2%}")
     axes.set_xscale("log")
-    most = max(each.parameters for each in submissions)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 10**6 else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axes.set(xlabel="parameters", ylabel="test images classified correctly")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
-    return figure
+    return axes

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import jax
@@ -14,8 +15,11 @@ ROUNDING = 8 * 64 * float(np.finfo(np.float32).eps)
 """A coordinate of up to 64 is rounded a few times, and a value, of 0 to 1, moves by at most as much."""
 
 
-def augment(images, key, strength):
-    return random_distortion(images, jax.random.split(key, len(images)), strength)
+@functools.partial(
+    jax.jit, static_argnames="strength", compiler_options={"xla_backend_optimization_level": 0}
+)
+def augment(images, key, strength, progress=0.0):
+    return random_distortion(images, jax.random.split(key, len(images)), strength, progress)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +52,10 @@ def test_pixels_move_by_the_share_that_is_said():
 
 def test_a_distortion_fades_by_the_share_that_is_said(images):
     key, numbers = jax.random.key(5), np.array([20.0, 0.2, 0.3, 3.0, 1.5])
-    fading, keys = Distortion(*numbers, fade=0.5), jax.random.split(key, len(images))
-    halfway = random_distortion(images, keys, fading, jnp.float32(0.5))
-    np.testing.assert_allclose(halfway, augment(images, key, Distortion(*0.75 * numbers)), atol=ROUNDING)
-    np.testing.assert_array_equal(augment(images, key, fading), augment(images, key, Distortion(*numbers)))
+    fading = Distortion(*numbers, fade=0.5)
+    for progress, share in ((0.0, 1.0), (0.5, 0.75)):
+        left = augment(images, key, Distortion(*share * numbers))
+        np.testing.assert_allclose(augment(images, key, fading, progress), left, atol=ROUNDING)
 
 
 def test_maps_differ_by_image_and_key_and_keep_to_their_bounds():
@@ -89,7 +93,7 @@ def test_all_channels_of_an_image_are_distorted_alike(images):
     grey, colours = (
         augment(each, jax.random.key(7), everything) for each in (images, jnp.repeat(images, 3, -1))
     )
-    np.testing.assert_array_equal(colours, jnp.repeat(grey, 3, -1))
+    np.testing.assert_allclose(colours, jnp.repeat(grey, 3, -1), atol=ROUNDING)
 
 
 def test_the_contrast_of_colours_is_about_the_luminances_mean():

@@ -65,17 +65,18 @@ def compare(capsys):
 
 
 @pytest.fixture(scope="session")
-def runs(once, two_seeds, small):
-    """Folders of three runs on a little of MNIST: a good one, one hardly trained, one of another seed.
-
-    Those hardly trained are so by one program, which is compiled sooner than the good one's.
-    """
+def runs(once, small):
+    """Folders of three runs on a little of MNIST: a good one, one hardly trained, one of another seed."""
 
     def fill(folder):
-        (folder / "good").symlink_to(two_seeds)
-        hardly = [f"--layers={LAYERS}", "--recipe=plain_4k", "--learning_rate=0.001", "--epochs=1"]
-        for name, of_run in {"poor": "--num_seeds=3", "other": "--seed=7"}.items():
-            of_run = [of_run, *small, *hardly, f"--workdir={folder / name}"]
+        hardly = ["--learning_rate=0.001", "--epochs=1"]
+        each = {
+            "good": ["--learning_rate=0.1", "--epochs=3", "--num_seeds=2"],
+            "poor": [*hardly, "--num_seeds=3"],
+            "other": [*hardly, "--seed=7"],
+        }
+        for name, flags in each.items():
+            of_run = [*small, f"--layers={LAYERS}", "--recipe=plain_4k", *flags, f"--workdir={folder / name}"]
             assert main(["launch.py", "--task=mnist", *of_run]) == 0
 
     return once("compared", fill)

@@ -194,11 +194,13 @@ def test_the_page_says_that_it_reads_no_digits(trained):
     from demo import digit_tab, run_tab
     from demo.trained import load
 
-    network = load(str(trained / "run"))
+    network = load(str(trained / "run"))._replace(name="its name", seeds=3)
     with gradio.Blocks() as page:
         digit_tab.digit_tab(network)
         run_tab.run_tab(network)
     said = json.dumps(page.get_config_file()["components"], default=str)
+    assert "### its name: " in said
+    assert "; the curves are means of 3 seeds" in said
     assert "This network reads images of 32x32x3 in 7 classes" in said
     assert "data:image/png;base64," in said
 

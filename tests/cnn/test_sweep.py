@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import shutil
 from dataclasses import asdict
 
 import jax
@@ -70,11 +71,12 @@ def test_what_a_sweep_leaves(two_rates):
     assert kept == config["flags"] | {"workdir": None}
 
 
-def test_a_sweep_is_evaluated_again_but_not_compared(two_rates, capsys):
-    assert (
-        main(["launch.py", "--task=mnist", "--eval_only", "--num_devices=1", f"--workdir={two_rates}"]) == 0
-    )
+def test_a_sweep_is_evaluated_again_and_its_best_exported_but_not_compared(two_rates, tmp_path, capsys):
+    again = ["--eval_only", "--num_devices=1", f"--workdir={two_rates}", f"--export={tmp_path}"]
+    launched(*again)
     shown = capsys.readouterr().out
+    assert f"\nlearning rate 0.02, seed 0 exported to {tmp_path}: largest difference" in shown
+    assert json.loads((tmp_path / "export.json").read_text())["model"] == "custom at learning rate 0.02"
     assert "learning rate 100, seed 0: diverged at step 6\n" in shown
     rows = table(two_rates / "metrics.csv")
     for seed in (0, 1):
@@ -83,6 +85,18 @@ def test_a_sweep_is_evaluated_again_but_not_compared(two_rates, capsys):
         assert f"test accuracy {accuracy:.2%}" in shown
     assert main(["launch.py", "--task=compare", f"--workdir={two_rates}", f"--against={two_rates}"]) == 2
     assert "holds a run of several learning rates: compare runs of one" in capsys.readouterr().err
+
+
+def test_where_all_so_far_diverged_they_are_named_and_nothing_is_exported(two_rates, tmp_path, capsys):
+    """As the run was before its second chunk, in which the networks stay finite."""
+    run = tmp_path / "run"
+    shutil.copytree(two_rates, run, ignore=shutil.ignore_patterns("chunk_2"))
+    again = ["--eval_only", "--num_devices=1", f"--workdir={run}", f"--export={tmp_path / 'new'}"]
+    assert main(["launch.py", "--task=mnist", *again]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.endswith("seed 0: diverged at step 6\nlearning rate 100, seed 1: diverged at step 6\n")
+    assert shown.err.startswith("launch.py: all networks trained so far diverged, there is none to be shown")
+    assert not [*(tmp_path / "new").iterdir()]
 
 
 def of_member(folder, seed):

@@ -76,3 +76,9 @@ def test_a_folder_without_a_trained_network_is_named(tmp_path, made):
     with pytest.raises(UserError, match=message) as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_sweep_the_page_names_the_learning_rate_as_the_report_does_and_the_seed(two_rates):
+    network = load(str(two_rates))
+    assert (network.name, network.seeds) == ("custom at learning rate 0.02, seed 0", 2)
+    assert "custom at learning rate 0.02: " in (two_rates / "report.html").read_text()
