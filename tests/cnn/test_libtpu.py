@@ -1,12 +1,13 @@
 """The forms for libtpu against the plain ones, on a CPU: values and gradients; and where each is chosen."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn import libtpu
+from cnn import cpu, libtpu
 from tests.cnn.test_cpu import EPS, case, ours, plain, value_and_gradients
 
 pytestmark = pytest.mark.numeric
@@ -64,3 +65,10 @@ def test_strides_are_jax_lax_s_on_a_tpu_too():
     *arrays, options = case(26, 1, 8, 3, 2, 0)
     traced = value_and_gradients(ours, options).trace(*arrays)
     assert "dot_general" not in traced.lower(lowering_platforms=("tpu",)).as_text()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_a_tpu_alone_pools_by_reduce_window(platform):
+    pooled = jax.jit(jax.grad(lambda x: cpu.max_pool(x, 2).sum())).trace(jnp.zeros((3, 8, 8, 2)))
+    text = pooled.lower(lowering_platforms=(platform,)).as_text()
+    assert ("select_and_scatter" in text) == (platform == "tpu")
