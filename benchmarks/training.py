@@ -15,7 +15,7 @@ class Training:
     """One seed of a network, by its own recipe or another one, in epochs of `steps` steps.
 
     Attributes:
-      state, images: what a function of loop.epoch_function takes before the first and the last step.
+      state, images: what a function of loop.epoch_function takes before the order of the images.
     """
 
     def __init__(

@@ -203,5 +203,5 @@ def _by_products(
         return jnp.maximum(1 - jnp.abs(places[..., None] - jnp.arange(length)), 0)
 
     of_rows, of_columns = weights(rows, image.shape[0]), weights(columns, image.shape[1])
-    partial = jnp.einsum("hwr,rxc->hwxc", of_rows, image, precision="highest")
+    partial = jnp.einsum("hwr,rxc->hwxc", of_rows, image, precision="high")
     return (partial * of_columns[..., None]).sum(2)

@@ -4,7 +4,7 @@
 same values and gradients but for rounding (tests/cnn/test_cpu.py), and dropout the same distribution.
 `python -m benchmarks.forms` measures a training step with all of them, and with each in its plain form.
 Below them is what XLA and the C library are told. That a CPU runs an epoch as a Python loop over the compiled
-step is in cnn/loop.py, beside the way of a GPU or a TPU.
+step is in cnn/loop.py, beside the way of a GPU or a TPU. What is otherwise for a TPU is in cnn/libtpu.py.
 """
 
 import ctypes
@@ -13,10 +13,12 @@ import platform
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, UInt32
 
+from cnn import libtpu
 from cnn.architecture import Conv
 
 
@@ -65,7 +67,7 @@ def convolution(
     padding: list[tuple[int, int]],
     **options: Any,
 ) -> Float[Array, "batch new_height new_width features"]:
-    """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...).
+    """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...); cnn.libtpu's for a TPU.
 
     Args:
       window_strides: where one is not 1, it is jax.lax's everywhere.
@@ -87,8 +89,10 @@ def convolution(
             raise ValueError(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
-    on_cpu = functools.partial(_on_cpu, padding=tuple(map(tuple, padding)))
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+    sides = tuple((before, after) for before, after in padding)
+    on_cpu = functools.partial(_on_cpu, padding=sides)
+    on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnames="padding")
@@ -176,11 +180,22 @@ def max_pool(
     Chosen by comparisons, each of which sends the gradient to one of its two sides. The gradient
     of jnp.max goes to the values that equal the maximum: where XLA computes them anew in another
     fusion, rounded otherwise, none does, and the gradient is lost. That of reduce_window is slow
-    on a CPU.
+    on a CPU; a TPU has it.
     """
-    cut = windows(x, window)
-    values = [cut[:, :, row, :, column] for row in range(window) for column in range(window)]
-    return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
+
+    def compared(x: Array) -> Array:
+        cut = windows(x, window)
+        values = [cut[:, :, row, :, column] for row in range(window) for column in range(window)]
+        return functools.reduce(lambda first, other: jnp.where(other > first, other, first), values)
+
+    return jax.lax.platform_dependent(x, tpu=lambda x: flax_max_pool(x, window), default=compared)
+
+
+def flax_max_pool(
+    x: Float[Array, "batch height width channels"], window: int
+) -> Float[Array, "batch rows columns channels"]:
+    """The same by reduce_window."""
+    return nn.max_pool(x, (window, window), (window, window))
 
 
 def global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:

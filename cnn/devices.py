@@ -213,6 +213,14 @@ def _at_once(members: int, count: int, platform: str) -> int:
     return max(n for n in range(1, count + 1) if count % n == 0 and n <= members)
 
 
+def host() -> jax.Device:
+    """This process's CPU; its first device where JAX_PLATFORMS names a GPU or a TPU alone."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
+
+
 def name(devices: list[jax.Device]) -> str:
     """Devices as a person would say it."""
     first, count = devices[0], len(devices)

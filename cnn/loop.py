@@ -30,6 +30,7 @@ from cnn.zoo import Entry
 from harness.errors import Diverged, require
 
 RunSteps = Callable[[TrainState, int, int], Iterator[tuple[TrainState, Metrics]]]
+Keys = tuple[tuple[int, ...], ...]  # of each seed, as jax.random.key_data has them
 
 SEED, DATA = "seed", "data"
 _S = PartitionSpec(SEED)
@@ -263,24 +264,28 @@ def _compile_dispatch(config: Config, mesh: Mesh, images: Examples, state: Train
     """The whole epoch as one program, to which the state is donated."""
     zero = jnp.int32(0)
     program = jax.jit(epoch_function(config, mesh), donate_argnums=0)
-    compiled = program.lower(state, images, zero, zero).compile()
+    order = put_order(config, mesh, seed_keys(state), 0)
+    compiled = program.lower(state, images, order, zero, zero).compile()
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
-        state = compiled(state, images, np.int32(first), np.int32(last))
+        keys, epoch = seed_keys(state), first // config.steps_per_epoch
+        order = put_order(config, mesh, keys, epoch)
+        state = compiled(state, images, order, np.int32(first), np.int32(last))
+        draw_order(config, keys, epoch + 1)  # while the devices train
         yield state, state.metrics
 
     return run_steps
 
 
-def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples, Array, Array], TrainState]:
-    """From (state, images, first, last) to the state after those steps.
+def epoch_function(config: Config, mesh: Mesh) -> Callable[..., TrainState]:
+    """From (state, images, order of put_order, first, last) to the state after those steps.
 
     What a GPU or a TPU runs in one dispatch; ahead-of-time compilation takes it from here.
     """
     config, axis = _over(mesh, config)
 
-    def epoch(state: TrainState, images: Examples, first: Array, last: Array) -> TrainState:
-        batches = _arrange(images, state.key, first // config.steps_per_epoch, config=config)
+    def epoch(state: TrainState, images: Examples, order: Array, first: Array, last: Array) -> TrainState:
+        batches = _arrange(images, order, config=config)
 
         def one(step: Array, state: TrainState) -> TrainState:
             batch = _prepare(batches, state.key, step, config=config)
@@ -288,7 +293,8 @@ def epoch_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples
 
         return jax.lax.fori_loop(first, last, one, state)
 
-    return _on_devices(epoch, mesh, (_S, PartitionSpec(axis), PartitionSpec(), PartitionSpec()), _S)
+    takes = (_S, PartitionSpec(axis), PartitionSpec(SEED, None, axis), PartitionSpec(), PartitionSpec())
+    return _on_devices(epoch, mesh, takes, _S)
 
 
 def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
@@ -309,8 +315,9 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
         options = cpu.step_options(mesh.size)
         return jax.jit(on_mesh, donate_argnums=donated).lower(*arguments).compile(compiler_options=options)
 
-    arrange = compiled(_arrange, (PartitionSpec(axis), _S, everywhere), batched, images, keys, zero)
-    batches = arrange(images, keys, zero)
+    order = put_order(config, mesh, seed_keys(state), 0)
+    arrange = compiled(_arrange, (PartitionSpec(axis), batched), batched, images, order)
+    batches = arrange(images, order)
     # A program of its own: as a part of the step XLA fetches every pixel several times, and slowly.
     prepare = compiled(_prepare, (batched, _S, everywhere), batch, batches, keys, zero)
     first = prepare(batches, keys, zero)
@@ -318,7 +325,8 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
         keys = state.key
-        batches = arrange(images, keys, np.int32(first // config.steps_per_epoch))
+        order = put_order(config, mesh, seed_keys(state), first // config.steps_per_epoch)
+        batches = arrange(images, order)
         earlier = None
         for step in range(first, last):
             state = update(*_apart(state), prepare(batches, keys, np.int32(step)))
@@ -345,22 +353,12 @@ def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Exa
 # What each device does with its part: a leading axis of the seeds that are there.
 
 
-def _arrange(
-    images: Examples, keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
-) -> Examples:
+def _arrange(images: Examples, order: Int32[Array, "seeds steps images_here"], *, config: Config) -> Examples:
     """This device's part of every batch of an epoch: seeds x steps x images."""
-    axis, size = config.network.axis_name, config.recipe.batch_size
+    axis = config.network.axis_name
     if axis is not None:
         images = jax.lax.all_gather(images, axis, tiled=True)
-        size //= jax.lax.axis_size(axis)
-
-    def batches(key: UInt32[Array, " words"]) -> Examples:
-        order = train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config)
-        if axis is not None:
-            order = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(axis) * size, size, axis=1)
-        return jax.tree.map(lambda leaf: leaf[order], images)
-
-    return _each_seed(batches)(keys)
+    return _each_seed(lambda order: jax.tree.map(lambda leaf: leaf[order], images))(order)
 
 
 def _prepare(
@@ -447,6 +445,36 @@ def put_images(split: Examples, mesh: Mesh) -> Examples:
     count = len(split.labels)
     rows = np.arange(-(-count // mesh.shape[DATA]) * mesh.shape[DATA]) % count
     return put(Examples(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
+
+
+def put_order(config: Config, mesh: Mesh, keys: Keys, epoch: int) -> Int32[Array, "seeds steps images"]:
+    """The order of the images in an epoch, of each seed, sharded as the batches are."""
+    return put(np.asarray(draw_order(config, keys, epoch)), mesh, SEED, None, _data_axis(mesh))
+
+
+@functools.lru_cache(maxsize=2)  # of an epoch and the next one
+def draw_order(config: Config, keys: Keys, epoch: int) -> Int32[Array, "seeds steps images"]:
+    """train.epoch_order of each seed, by the host's CPU; this returns before it is drawn.
+
+    Its numbers are those of any other platform. On a TPU the sort that draws it would take a fifth of the
+    time in which an epoch with it is compiled.
+    """
+    with jax.default_device(devices.host()):
+        return _epoch_orders(np.array(keys, np.uint32), np.int32(epoch), config=config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _epoch_orders(
+    keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
+) -> Int32[Array, "seeds steps images"]:
+    return _each_seed(lambda key: train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config))(
+        keys
+    )
+
+
+def seed_keys(state: TrainState) -> Keys:
+    """The keys of a state's seeds, on the host."""
+    return tuple(map(tuple, fetch(state.key).tolist()))
 
 
 def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:

@@ -227,12 +227,6 @@ def image_keys(key: Key[Array, ""], count: int, axis_name: str | None) -> Key[Ar
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places(count, axis_name))
 
 
-def _max_pool(
-    x: Float[Array, "batch height width channels"], window: int
-) -> Float[Array, "batch rows columns channels"]:
-    return nn.max_pool(x, (window, window), (window, window))
-
-
 def _global_max(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
     return nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1)
 
@@ -244,5 +238,5 @@ def _dropout(
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-PLAIN = cpu.Forms(jax.lax.conv_general_dilated, _max_pool, _global_max, _dropout, lambda *_: None)
+PLAIN = cpu.Forms(jax.lax.conv_general_dilated, cpu.flax_max_pool, _global_max, _dropout, lambda *_: None)
 """As Flax and JAX have them."""

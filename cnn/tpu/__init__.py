@@ -1,1 +1,1 @@
-"""What the epoch becomes on a TPU: compiled ahead of time by libtpu, on a machine without one."""
+"""What a run becomes on a TPU: compiled ahead of time by libtpu, on a machine without one."""

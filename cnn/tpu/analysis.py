@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cnn.tpu import hlo
-from cnn.tpu.compilation import CompiledEpoch
+from cnn.tpu.compilation import CompiledRun
 from cnn.tpu.hlo import Instruction, Program, TiledArray
 
 _COLLECTIVES = (
@@ -83,15 +83,15 @@ class Analysis(NamedTuple):
     program: ProgramFigures
 
 
-def analyze(compiled: CompiledEpoch) -> Analysis:
-    """The figures of a compiled epoch.
+def analyze(compiled: CompiledRun) -> Analysis:
+    """The figures of a run's epoch.
 
     The compiler's cost analysis takes the body of a loop once, however often it runs: that of an epoch of
     one batch is a step's, and the whole epoch's is what is done once more than that.
     """
-    step, whole = _cost(compiled.step), _cost(compiled.program)
-    memory: Any = compiled.program.memory_analysis()
-    text: Any = compiled.program.as_text()
+    step, whole = _cost(compiled.step), _cost(compiled.epoch)
+    memory: Any = compiled.epoch.memory_analysis()
+    text: Any = compiled.epoch.as_text()
     return Analysis(
         step=step,
         once=Cost(*(all_ - part for all_, part in zip(whole, step, strict=True))),

@@ -1,4 +1,4 @@
-"""An epoch of training compiled by libtpu for a TPU that is not there."""
+"""What a run dispatches, compiled by libtpu for a TPU that is not there."""
 
 import dataclasses
 import os
@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import ShapeDtypeStruct
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn import train
 from cnn.data import Examples
 from cnn.devices import most
-from cnn.loop import DATA, SEED, epoch_function, make_mesh
+from cnn.loop import DATA, SEED, epoch_function, evaluation_function, make_mesh
 from cnn.model import Network
-from cnn.tpu.config import TRAINING_IMAGES, TpuConfig
+from cnn.tpu.config import CLASSES, TEST_IMAGES, TRAINING_IMAGES, TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES, Topology
 from cnn.zoo import ZOO
 from harness.errors import UserError
@@ -23,20 +24,20 @@ from harness.errors import UserError
 _MEAN, _STD = 0.1307, 0.3081  # of MNIST; they change no figure
 
 
-class CompiledEpoch(NamedTuple):
-    """What a run dispatches for an epoch.
+class CompiledRun(NamedTuple):
+    """What a run dispatches.
 
     Attributes:
-      program: of all steps of an epoch.
+      epoch: all steps of an epoch.
       step: the same for a data set of one batch: a step and hardly anything more.
-      seconds: that it took to compile `program`.
+      seconds: of CPU time that compiling took, by part. A run has no step by itself, only in its epoch.
     """
 
-    program: jax.stages.Compiled
+    epoch: jax.stages.Compiled
     step: jax.stages.Compiled
     config: train.Config
     mesh: Mesh
-    seconds: float
+    seconds: dict[str, float]
 
 
 def devices(topology: Topology) -> list[Any]:
@@ -52,49 +53,62 @@ def devices(topology: Topology) -> list[Any]:
     ).devices
 
 
-def compile_epoch(flags: TpuConfig) -> CompiledEpoch:
+def compile_run(flags: TpuConfig) -> CompiledRun:
     """Compile what a run of --task=mnist with these flags would dispatch on the TPU.
 
     Raises:
       UserError: it does not fit into the TPU's memory.
     """
-    recipe = flags.recipe
+    recipe, seeds = flags.recipe, flags.num_seeds
     network = Network(ZOO[flags.model].architecture, recipe.initialization, flags.compute_dtype)
     config = train.Config(network, recipe, images=TRAINING_IMAGES, mean=_MEAN, std=_STD)
+    one_batch = dataclasses.replace(config, images=recipe.batch_size)
     there = devices(TOPOLOGIES[flags.topology])
-    mesh = make_mesh(there[: most(there, recipe.batch_size, flags.num_seeds)], flags.num_seeds)
-    began = time.perf_counter()
+    mesh = make_mesh(there[: most(there, recipe.batch_size, seeds)], seeds)
+    first = Mesh(mesh.devices.flat[:1], (DATA,))
+    key, step = ShapeDtypeStruct((), jax.random.key(0).dtype), ShapeDtypeStruct((), jnp.int32)
+    one = train.init_state.eval_shape(config, key)
+    state = jax.tree.map(lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one)
+    test, logits = _images(TEST_IMAGES), ShapeDtypeStruct((TEST_IMAGES, CLASSES), jnp.float32)
+    seconds: dict[str, float] = {}
+
+    def compiled(part: str, function: Any, *arguments: Any) -> jax.stages.Compiled:
+        began = time.process_time()
+        program = function.lower(*arguments).compile()
+        seconds[part] = seconds.get(part, 0) + time.process_time() - began
+        return program
+
+    def epoch(part: str, config: train.Config) -> jax.stages.Compiled:
+        order = ShapeDtypeStruct((seeds, config.steps_per_epoch, recipe.batch_size), jnp.int32)
+        return compiled(
+            part,
+            jax.jit(epoch_function(config, mesh), donate_argnums=0),
+            _on_mesh(state, mesh, SEED),
+            _on_mesh(_images(config.images), mesh, DATA),
+            _on_mesh(order, mesh, SEED, None, DATA),
+            *[_on_mesh(step, mesh)] * 2,
+        )
+
     try:
-        program = _compile(config, mesh, flags.num_seeds)
-        seconds = time.perf_counter() - began
-        step = _compile(dataclasses.replace(config, images=recipe.batch_size), mesh, flags.num_seeds)
+        compiled("initialisation", train.init_state, config, _on_mesh(key, first))
+        programs = epoch("epoch", config), epoch("step", one_batch)
+        evaluate = evaluation_function(config, mesh)
+        compiled("evaluation", evaluate, _on_mesh(state, mesh, SEED), _on_mesh(test, mesh, DATA))
+        compiled("evaluation", train.score, _on_mesh(logits, first), _on_mesh(test.labels, first))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
             f"--batch_size={recipe.batch_size} does not fit into the memory of {flags.topology}: give fewer"
         ) from error
-    return CompiledEpoch(program, step, config, mesh, seconds)
+    return CompiledRun(*programs, config, mesh, seconds)
 
 
-def _compile(config: train.Config, mesh: Mesh, num_seeds: int) -> jax.stages.Compiled:
-    state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((num_seeds, *leaf.shape), leaf.dtype),
-        train.init_state.eval_shape(config, jax.random.key(0)),
-    )
-    images = Examples(
-        jax.ShapeDtypeStruct((config.images, 28, 28, 1), jnp.uint8),  # type: ignore[arg-type]
-        jax.ShapeDtypeStruct((config.images,), jnp.int32),  # type: ignore[arg-type]
-    )
-    step = jax.ShapeDtypeStruct((), jnp.int32)
-    arguments = [
-        _on_mesh(mesh, axis, tree)
-        for axis, tree in zip((SEED, DATA, None, None), (state, images, step, step), strict=True)
-    ]
-    return jax.jit(epoch_function(config, mesh), donate_argnums=0).lower(*arguments).compile()
+def _images(count: int) -> Examples:
+    return Examples(ShapeDtypeStruct((count, 28, 28, 1), jnp.uint8), ShapeDtypeStruct((count,), jnp.int32))  # type: ignore[arg-type]
 
 
-def _on_mesh(mesh: Mesh, axis: str | None, tree: Any) -> Any:
-    """Shapes of arrays whose first axis is sharded over an axis of the mesh; None: whole on each device."""
-    sharding = NamedSharding(mesh, PartitionSpec(axis) if axis else PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+def _on_mesh(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
+    """Shapes of arrays whose first axes are sharded over these axes of the mesh, as loop.put does it."""
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    return jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

@@ -1,24 +1,24 @@
-"""A compiled epoch in words: what --task=tpu prints."""
+"""A compiled run in words: what --task=tpu prints."""
 
 from collections import Counter
 from importlib.metadata import version
 
 from cnn.tpu.analysis import Analysis, Product
-from cnn.tpu.compilation import CompiledEpoch
+from cnn.tpu.compilation import CompiledRun
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES
 
 _LANES = 128  # of a TPU's registers and matrix units: what the last axis of an array's tiles is padded to
 
 
-def report(config: TpuConfig, compiled: CompiledEpoch, figures: Analysis) -> str:
+def report(config: TpuConfig, compiled: CompiledRun, figures: Analysis) -> str:
     """One figure a line, with what it means; then every convolution of a step."""
     topology, program = TOPOLOGIES[config.topology], figures.program
     step, once = figures.step, figures.once
     batch, steps = compiled.config.recipe.batch_size, compiled.config.steps_per_epoch
     share = step.flops / step.seconds / topology.peak_flops
     rows = {
-        "compiled in": f"{compiled.seconds:.1f} s, by libtpu {version('libtpu')}",
+        "compiled in": f"{_compile_time(compiled.seconds)}, by libtpu {version('libtpu')}",
         "operations": f"{step.flops / 1e6:,.1f} million FLOPs a step",
         "memory traffic": f"{_megabytes(step.traffic)} a step, {_megabytes(once.traffic)} once an epoch",
         "compiler's estimate": f"{step.seconds * 1e3:.3f} ms a step, {once.seconds * 1e3:.1f} ms once: "
@@ -57,7 +57,7 @@ def report(config: TpuConfig, compiled: CompiledEpoch, figures: Analysis) -> str
 
 
 def _products(products: tuple[Product, ...]) -> list[str]:
-    lines = ["matrix product     factors    result             lanes filled    values in its tiles"]
+    lines = []
     for each in products:
         where = f"{each.layer} {'backward' if each.backward else 'forward'}"
         lanes = each.result.physical[-1]
@@ -67,7 +67,15 @@ def _products(products: tuple[Product, ...]) -> list[str]:
             f"{where:<17}  {'x'.join(each.operands):<9}  {'x'.join(map(str, each.result.shape)):<17}  "
             f"{lanes:>4} of {tiles:<6}  {filled:>8.0%}"
         )
-    return lines
+    heading = "matrix product     factors    result             lanes filled    values in its tiles"
+    return [heading, *(line + f": {n} times" * (n > 1) for line, n in Counter(lines).items())]
+
+
+def _compile_time(seconds: dict[str, float]) -> str:
+    """The parts that a run compiles add up to the first number."""
+    parts = {name: each for name, each in seconds.items() if name != "step"}
+    each = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
+    return f"{sum(parts.values()):.1f} s of CPU time: {each} (a step alone {seconds['step']:.1f})"
 
 
 def _factors(products: tuple[Product, ...]) -> str:

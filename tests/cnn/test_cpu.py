@@ -81,20 +81,6 @@ def test_bfloat16_adds_up_in_float32(size):
     np.testing.assert_allclose(found, expected, rtol=float(jnp.finfo(jnp.bfloat16).eps), atol=1e-3)
 
 
-def test_it_is_jax_lax_s_where_there_is_no_cpu():
-    *arrays, options = case(26, 1, 8, 3, 1, 0)
-
-    def lowered(function, platform):
-        traced = value_and_gradients(function, options).trace(*arrays)
-        return traced.lower(lowering_platforms=(platform,)).as_text()
-
-    assert "stablehlo.while" in lowered(ours, "cpu")
-    for platform in ("tpu", "cuda"):
-        text = lowered(ours, platform)
-        assert "stablehlo.while" not in text
-        assert text.count("stablehlo.convolution") == lowered(plain, platform).count("stablehlo.convolution")
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -289,6 +289,21 @@ def test_what_the_user_or_jax_chose_stays(with_libtpu, tmp_path, monkeypatch):
     assert with_libtpu == []
 
 
+def test_the_host_is_a_cpu_or_what_jax_has_in_its_place(monkeypatch):
+    first, asked = jax.local_devices()[0], []
+    assert devices.host() == jax.local_devices(backend="cpu")[0]
+
+    def local_devices(backend=None):
+        asked.append(backend)
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")  # JAX_PLATFORMS=tpu
+        return [first]
+
+    monkeypatch.setattr(jax, "local_devices", local_devices)
+    assert devices.host() == first
+    assert asked == ["cpu", None]
+
+
 def test_without_libtpu_jax_is_left_alone(with_libtpu, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     devices.find(tmp_path)

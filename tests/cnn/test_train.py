@@ -162,6 +162,16 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     assert sorted(visited) == list(range(1447)) != visited
 
 
+def test_the_order_of_an_epoch_is_its_seeds_own(mnist):
+    run = OneDevice(SETUP, mnist[0])
+    keys = [jax.random.key(seed) for seed in (3, 4)]
+    words = tuple(tuple(jax.random.key_data(key).tolist()) for key in keys)
+    found = loop.put_order(SETUP, run.mesh, words, 2)
+    assert found.sharding.device_set == set(run.mesh.devices.flat)
+    expected = [train.epoch_order(key, jnp.int32(2), config=SETUP) for key in keys]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_average_is_unbiased_from_the_first_step(mnist):
     """After n steps: the weights of each step, weighted by decay ** age and normalised."""
     state = train.init_state(SETUP, KEY)
