@@ -66,6 +66,7 @@ def test_a_connection_would_be_seen(run, call, event):
     assert (done.returncode, done.stderr[: len(f"refused: {event}")]) == (70, f"refused: {event}")
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_without_a_connection(run):
     done = run(IMPORT_ALL)
     assert done.returncode == 0, done.stderr

@@ -115,6 +115,7 @@ def test_with_strides_every_option_is_jax_lax_s():
     np.testing.assert_array_equal(found, jax.lax.conv_general_dilated(x, kernel, strides, padding, **dilated))
 
 
+@pytest.mark.slow
 def test_a_network_by_either_form_is_the_same(monkeypatch):
     """Logits, statistics and gradients in float64, of layers that have each form; without dropout's draws."""
     monkeypatch.setattr(jnp, "float32", jnp.float64)

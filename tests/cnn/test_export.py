@@ -210,6 +210,7 @@ def test_flags_of_an_export_are_kept_for_resuming_and_asked_for_anew_when_evalua
     assert evaluated.export == "elsewhere"
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_exported_again(exported, tmp_path, capsys):
     shutil.copytree(exported[0], tmp_path / "run")
     before = events(tmp_path / "run")[0]

@@ -383,7 +383,7 @@ def test_channel_dropout_drops_a_channel_of_an_image_as_one(rate, axes):
     "name",
     some_slow(
         [name for name in PUBLISHED if "dropout" in format_table(ZOO[name].architecture)],
-        but={"bn_dropout_4k", "fc_16k"},
+        but={"bn_dropout_4k"},
     ),
 )
 def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):

@@ -4,12 +4,15 @@ import csv
 import gzip
 import json
 
+import pytest
+
 import launch
 from cnn import data, fit
 from cnn.zoo import Entry
 from tests.cnn.prepare import LAYERS
 
 
+@pytest.mark.slow
 def test_the_first_steps_are_traced_and_the_training_is_the_same(small, tmp_path, capsys):
     flags = [*small, f"--layers={LAYERS}", "--recipe=plain_4k", "--epochs=1", "--batch_size=64"]
     assert launch.main(["", "--task=mnist", *flags, f"--workdir={tmp_path}", "--profile_steps=3"]) == 0

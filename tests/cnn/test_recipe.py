@@ -458,7 +458,7 @@ def test_every_distortion_is_tested():
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_distortion_keeps_range_and_form_and_fades(images, name):
-    """It is of each image alone; once it has faded, and at strength 0, images are as they were."""
+    """Once it has faded, and at strength 0, images are as they were."""
     before, fading = grey(images), Distortion(**{name: EACH[name]}, fade=1.0)
     after = distorted(before, 3, fading)
     assert (after.shape, after.dtype) == (before.shape, before.dtype)
@@ -466,7 +466,6 @@ def test_a_distortion_keeps_range_and_form_and_fades(images, name):
     changed = (jnp.abs(after - before) > 1e-3).any((1, 2, 3))
     assert changed.any()
     assert changed.all() == (name not in ("erasing", "zoom"))
-    np.testing.assert_allclose(distorted(before[:5], 3, fading), after[:5], atol=1e-6)
     np.testing.assert_allclose(distorted(before, 3, fading, 1.0), before, atol=1e-5)
     np.testing.assert_array_equal(distorted(before, 3, Distortion()), before)
     assert not jnp.array_equal(distorted(before, 4, fading), after)
@@ -589,6 +588,7 @@ def test_the_target_is_held_from_the_first_epoch_after_which_none_misses_it(accu
     }
 
 
+@pytest.mark.slow
 def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_a_resume(
     small, tmp_path, capsys
 ):

@@ -423,6 +423,7 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     assert parsed(f"--flagfile={workdir / 'flags.txt'}").layers == ONE_LINE
 
 
+@pytest.mark.slow
 def test_a_written_network_is_trained_evaluated_exported_compared_and_shown(small, tmp_path, capsys):
     """Through the command line of every task that works on a run; without the parts that compile longest."""
     capsys.readouterr()

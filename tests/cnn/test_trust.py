@@ -168,6 +168,7 @@ def fill_up(flags, finished, disk, sizes):
     return refused
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(flags, finished, small_disk):
     refused = fill_up(flags, finished, small_disk("64k"), ["64k"])
     assert "checkpoints" in refused
@@ -216,6 +217,7 @@ def test_a_disk_that_becomes_read_only_is_named(flags, finished, small_disk, tmp
         subprocess.run(["umount", "--lazy", str(workdir / "checkpoints")], check=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_damaged_at_random_is_named_or_the_same(tmp_path):
     damage.save_two(tmp_path / "whole")
     results = damage.run(tmp_path / "whole", range(30))

@@ -150,6 +150,7 @@ def test_a_person_looks_at_the_run(page, default_run):
     expect(page.locator(".mark-line path").first).to_be_attached()
 
 
+@pytest.mark.slow
 def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request, capsys):
     from playwright.sync_api import expect
 
