@@ -34,6 +34,7 @@ def few(monkeypatch):
     return cut
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_loop_trains_what_fit_trains(few, capsys):
     names = {}
     for cell in CELLS:

@@ -236,7 +236,7 @@ def test_a_run_of_another_network(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("frontier_min", [1e-3, 1e11])
+@pytest.mark.parametrize("frontier_min", [pytest.param(1e-3, marks=pytest.mark.slow), 1e11])
 def test_a_descent_that_overflows_leaves_no_wrong_number(tmp_path, capsys, frontier_min):
     run(
         BackpropConfig(

@@ -117,6 +117,7 @@ def assert_silent(outcomes):
 
 
 @pytest.mark.hosts
+@pytest.mark.slow
 def test_two_processes_train_as_one(small, alone, tmp_path):
     """Process 0 alone writes and speaks. Two numbers have one sum: the curve is the same bit for bit."""
     first, *others = start_all(2, tmp_path, *small, *MODEL)

@@ -471,6 +471,7 @@ def test_a_distortion_keeps_range_and_form_and_fades(images, name):
     assert not jnp.array_equal(distorted(before, 4, fading), after)
 
 
+@pytest.mark.slow
 def test_the_distortions_of_an_image_are_the_same_on_any_number_of_devices(images):
     """An axis of vmap stands for the devices."""
     setup = dataclasses.replace(setup_of(**EACH, fade=0.5), images=16)

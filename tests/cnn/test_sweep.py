@@ -140,6 +140,7 @@ def test_each_network_is_what_it_is_alone_and_on_another_number_of_devices(two_r
 ALONE = ["--learning_rate=0.02", "--seed=1", "--num_seeds=1"]
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_its_second_chunk_goes_on_with_it(two_rates, small, tmp_path):
     moments = iter([crash.Moment("checkpoint", 3, 0.005)])
     (kill,) = crash.disturbed([*small, *SWEEP], tmp_path / "run", moments)

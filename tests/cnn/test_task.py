@@ -51,6 +51,7 @@ def without_seconds(workdir):
     ]
 
 
+@pytest.mark.slow
 def test_a_submission_on_the_bundled_mnist(tmp_path, capsys, monkeypatch):
     """1,500 of its training images, 500 of them held out: the whole test set, an epoch of 16 steps."""
     loaders = LOADERS.replace("datasets.MNIST(", "torch.utils.data.random_split(datasets.MNIST(", 1)
