@@ -42,6 +42,11 @@ settings.load_profile("project")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's tests first: xdist gives them to one worker then, and the page is served once."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """No types are checked, as outside the tests."""

@@ -148,6 +148,7 @@ def test_the_terminal_walks_through_the_update_and_settles_the_claims(finished):
     assert str(finished[0]) in output.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_run_over_an_earlier_one_leaves_nothing_stale(tmp_path, capsys):
     small = {"workdir": str(tmp_path), "epochs": 2, "frontier_rates": 8, "frontier_epochs": 2}
     run(BackpropConfig(lrs=(0.1,), inputs=(107.0, 107.0), **small))

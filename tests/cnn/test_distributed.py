@@ -242,7 +242,8 @@ def test_other_flags_than_process_0_are_refused(small, tmp_path):
 
 
 @pytest.mark.hosts
-@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
 def test_a_process_whose_peers_never_come_says_so(index, tmp_path):
     code = "import sys, launch; from cnn import distributed; distributed._CONNECT_SECONDS = 1; "
     code += "sys.exit(launch.main(sys.argv))"

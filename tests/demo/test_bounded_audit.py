@@ -5,6 +5,7 @@ import concurrent.futures
 import html
 import io
 import multiprocessing
+import multiprocessing.util
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ WRONG = WORKBOOKS / "03a_Epartialw.xlsx"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where temporary files go; after the test none is left there, and no process."""
+    multiprocessing.util.get_temp_dir()  # it keeps the first one, and the path of a socket must be short
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield tmp_path
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -1,5 +1,6 @@
 """Whatever notebook somebody drops, it is read in a process of its own, which leaves nothing."""
 
+import multiprocessing.util
 import os
 import signal
 import tempfile
@@ -18,6 +19,7 @@ def folder(tmp_path, monkeypatch):
     """Where temporary files go; after the test no file is left there."""
     place = tmp_path / "temporary"
     place.mkdir()
+    multiprocessing.util.get_temp_dir()  # it keeps the first one, and the path of a socket must be short
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     yield tmp_path
     assert [file for file in place.rglob("*") if file.is_file()] == []
