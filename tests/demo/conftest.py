@@ -70,7 +70,7 @@ class Opened(NamedTuple):
     errors: list[str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium():
     missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
     missing += [] if CHROMIUM.exists() else [str(CHROMIUM)]
@@ -88,18 +88,18 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def temporary(tmp_path_factory):
     """Where the page's process puts temporary files."""
     return tmp_path_factory.mktemp("temporary")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow_program(tmp_path_factory):
     return SlowProgram(tmp_path_factory.mktemp("program"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(chromium, default_run, temporary, slow_program):
     """A page with a network that was trained for two epochs of 4,000 images."""
     with pytest.MonkeyPatch.context() as patched:
@@ -111,7 +111,7 @@ def address(chromium, default_run, temporary, slow_program):
     process.communicate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pages(chromium, address) -> Iterator[dict[str, Opened]]:
     """The page on each screen. Tests share it: each looks only for what it brought about itself."""
     pages = {}
