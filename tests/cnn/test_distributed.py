@@ -136,7 +136,7 @@ def test_four_processes_named_by_the_environment(small, alone, tmp_path):
     processes = [
         start(
             *small,
-            MODEL,
+            *MODEL,
             f"--workdir={tmp_path / str(index)}",
             **names,
             JAX_PROCESS_ID=str(index),
