@@ -162,7 +162,7 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
 
     network = Network(ZOO["bn_dropout_4k"].architecture, "torch")
     setup = train.Config(network, ZOO["bn_dropout_4k"].recipe, 1000, 0.1307, 0.3081)
-    state = _drawn(setup)
+    state = train.init_state(setup, jax.random.key(0))
 
     def gradient(dtype):
         network = setup.network.clone(dtype=dtype)
@@ -293,7 +293,7 @@ def test_a_shared_convolution_is_one_with_the_same_weights(images):
     def loss(params, network):
         return (network.apply({"params": params}, inputs, train=False) ** 2).mean()
 
-    value_and_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1, compiler_options=QUICKLY)
+    value_and_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     value, gradient = value_and_gradient(params, shared)
     same, of_each = value_and_gradient(both, copied)
     np.testing.assert_allclose(value, same, rtol=rounding(inputs.size))

@@ -458,7 +458,7 @@ def test_every_distortion_is_tested():
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_distortion_keeps_range_and_form_and_fades(images, name):
-    """Once it has faded, and at strength 0, images are as they were."""
+    """It is of each image alone; once it has faded, and at strength 0, images are as they were."""
     before, fading = grey(images), Distortion(**{name: EACH[name]}, fade=1.0)
     after = distorted(before, 3, fading)
     assert (after.shape, after.dtype) == (before.shape, before.dtype)
@@ -466,6 +466,7 @@ def test_a_distortion_keeps_range_and_form_and_fades(images, name):
     changed = (jnp.abs(after - before) > 1e-3).any((1, 2, 3))
     assert changed.any()
     assert changed.all() == (name not in ("erasing", "zoom"))
+    np.testing.assert_allclose(distorted(before[:5], 3, fading), after[:5], atol=1e-6)
     np.testing.assert_allclose(distorted(before, 3, fading, 1.0), before, atol=1e-5)
     np.testing.assert_array_equal(distorted(before, 3, Distortion()), before)
     assert not jnp.array_equal(distorted(before, 4, fading), after)
@@ -593,7 +594,7 @@ def test_the_target_is_held_from_the_first_epoch_after_which_none_misses_it(accu
 def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_a_resume(
     small, tmp_path, capsys
 ):
-    """Two seeds of a linear network, resumed after three epochs; its loss goes up and down at this rate."""
+    """Two seeds of a linear network, at a rate at which the loss goes up and down."""
     flags = ["--task=mnist", "--layers=max pool 4x4, dense 10 bias", "--recipe=bn_4k", "--learning_rate=20"]
     flags += ["--schedule=plateau", "--factor=0.5", "--patience=0", "--num_seeds=2", "--zoom=0.5"]
     flags += [*small, "--validation_size=200"]
@@ -609,10 +610,9 @@ def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_
             for line in lines
         ]
 
-    rows("run", *flags, "--epochs=3")
-    whole = rows("run", "--task=mnist", "--resume", "--epochs=6")
+    whole = rows("whole", *flags, "--epochs=6")
     assert "target 10.00% first reached in epoch 1, held to the end from epoch" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["target_held_from_epoch"] >= 1
+    assert json.loads((tmp_path / "whole" / "summary.json").read_text())["target_held_from_epoch"] >= 1
     for seed in (0, 1):
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=20.0)
         scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
@@ -620,3 +620,5 @@ def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_
             assert row["learning_rate"] == optimizer.param_groups[0]["lr"]
             scheduler.step(row["validation_loss"])
         assert optimizer.param_groups[0]["lr"] < 20
+    rows("resumed", *flags, "--epochs=3")
+    assert rows("resumed", "--task=mnist", "--resume", "--epochs=6") == whole

@@ -238,6 +238,17 @@ def test_several_seeds_have_one_summary(small, tmp_path, capsys):
     assert "over 3 seeds: standard deviation" in shown
 
 
+@pytest.mark.slow
+def test_a_seed_among_several_is_what_it_is_alone(small, tmp_path):
+    flags = ["launch.py", "--task=mnist", *small, "--model=plain_4k", "--epochs=2", "--learning_rate=0.2"]
+    assert main([*flags, "--num_seeds=3", "--seed=5", f"--workdir={tmp_path / 'all'}"]) == 0
+    rows = table(tmp_path / "all" / "metrics.csv")
+    assert main([*flags, "--seed=6", f"--workdir={tmp_path / 'one'}"]) == 0
+    for ours, theirs in zip(table(tmp_path / "one" / "metrics.csv"), rows[2:4], strict=True):
+        for name in ("train_loss", "test_loss"):
+            assert ours[name] == theirs[name]  # one after the other on the one device of this process
+
+
 def test_a_batch_larger_than_the_data_is_refused(small, tmp_path, capsys):
     flags = [small[0], "--batch_size=2000", f"--workdir={tmp_path / 'new'}"]
     assert main(["launch.py", "--task=mnist", *flags]) == 2

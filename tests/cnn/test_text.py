@@ -424,7 +424,7 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_written_network_is_trained_evaluated_exported_compared_and_shown(small, tmp_path, capsys):
+def test_a_written_network_is_trained_resumed_evaluated_exported_compared_and_shown(small, tmp_path, capsys):
     """Through the command line of every task that works on a run; without the parts that compile longest."""
     capsys.readouterr()
     file, workdir = tmp_path / "mine.txt", tmp_path / "run"
@@ -445,6 +445,7 @@ def test_a_written_network_is_trained_evaluated_exported_compared_and_shown(smal
         "custom",
         count_parameters(Architecture(parse(MINE))),
     )
+    assert "restored the checkpoint after 2 epochs" in launched("--resume")
     exported = launched("--eval_only", f"--export={tmp_path / 'exported'}")
     assert f"test accuracy {summary['final_test_accuracy']:.2%}" in exported
     description = json.loads((tmp_path / "exported" / "export.json").read_text())

@@ -170,7 +170,7 @@ def fill_up(flags, finished, disk, sizes):
 
 @pytest.mark.slow
 def test_a_full_disk_loses_nothing(flags, finished, small_disk):
-    refused = fill_up(flags, finished, small_disk("64k"), ["64k"])
+    refused = fill_up(flags, finished, small_disk("64k"), ["64k", "700k"])
     assert "checkpoints" in refused
 
 

@@ -23,13 +23,15 @@ TEXT = (Path(__file__).parent / "program.hlo.txt").read_text()
 
 
 @pytest.mark.parametrize(
-    ("model", "topology"), [("compact_20k", "v2-8"), ("compact_20k", "v5e-4"), ("bn_dropout_14k", "v2-8")]
+    ("model", "topology", "most"),
+    [("compact_20k", "v2-8", 15), ("compact_20k", "v5e-4", 15), ("bn_dropout_14k", "v2-8", 12)],
 )
-def test_an_epoch_needs_no_host_and_few_collectives(model, topology):
+def test_an_epoch_needs_no_host_and_few_collectives(model, topology, most):
+    """At most 2 collectives for each batch norm and 1 for the gradients; libtpu joins some."""
     figures = analyze(compile_run(TpuConfig(topology=topology, model=model)))
 
     assert figures.program.host_transfers == 0
-    assert 0 < figures.program.collectives.total() <= 15  # 2 for each batch norm and 1 for the gradients
+    assert 0 < figures.program.collectives.total() <= most
     assert figures.program.collectives_outside.total() <= 2
     images = 60_000 * 28 * 28
     assert images / TOPOLOGIES[topology].devices < figures.arguments < images
