@@ -27,7 +27,8 @@ PARAMETERS = {
     "reduced_19k": 19_290,
     "strided_18k": 18_738,
     "compact_20k": 19_975,
-    "tiny_5k": 4_878,
+    "tiny_5k": 4_790,
+    "tiny_3k": 2_560,
     "sprint_20k": 19_978,
 }
 SIDES = {
