@@ -236,6 +236,30 @@ ZOO: dict[str, Entry] = {
         ),
         note="ours: fewer parameters; one convolution works seven times",
     ),
+    "tiny_1k": Entry(
+        """
+        crop 2
+        conv 11 3x3, batch norm, SiLU
+        max pool 2x2
+        conv 11 3x3 pad 1, batch norm, SiLU
+        3 x (conv 11 3x3 pad 1 as conv 1, batch norm, SiLU)
+        max pool 2x2
+        3 x (conv 11 3x3 pad 1 as conv 1, batch norm, SiLU)
+        global average pool, dense 10 bias
+        """,
+        replace(
+            _OURS,
+            batch_size=32,
+            ema_decay=0.9995,
+            rotation=5.0,
+            scale=0.05,
+            shear=0.05,
+            shift=1.0,
+            elastic=0.0,
+            fade=1.0,
+        ),
+        note="ours: tiny_3k, narrower",
+    ),
     "sprint_20k": Entry(
         """
         crop 2

@@ -29,6 +29,7 @@ PARAMETERS = {
     "compact_20k": 19_975,
     "tiny_5k": 4_790,
     "tiny_3k": 2_560,
+    "tiny_1k": 1_484,
     "sprint_20k": 19_978,
 }
 SIDES = {
