@@ -185,7 +185,6 @@ ZOO: dict[str, Entry] = {
     ),
     DEFAULT: Entry(
         """
-        crop 2
         conv 15 5x5, batch norm, SiLU
         max pool 2x2
         2 x (conv 24 3x3 pad 1, batch norm, SiLU)
@@ -196,7 +195,7 @@ ZOO: dict[str, Entry] = {
         global average and max pool, dropout 0.15, dense 10 bias
         """,
         _OURS,
-        note="ours: the default, without the images' margin; its last two convolutions repeat those before",
+        note="ours: the default; its last two convolutions repeat the two before them",
     ),
     "compact_10k": Entry(
         """
