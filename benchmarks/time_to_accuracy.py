@@ -1,7 +1,7 @@
 """python -m benchmarks.time_to_accuracy: seconds from a process's start to 99.4 % of the test images.
 
 Ours is the real command line with nothing compiled before: sprint_20k, or what flags say
-(`--target=99.6 -- --model=sprint_20k --epochs=9`). It prints when the first epoch reached the target, for
+(`--target=99.6 -- --model=sprint_20k --epochs=10`). It prints when the first epoch reached the target, for
 how many seeds, and what the last epoch came to, when.
 
 The published networks are the seconds an epoch of PyTorch's fastest mode, times the epochs after which
