@@ -20,6 +20,7 @@ import time
 from benchmarks.spread import spread
 from benchmarks.train import PEERS, speeds
 from cnn import cores
+from cnn.config import CnnConfig
 from cnn.zoo import ZOO
 
 _IMAGES = 60_000
@@ -30,14 +31,14 @@ def ours(flags: list[str], seed: int) -> list[tuple[float, float]]:
     """Of each epoch's line: seconds since launch.py was started, and per cent of the test images.
 
     Raises:
-      CalledProcessError: it ended with an error.
+      SystemExit: with its last line, where it ended with an error.
     """
     reached = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "launch.py", "--task=mnist", f"--seed={seed}", f"--workdir={folder}/run"]
         start = time.perf_counter()
         with subprocess.Popen(
-            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*command, *flags], stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -45,7 +46,8 @@ def ours(flags: list[str], seed: int) -> list[tuple[float, float]]:
                 if line.startswith("epoch") and accuracy:
                     reached.append((time.perf_counter() - start, float(accuracy[1])))
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, process.args)
+            errors.seek(0)
+            sys.exit(errors.read().strip().rpartition("\n")[2])
     return reached
 
 
@@ -53,9 +55,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_accuracy", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--target", type=float, default=99.4, help="per cent of the test images")
+    target = 100 * CnnConfig().target_accuracy
+    parser.add_argument("--target", type=float, default=target, help="per cent of the test images")
     parser.add_argument("--steps", type=int, default=40, help="of PyTorch, a measurement; 0: leave it out")
-    parser.add_argument("flags", nargs="*", help="of launch.py, after --")
+    parser.add_argument("flags", nargs="*", help="of launch.py and of one seed, after --")
     given = parser.parse_args()
     flags = ["--model=sprint_20k", "--compilation_cache=none", *given.flags]
     runs = [ours(flags, seed) for seed in range(given.seeds)]
