@@ -1,9 +1,11 @@
 """A trained network in formats that others read: safetensors, ONNX, StableHLO.
 
 Both programs take "images", float32, batch x height x width x channels with any batch, as values from 0
-(background) to 255, and give "logits"; the normalisation is inside.
+(background) to 255, and give "logits"; the normalisation is inside. They compute in float32, also where a
+network was trained with --compute_dtype=bfloat16: its weights are float32 either way.
 """
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -72,18 +74,18 @@ def export(
 
     Returns:
       The content of export.json: with the largest logit and each file's largest difference from
-      our logits.
+      the logits that are exact.
 
     Raises:
       UserError: a file gives logits that differ by more than is allowed.
     """
     variables = jax.tree.map(np.asarray, variables)
+    config = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float32))
     with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
         write_bytes(folder / "model.safetensors", to_safetensors(variables, name=name, config=config))
         write_bytes(folder / "model.onnx", to_onnx(variables, name=name, config=config).SerializeToString())
         write_bytes(folder / "model.stablehlo", to_stablehlo(variables, config=config))
-        ours = _program(variables, config)
-        logits = _in_batches(ours, images)
+        logits = exact_logits(variables, images, config=config)
         differences = {
             file: float(np.abs(_in_batches(read(folder / file, config), images) - logits).max())
             for file, read in _READERS.items()
@@ -92,8 +94,8 @@ def export(
     for file, difference in differences.items():
         if not difference <= allowed(largest):
             raise UserError(
-                f"{folder / file} gives logits that differ from ours by {difference:.1e}, the largest being "
-                f"{largest:.1f}: do not use it; try the versions in constraints.txt"
+                f"{folder / file} gives logits that differ from the exact ones by {difference:.1e}, the "
+                f"largest being {largest:.1f}: do not use it; try the versions in constraints.txt"
             )
     description = {
         "model": name,
@@ -117,10 +119,17 @@ def export(
 def allowed(largest: float) -> float:
     """How much logits may differ where the largest of them is this: by TOLERANCE, or ROUNDING of the largest.
 
-    ROUNDING is eight roundings of a float32, about as much as ours themselves differ from the same
-    network in float64.
+    ROUNDING is eight roundings of a float32, about as much as our own program in float32 differs from the
+    exact logits.
     """
     return max(TOLERANCE, ROUNDING * largest)
+
+
+def exact_logits(variables: dict[str, Any], images: Images, *, config: train.Config) -> Logits:
+    """The network's logits, computed in float64."""
+    with jax.enable_x64(True):
+        exact = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float64))
+        return _in_batches(_program(jax.tree.map(np.float64, variables), exact), images, np.float64)
 
 
 def to_safetensors(variables: dict[str, Any], *, name: str, config: train.Config) -> bytes:
@@ -263,9 +272,7 @@ _READERS = {
 }
 
 
-def _in_batches(program: Callable[..., Any], images: Images) -> Logits:
-    """The program's logits of all images, which it takes as float32, a batch at a time."""
+def _in_batches(program: Callable[..., Any], images: Images, dtype: type[np.floating] = np.float32) -> Logits:
+    """The program's logits of all images, which it takes as this dtype, a batch at a time."""
     starts = range(0, len(images), _BATCH)
-    return np.concatenate(
-        [np.asarray(program(np.float32(images[start : start + _BATCH]))) for start in starts]
-    )
+    return np.concatenate([np.asarray(program(dtype(images[start : start + _BATCH]))) for start in starts])

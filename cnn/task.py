@@ -310,7 +310,7 @@ def _export(run: Run, result: Result) -> None:
     description = export(folder, variables, images, name=name, config=run.config)
     which = f"{result.name(0)} " if run.flags.members > 1 else ""
     print(
-        f"{which}exported to {folder}: largest difference from our logits (they reach "
+        f"{which}exported to {folder}: largest difference from the logits computed in float64 (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"
     )
     for file, difference in description["largest_difference"].items():

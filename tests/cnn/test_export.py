@@ -1,11 +1,13 @@
 """What is exported is read back with the formats' own libraries, and computes what the network computes."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
@@ -94,14 +96,6 @@ def random_variables(setup):
     return jax.tree.map_with_path(draw, {"params": state.params, "batch_stats": state.batch_stats})
 
 
-def exact_logits(variables, images, setup):
-    """The network's logits, computed in float64."""
-    with jax.enable_x64(True):
-        network, exact = setup.network.clone(dtype=np.float64), jax.tree.map(np.float64, variables)
-        normalised = (images / np.float64(255) - setup.mean) / setup.std
-        return np.asarray(jax.jit(lambda images: network.apply(exact, images, train=False))(normalised))
-
-
 def assert_same_logits(found, expected):
     """A logit is rounded as the largest is: it may be the difference of terms as large."""
     assert np.abs(found - expected).max() <= export.allowed(float(np.abs(expected).max()))
@@ -119,7 +113,7 @@ def test_onnx_computes_what_the_network_computes(architecture, test_images):
     variables, images = random_variables(setup), test_images.images[:300]
     content = export.to_onnx(variables, name="random", config=setup).SerializeToString()
     ours = np.asarray(jax.jit(lambda images: train.predict(variables, images, config=setup))(images))
-    theirs, exact = run_onnx(content, images), exact_logits(variables, images, setup)
+    theirs, exact = run_onnx(content, images), export.exact_logits(variables, images, config=setup)
     assert np.ptp(exact, axis=0).min() > 1e-3
     assert_same_logits(ours, exact)
     assert_same_logits(theirs, exact)
@@ -241,9 +235,20 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch, t
         onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name)
     )
     monkeypatch.setattr(export, "to_onnx", lambda *_, **__: right)
-    with pytest.raises(UserError, match=r"model.onnx gives logits that differ from ours by 1.0e-03"):
+    with pytest.raises(
+        UserError, match=r"model.onnx gives logits that differ from the exact ones by 1.0e-03"
+    ):
         export.export(tmp_path, variables, test_images.images[:7], name="wrong", config=setup)
     assert not (tmp_path / "export.json").exists()
+
+
+def test_what_was_trained_in_bfloat16_is_exported_in_float32(tmp_path, test_images):
+    trained = make_setup(ZOO["bn_4k"].architecture)
+    trained = dataclasses.replace(trained, network=trained.network.clone(dtype=jnp.bfloat16))
+    variables, images = random_variables(trained), test_images.images[:7]
+    description = export.export(tmp_path, variables, images, name="halved", config=trained)
+    largest = max(description["largest_difference"].values())
+    assert 0 < largest <= export.allowed(description["largest_logit"])
 
 
 @pytest.mark.parametrize(
