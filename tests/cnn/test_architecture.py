@@ -27,6 +27,7 @@ PARAMETERS = {
     "reduced_19k": 19_290,
     "strided_18k": 18_738,
     "compact_20k": 19_975,
+    "small_10k": 9_880,
     "tiny_5k": 4_790,
     "tiny_3k": 2_874,
     "tiny_1k": 1_484,
