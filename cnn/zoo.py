@@ -225,6 +225,20 @@ ZOO: dict[str, Entry] = {
         replace(_OURS, fade=0.8),
         note="ours: small_10k, narrower, without dropout",
     ),
+    "tiny_4k": Entry(
+        """
+        crop 2
+        conv 17 5x5, batch norm, SiLU
+        max pool 2x2
+        conv 17 3x3 pad 1, batch norm, SiLU
+        2 x (conv 17 3x3 pad 1 as conv 1, batch norm, SiLU)
+        max pool 2x2
+        3 x (conv 17 3x3 pad 1 as conv 1, batch norm, SiLU)
+        global average and max pool, dense 10 bias
+        """,
+        replace(_OURS, fade=0.8),
+        note="ours: tiny_5k, narrower",
+    ),
     "tiny_3k": Entry(
         """
         crop 2
@@ -247,7 +261,7 @@ ZOO: dict[str, Entry] = {
             elastic=0.5,
             fade=0.8,
         ),
-        note="ours: tiny_5k, narrower; its convolution works once more",
+        note="ours: narrower; its convolution works once more",
     ),
     "tiny_1k": Entry(
         """

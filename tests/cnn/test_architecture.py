@@ -29,6 +29,7 @@ PARAMETERS = {
     "compact_20k": 19_975,
     "small_10k": 9_880,
     "tiny_5k": 4_790,
+    "tiny_4k": 3_614,
     "tiny_3k": 2_874,
     "tiny_1k": 1_484,
     "sprint_20k": 19_978,
