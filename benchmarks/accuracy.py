@@ -127,11 +127,12 @@ def _write_name(axes: Axes, network: Network, taken: Sequence[Bbox]) -> Bbox:
         text.set(ha=("center", "left", "right")[side], position=(_BESIDE * side, rise))
         return text.get_window_extent()
 
-    def cost(where: tuple[int, int]) -> tuple[int, int]:
+    def cost(where: tuple[int, int]) -> tuple[int, int, int]:
         box = put(*where)
         outside = not all(axes.bbox.contains(*corner) for corner in box.corners())
-        hidden = sum(box.contains(*point) for point in submissions)
-        return box.count_overlaps(taken) + outside, _BESIDE * hidden + abs(where[1])
+        around = box.padded(_PADDING * axes.figure.dpi / 72)  # a point is a disc
+        hidden = sum(around.contains(*point) for point in submissions)
+        return box.count_overlaps(taken) + outside, hidden, abs(where[1])
 
     return put(*min(itertools.product((1, -1, 0), _RISES), key=cost))
 
