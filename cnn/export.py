@@ -24,7 +24,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 
-from cnn import train
+from cnn import devices, train
 from cnn.architecture import (
     GELU,
     AveragePool,
@@ -126,8 +126,8 @@ def allowed(largest: float) -> float:
 
 
 def exact_logits(variables: dict[str, Any], images: Images, *, config: train.Config) -> Logits:
-    """The network's logits, computed in float64."""
-    with jax.enable_x64(True):
+    """The network's logits, computed in float64, on a CPU: a TPU has no convolutions of it."""
+    with jax.default_device(devices.host()), jax.enable_x64(True):
         exact = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float64))
         return _in_batches(_program(jax.tree.map(np.float64, variables), exact), images, np.float64)
 
