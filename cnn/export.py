@@ -126,7 +126,7 @@ def allowed(largest: float) -> float:
 
 
 def exact_logits(variables: dict[str, Any], images: Images, *, config: train.Config) -> Logits:
-    """The network's logits, computed in float64, on a CPU: a TPU has no convolutions of it."""
+    """The network's logits, computed in float64 and rounded once, on a CPU: a TPU cannot."""
     with jax.default_device(devices.host()), jax.enable_x64(True):
         exact = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float64))
         return _in_batches(_program(jax.tree.map(np.float64, variables), exact), images, np.float64)

@@ -247,8 +247,9 @@ def test_what_was_trained_in_bfloat16_is_exported_in_float32(tmp_path, test_imag
     trained = dataclasses.replace(trained, network=trained.network.clone(dtype=jnp.bfloat16))
     variables, images = random_variables(trained), test_images.images[:7]
     description = export.export(tmp_path, variables, images, name="halved", config=trained)
-    largest = max(description["largest_difference"].values())
-    assert 0 < largest <= export.allowed(description["largest_logit"])
+    differences = description["largest_difference"]
+    assert differences["model.safetensors"] > 0  # our own program, which float64 alone can differ from
+    assert max(differences.values()) <= export.allowed(description["largest_logit"])
 
 
 @pytest.mark.parametrize(
