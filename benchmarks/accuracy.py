@@ -25,7 +25,7 @@ from harness.workdir import make_config, read_flags
 PICTURE = Path(__file__).parents[1] / "docs" / "accuracy.png"
 _TARGET, _BUDGET = 0.994, 20_000  # the assignment's
 _ORANGE, _GREY = "#d55e00", "#7f7f7f"  # Okabe and Ito
-_PADDING = 4  # points around a network of ours
+_PADDING = 4  # points that stay free around a network of ours, or between its name and a submission
 _BESIDE, _RISES = 8, range(-48, 49, 4)  # points from a network to its name
 
 
