@@ -199,7 +199,6 @@ ZOO: dict[str, Entry] = {
     ),
     "small_10k": Entry(
         """
-        crop 2
         conv 30 5x5, batch norm, SiLU
         max pool 2x2
         conv 30 3x3 pad 1, batch norm, SiLU
@@ -209,7 +208,7 @@ ZOO: dict[str, Entry] = {
         global average and max pool, dropout 0.15, dense 10 bias
         """,
         _OURS,
-        note="ours: half the parameters; one convolution works six times",
+        note="ours: half the parameters; one convolution of 30 channels works six times",
     ),
     "tiny_5k": Entry(
         """
@@ -223,7 +222,7 @@ ZOO: dict[str, Entry] = {
         global average and max pool, dense 10 bias
         """,
         replace(_OURS, fade=0.8),
-        note="ours: small_10k, narrower, without dropout",
+        note="ours: small_10k, narrower, without dropout and without the images' margin",
     ),
     "tiny_4k": Entry(
         """
