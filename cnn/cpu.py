@@ -42,8 +42,8 @@ class Forms(NamedTuple):
 
 
 # Convolution. XLA's CPU backend has fast kernels for convolutions of more than 16 features or channels,
-# fastest with whole vectors of channels, and slow ones for the others and for a kernel's gradient over a
-# large map.
+# fastest with whole vectors of channels, and slow ones for the others. The zeros that fill them up would only
+# slow a kernel's gradient down.
 # `python -m benchmarks.convolution` prints what each convolution of a network gains.
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -54,7 +54,6 @@ _ON_CPU = {  # the values of options that the sums on a CPU are right for; of al
     "feature_group_count": (1,),
     "batch_group_count": (1,),
 }
-_LARGE_MAP = 20 * 20  # pixels; products are faster at 24 x 24 and slower at 12 x 12
 _CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
 
 Padding = tuple[tuple[int, int], ...]
@@ -107,8 +106,6 @@ def _forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Ar
 def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     _, of_images = jax.vjp(lambda x: _aligned(x, kernel, padding), x)
-    if gradient.shape[1] * gradient.shape[2] >= _LARGE_MAP:
-        return *of_images(gradient), _kernel_gradient(x, gradient, kernel.shape, padding)
     _, of_kernel = jax.vjp(lambda kernel: _plain(x, kernel, padding), kernel)
     return *of_images(gradient), *of_kernel(gradient)
 
@@ -131,42 +128,6 @@ def _aligned(x: Array, kernel: Array, padding: Padding) -> Array:
 def _with_zeros(x: Array, axis: int, multiple: int) -> Array:
     """x with its axis filled up to a multiple."""
     return jnp.pad(x, [(0, -size % multiple if axis == index else 0) for index, size in enumerate(x.shape)])
-
-
-def _kernel_gradient(
-    x: Float[Array, "batch height width channels"],
-    gradient: Float[Array, "batch new_height new_width features"],
-    shape: tuple[int, ...],
-    padding: Padding,
-) -> Float[Array, "rows columns channels features"]:
-    """The gradient of a kernel of this shape: over the images, the sum of products with their patches.
-
-    As a convolution, whose result is no larger than the kernel, it takes twice the time where the map is
-    large.
-    """
-    rows, columns, channels, features = shape
-    height, width = gradient.shape[1:3]
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0))).transpose(0, 3, 1, 2)
-
-    def add(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
-        x, gradient = image
-        patches = jnp.stack(
-            [
-                x[:, row : row + height, column : column + width]
-                for row in range(rows)
-                for column in range(columns)
-            ]
-        )
-        product = jnp.matmul(
-            patches.reshape(-1, height * width),
-            gradient.reshape(height * width, features),
-            preferred_element_type=total.dtype,
-        )
-        return total + product, None
-
-    zero = jnp.zeros((rows * columns * channels, features), jnp.promote_types(x.dtype, jnp.float32))
-    total, _ = jax.lax.scan(add, zero, (x, gradient))
-    return total.reshape(shape).astype(x.dtype)
 
 
 # Pooling.
