@@ -1,7 +1,9 @@
 """python -m benchmarks.profile [NETWORK ...]: where a step on a CPU spends its time, by JAX's profiler.
 
-A convolution that YNNPACK does not take counts up to the start of what follows, since it runs apart and XLA's
-profile shows its start alone. What waits for another device is in the reductions.
+On one core (taskset -c 0 python -m benchmarks.profile) every time is exact. On several, a convolution that
+YNNPACK does not take runs apart, and XLA's profile shows its start alone: it counts up to the start of what
+follows, so that a part of it is missing or counted elsewhere. What waits for another device is in the reductions,
+which are exact.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
 _STEP = "jit__update"
+_APART = ("conv_general", "convolution")
 _OTHERS = {"jit__prepare": "augmentation", "jit__arrange": "the order of an epoch"}
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 
@@ -80,9 +83,9 @@ def measure(network: str) -> None:
         thunks.sort()
         for (start, duration, name, module), (following, *_) in itertools.pairwise(thunks):
             kind = kind_of.get(name, "elementwise and all else") if module == _STEP else _OTHERS[module]
-            spent[kind] += following - start if name.startswith("conv_general") else duration
+            spent[kind] += following - start if name.startswith(_APART) else duration
     whole = sum(spent.values())
-    print(f"\n{network}: {speed:,.0f} images/s while profiled")
+    print(f"\n{network} on {usable} cores: {speed:,.0f} images/s while profiled")
     for kind, nanoseconds in spent.most_common():
         print(f"{kind:<32}{nanoseconds / whole:>6.0%}")
 
