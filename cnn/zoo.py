@@ -199,6 +199,7 @@ ZOO: dict[str, Entry] = {
     ),
     "small_10k": Entry(
         """
+        crop 2
         conv 30 5x5, batch norm, SiLU
         max pool 2x2
         conv 30 3x3 pad 1, batch norm, SiLU
@@ -222,7 +223,7 @@ ZOO: dict[str, Entry] = {
         global average and max pool, dense 10 bias
         """,
         replace(_OURS, fade=0.8),
-        note="ours: small_10k, narrower, without dropout and without the images' margin",
+        note="ours: small_10k, narrower, without dropout",
     ),
     "tiny_4k": Entry(
         """
@@ -240,7 +241,6 @@ ZOO: dict[str, Entry] = {
     ),
     "tiny_3k": Entry(
         """
-        crop 2
         conv 16 3x3, batch norm, SiLU
         max pool 2x2
         conv 16 3x3 pad 1, batch norm, SiLU
@@ -260,7 +260,7 @@ ZOO: dict[str, Entry] = {
             elastic=0.5,
             fade=0.8,
         ),
-        note="ours: narrower; its convolution works once more",
+        note="ours: narrower, with the images' margin; its convolution works once more",
     ),
     "tiny_1k": Entry(
         """
@@ -284,7 +284,7 @@ ZOO: dict[str, Entry] = {
             elastic=0.0,
             fade=1.0,
         ),
-        note="ours: tiny_3k, narrower",
+        note="ours: tiny_3k, narrower, without the images' margin",
     ),
     "sprint_20k": Entry(
         """
