@@ -2,8 +2,7 @@
 
 On one core (taskset -c 0 python -m benchmarks.profile) every time is exact. On several, a convolution that
 YNNPACK does not take runs apart, and XLA's profile shows its start alone: it counts up to the start of what
-follows, so that a part of it is missing or counted elsewhere. What waits for another device is in the reductions,
-which are exact.
+follows, and a part of it may be counted elsewhere. What waits for another device is in the reductions.
 """
 
 import argparse
