@@ -241,6 +241,7 @@ ZOO: dict[str, Entry] = {
     ),
     "tiny_3k": Entry(
         """
+        crop 2
         conv 16 3x3, batch norm, SiLU
         max pool 2x2
         conv 16 3x3 pad 1, batch norm, SiLU
@@ -260,7 +261,7 @@ ZOO: dict[str, Entry] = {
             elastic=0.5,
             fade=0.8,
         ),
-        note="ours: narrower, with the images' margin; its convolution works once more",
+        note="ours: narrower; its convolution works once more",
     ),
     "tiny_1k": Entry(
         """
@@ -284,7 +285,7 @@ ZOO: dict[str, Entry] = {
             elastic=0.0,
             fade=1.0,
         ),
-        note="ours: tiny_3k, narrower, without the images' margin",
+        note="ours: tiny_3k, narrower",
     ),
     "sprint_20k": Entry(
         """
