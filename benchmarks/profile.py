@@ -26,7 +26,7 @@ from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
 _STEP = "jit__update"
-_APART = ("conv_general", "convolution")
+_APART = ("conv_general", "convolution")  # names of convolutions outside of fusions
 _OTHERS = {"jit__prepare": "augmentation", "jit__arrange": "the order of an epoch"}
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 
@@ -84,7 +84,7 @@ def measure(network: str) -> None:
             kind = kind_of.get(name, "elementwise and all else") if module == _STEP else _OTHERS[module]
             spent[kind] += following - start if name.startswith(_APART) else duration
     whole = sum(spent.values())
-    print(f"\n{network} on {usable} cores: {speed:,.0f} images/s while profiled")
+    print(f"\n{network}, cores: {usable}, {speed:,.0f} images/s while profiled")
     for kind, nanoseconds in spent.most_common():
         print(f"{kind:<32}{nanoseconds / whole:>6.0%}")
 
