@@ -27,12 +27,15 @@ def milliseconds(convolve: Convolve, layer: Conv, shape: tuple[int, ...]) -> Cal
     """A function that measures the layer on images of this shape."""
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (_IMAGES, *shape))
-    kernel = jax.random.normal(keys[1], (layer.kernel, layer.kernel, shape[-1], layer.features))
+    kernel = jax.random.normal(
+        keys[1], (layer.kernel, layer.kernel, shape[-1] // layer.groups, layer.features)
+    )
     apply = functools.partial(
         convolve,
         window_strides=(layer.stride, layer.stride),
         padding=[(layer.padding, layer.padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=layer.groups,
     )
 
     @functools.partial(jax.jit, compiler_options=_OPTIONS)

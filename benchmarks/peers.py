@@ -27,6 +27,7 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
+    Deskew,
     Dropout,
     Layer,
     MaxPool,
@@ -35,6 +36,7 @@ from cnn.architecture import (
 from cnn.augment import random_distortion
 from cnn.model import activation
 from cnn.recipe import Distortion, Recipe
+from cnn.sampling import deskew
 from cnn.zoo import ZOO
 
 Measure = Callable[[], float]
@@ -127,8 +129,17 @@ class _PlainNetwork(nn.Module):
                 match layer:
                     case Crop(margin):
                         x = x[:, margin:-margin, margin:-margin]
-                    case Conv(features, kernel, stride, padding, bias, shares):
-                        new = nn.Conv(features, (kernel, kernel), stride, padding, use_bias=bias)
+                    case Deskew():
+                        x = deskew(x)
+                    case Conv(features, kernel, stride, padding, bias, shares, groups):
+                        new = nn.Conv(
+                            features,
+                            (kernel, kernel),
+                            stride,
+                            padding,
+                            feature_group_count=groups,
+                            use_bias=bias,
+                        )
                         convolutions.append(new if shares is None else convolutions[shares])
                         x = convolutions[-1](x)
                     case BatchNorm():

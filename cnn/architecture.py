@@ -26,12 +26,22 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class Deskew:
+    """Shears an image along its rows until it leans neither way (LeCun et al. 1998); it has no parameters.
+
+    See cnn.sampling.deskew. An output's receptive field is counted from the image that this makes.
+    """
+
+
+@dataclass(frozen=True)
 class Conv:
     """Convolution with a square kernel; stride 1 and no padding unless said.
 
     Attributes:
       shares: the convolution whose weights this one uses; None has its own. They are counted from 0 over the
         whole network, those in residuals and those that share weights included.
+      groups: as PyTorch's: channels and features are cut into so many parts, and each part of the features
+        sees its part of the channels alone. As many as there are channels make a depthwise convolution.
     """
 
     features: int
@@ -40,6 +50,7 @@ class Conv:
     padding: int = 0
     bias: bool = True
     shares: int | None = None
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,7 @@ class Residual:
 
 Layer = (
     Crop
+    | Deskew
     | Conv
     | BatchNorm
     | ReLU
@@ -139,7 +151,7 @@ Layer = (
 
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
-        ("margin", "features", "kernel", "stride", "window"),
+        ("margin", "features", "kernel", "stride", "window", "groups"),
         (lambda number: 1 <= number <= MOST, f"a whole number from 1 to {MOST:,}"),
     ),
     **dict.fromkeys(
@@ -170,11 +182,12 @@ class Form(NamedTuple):
 
 FORMS = (
     Form(Crop, "crop", ("margin",)),
+    Form(Deskew, "deskew"),
     Form(
         Conv,
         "conv",
         ("features", "kernel"),
-        {"stride": "stride", "pad": "padding", "bias": "bias", "as conv": "shares"},
+        {"stride": "stride", "pad": "padding", "groups": "groups", "bias": "bias", "as conv": "shares"},
     ),
     Form(BatchNorm, "batch norm"),
     Form(ReLU, "ReLU"),
@@ -270,7 +283,7 @@ class _Effect(NamedTuple):
     stride: int = 1
 
 
-_Weights = tuple[int, int, int, bool]  # a convolution's kernel, inputs, features and whether it has a bias
+_Weights = tuple[int, int, int, int, bool]  # a convolution's kernel, channels, features, groups, bias or not
 
 
 def _summarize(
@@ -309,7 +322,7 @@ def _summarize(
                 f"{_what_fits(layer, shape)}"
             )
         if isinstance(layer, Conv):
-            own = layer.kernel, shape[-1], layer.features, layer.bias
+            own = layer.kernel, shape[-1], layer.features, layer.groups, layer.bias
             _require_weights(layer, place, own, weights)
             weights.append(own if layer.shares is None else None)
         field = _Field(field.side + (effect.window - 1) * field.jump, field.jump * effect.stride)
@@ -415,17 +428,18 @@ def _require_weights(layer: Conv, place: str, own: _Weights, weights: list[_Weig
     """Raise UserError if a convolution shares weights that are not such as it needs."""
     if layer.shares is None or own in weights[layer.shares : layer.shares + 1]:
         return
-    kernel, inputs, features, bias = own
+    kernel, inputs, features, groups, bias = own
     right = [f"as conv {number}" for number, each in enumerate(weights) if each == own]
+    parts = f" in {groups} groups" * (groups > 1)
     raise UserError(
         f"layer {place} ({describe(layer)}) needs the weights of an earlier convolution of {kernel}x{kernel} "
-        f"from {inputs} to {features} features {'with' if bias else 'without'} bias: "
+        f"from {inputs} to {features} features{parts} {'with' if bias else 'without'} bias: "
         f"{'write ' + ' or '.join(right) if right else f'there is none, leave out as conv {layer.shares}'}"
     )
 
 
 def _effect(layer: Layer, shape: Shape) -> _Effect | None:
-    """What a layer makes of an input of this shape; None where it needs height and width and there are none.
+    """What a layer makes of an input of this shape; None where it needs another shape.
 
     A side of the output below 1 says that the input is too small.
     """
@@ -443,11 +457,15 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
     match layer:
         case ChannelDropout():
             return _Effect(shape)
+        case Deskew():
+            return _Effect(shape)
         case Crop(margin):
             return _Effect((side - 2 * margin,) * 2 + (channels,))
-        case Conv(features, kernel, stride, padding, bias, shares):
+        case Conv(features, kernel, stride, padding, bias, shares, groups):
+            if channels % groups or features % groups:
+                return None
             new = (side + 2 * padding - kernel) // stride + 1
-            parameters = (kernel**2 * channels + bias) * features if shares is None else 0
+            parameters = (kernel**2 * channels // groups + bias) * features if shares is None else 0
             return _Effect((new, new, features), parameters, kernel, stride)
         case MaxPool(window) | AveragePool(int(window)):
             return _Effect((side // window,) * 2 + (channels,), 0, window, window)
@@ -467,6 +485,8 @@ def _what_fits(layer: Layer, shape: Shape) -> str:
         )
     side = shape[0]
     match layer:
+        case Conv(features, groups=groups) if shape[-1] % groups or features % groups:
+            return f"channels and features have to divide among {groups} groups: give groups 1, or others"
         case Conv(kernel=kernel, padding=padding):
             most = side + 2 * padding
             return f"give a kernel of at most {most}x{most}, or pad {-(-(kernel - side) // 2)}"

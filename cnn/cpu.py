@@ -43,7 +43,8 @@ class Forms(NamedTuple):
 
 # Convolution. XLA's CPU backend has fast kernels for convolutions of more than 16 features or channels,
 # fastest with whole vectors of channels, and slow ones for the others. The zeros that fill them up would only
-# slow a kernel's gradient down.
+# slow a kernel's gradient down. For a depthwise convolution it has no fast kernel: products with the shifted
+# map, one for each place of the kernel, take a third of its time.
 # `python -m benchmarks.convolution` prints what each convolution of a network gains.
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -51,7 +52,6 @@ _ON_CPU = {  # the values of options that the sums on a CPU are right for; of al
     "dimension_numbers": (_NHWC, jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))),
     "lhs_dilation": (None, (1, 1)),
     "rhs_dilation": (None, (1, 1)),
-    "feature_group_count": (1,),
     "batch_group_count": (1,),
 }
 _CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
@@ -61,7 +61,7 @@ Padding = tuple[tuple[int, int], ...]
 
 def convolution(
     x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "rows columns channels features"],
+    kernel: Float[Array, "rows columns inputs features"],
     window_strides: tuple[int, ...],
     padding: list[tuple[int, int]],
     **options: Any,
@@ -69,7 +69,8 @@ def convolution(
     """jax.lax.conv_general_dilated, for nn.Conv(conv_general_dilated=...); cnn.libtpu's for a TPU.
 
     Args:
-      window_strides: where one is not 1, it is jax.lax's everywhere.
+      window_strides: where one is not 1, it is jax.lax's everywhere. So it is where the groups of channels
+        are not all of one channel and one feature.
       padding: zeros before and after, of height and width.
       options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation or groups; on a
         CPU its matrix precision is float32's.
@@ -81,15 +82,17 @@ def convolution(
     def plain(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
 
-    if tuple(window_strides) != (1, 1):
+    groups = options.get("feature_group_count", 1)
+    depthwise = groups > 1 and groups == x.shape[-1] == kernel.shape[-1]
+    if tuple(window_strides) != (1, 1) or (groups > 1 and not depthwise):
         return plain(x, kernel)
     for name, value in {"dimension_numbers": None, **options}.items():
-        if name != "precision" and value not in _ON_CPU.get(name, (None,)):
+        if name not in ("precision", "feature_group_count") and value not in _ON_CPU.get(name, (None,)):
             raise ValueError(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
     sides = tuple((before, after) for before, after in padding)
-    on_cpu = functools.partial(_on_cpu, padding=sides)
+    on_cpu = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
     on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)
 
@@ -111,6 +114,19 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
 
 
 _on_cpu.defvjp(_forward, _backward)
+
+
+def _depthwise(x: Array, kernel: Array, padding: Padding) -> Array:
+    """Of each channel its map at every shift, times the kernel's value there."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = kernel.shape[:2]
+    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    shifted = (
+        x[:, row : row + height, column : column + width] * kernel[row, column, 0]
+        for row in range(rows)
+        for column in range(columns)
+    )
+    return functools.reduce(jnp.add, shifted)
 
 
 def _plain(x: Array, kernel: Array, padding: Padding) -> Array:

@@ -15,7 +15,7 @@ _FEW_CHANNELS = 8  # an image's; a first layer's patches are few, and its gradie
 
 def convolution(
     x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "rows columns channels features"],
+    kernel: Float[Array, "rows columns inputs features"],
     padding: tuple[tuple[int, int], ...],
     plain: Callable[[Array, Array], Array],
 ) -> Float[Array, "batch new_height new_width features"]:
@@ -29,7 +29,7 @@ def convolution(
       padding: of height and width, zeros before and after.
       plain: jax.lax.conv_general_dilated with strides of 1, this padding and channels last.
     """
-    if x.shape[-1] >= _FEW_CHANNELS:
+    if x.shape[-1] >= _FEW_CHANNELS or kernel.shape[2] < x.shape[-1]:  # the latter has groups
         return plain(x, kernel)
 
     @jax.custom_vjp

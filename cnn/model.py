@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32, Key
 
 from cnn import architecture as kinds
-from cnn import cpu
+from cnn import cpu, sampling
 from cnn.recipe import INITIALIZATIONS
 from harness.errors import unknown
 
@@ -61,16 +61,19 @@ class Network(nn.Module):
                 match layer:
                     case kinds.Crop(margin):
                         x = x[:, margin:-margin, margin:-margin]
-                    case kinds.Conv(features, kernel, stride, padding, bias, shares):
+                    case kinds.Deskew():
+                        x = sampling.deskew(x)
+                    case kinds.Conv(features, kernel, stride, padding, bias, shares, groups):
                         convolve = nn.Conv(
                             features,
                             (kernel, kernel),
                             strides=stride,
                             padding=padding,
                             use_bias=bias,
+                            feature_group_count=groups,
                             dtype=self.dtype,
                             conv_general_dilated=self.forms.convolution if train else None,
-                            **self._initializers(fan_in=kernel * kernel * x.shape[-1]),
+                            **self._initializers(fan_in=kernel * kernel * x.shape[-1] // groups),
                         )
                         convolutions.append(convolve if shares is None else convolutions[shares])
                         x = convolutions[-1](x)

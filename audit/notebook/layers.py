@@ -145,7 +145,11 @@ class _Step:
         )
         if self.number("in_channels") != channels:
             raise self.refuse(f"it takes {self.number('in_channels')} channels and gets {channels}")
-        self.plain(groups=1)
+        groups = self.number("groups")
+        if groups < 1 or channels % groups or features % groups:
+            raise self.refuse(
+                f"{channels} channels and {features} features do not divide into {groups} groups"
+            )
         if kernel > 1:
             self.plain(dilation=1)
         padding = self.arguments["padding"]
@@ -165,7 +169,7 @@ class _Step:
         new = (side + 2 * padding - kernel) // stride + 1 if min(kernel, stride) > 0 <= padding else 0
         if new < 1:
             raise self.refuse(f"a kernel of {kernel}x{kernel} does not fit the map of {side}x{side}")
-        layer = Conv(features, kernel, stride, padding, bool(bias))
+        layer = Conv(features, kernel, stride, padding, bool(bias), groups=groups)
         return self.output(layer, (self.tensor.shape[0], features, new, new), (features, new, new))
 
     def dense(self) -> Tensor:

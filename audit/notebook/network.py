@@ -472,6 +472,8 @@ def _facts_of_layers(rows: list[_Row], site: Site) -> Iterator[Fact]:
             yield Fact("bias_before_batch_norm", before.place)
     for start, stop in itertools.pairwise(weights):
         between = [row.layer for row in rows[start + 1 : stop]]
+        if isinstance(grouped := rows[start].layer, Conv) and grouped.groups > 1:
+            continue  # the two are one separable convolution (Chollet 2016)
         if not any(isinstance(layer, (*_ACTIVATIONS, MaxPool)) for layer in between):
             yield Fact("no_nonlinearity_between", rows[stop].place, f"{rows[start].place} and here")
     for row in rows:

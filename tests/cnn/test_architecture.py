@@ -87,11 +87,27 @@ def test_shared_weights_count_once():
 
 @pytest.mark.parametrize(
     "shared",
-    [Conv(8, 3, shares=0), Conv(8, 3, shares=2), Conv(8, 5, shares=1), Conv(8, 3, bias=False, shares=1)],
+    [
+        *(Conv(8, 3, shares=0), Conv(8, 3, shares=2), Conv(8, 5, shares=1), Conv(8, 3, groups=2, shares=1)),
+        Conv(8, 3, bias=False, shares=1),
+    ],
 )
 def test_weights_of_another_shape_or_a_later_layer_cannot_be_shared(shared):
     with pytest.raises(UserError, match=r"layer 3 .* needs the weights of an earlier convolution of"):
         summarize(Architecture((Conv(8, 3), Conv(8, 3), shared)))
+
+
+def test_groups_see_their_part_of_the_channels():
+    layers = (Conv(8, 3), Conv(8, 3, bias=False, groups=8), Conv(12, 3, groups=4), Dense(10))
+    rows = summarize(Architecture(layers))
+    assert [row.parameters for row in rows[1:3]] == [9 * 8, 9 * 2 * 12 + 12]
+    assert describe(layers[1]) == "conv 8 3x3 groups 8"
+
+
+@pytest.mark.parametrize("layer", [Conv(6, 3, groups=3), Conv(9, 3, groups=8)])
+def test_groups_among_which_channels_or_features_do_not_divide_are_refused(layer):
+    with pytest.raises(UserError, match=r"layer 2 .* does not fit its input 26x26x8: .* among \d groups"):
+        summarize(Architecture((Conv(8, 3), layer)))
 
 
 class Unknown:
@@ -108,6 +124,6 @@ class Unknown:
     ],
 )
 def test_an_unknown_layer_is_named_beside_those_that_are_known(use, unchecked):
-    known = "Crop, Conv, .*ChannelDropout, .*Dense"
+    known = "Crop, Deskew, Conv, .*ChannelDropout, .*Dense"
     with pytest.raises(TypeError, match=rf"Unknown\(\) is not a layer: the layers are {known}"):
         use(Unknown())

@@ -70,6 +70,37 @@ def test_values_and_gradients_are_those_of_jax(size, channels, features, kernel,
         np.testing.assert_allclose(one, other, rtol=0, atol=10 * EPS * n)
 
 
+@given(
+    size=st.integers(3, 13),
+    channels=st.integers(2, 17),
+    kernel=st.sampled_from([1, 2, 3, 5]),
+    padding=st.integers(0, 2),
+    groups=st.sampled_from(["depthwise", "two features each", "one group less"]),
+)
+@settings(max_examples=10)
+def test_those_in_groups_are_too(size, channels, kernel, padding, groups):
+    """Ours where each group has one channel and one feature, otherwise jax.lax's."""
+    depth, features, count = channels, channels, channels
+    if groups == "two features each":
+        features = 2 * channels
+    elif groups == "one group less":
+        depth, features = 2 * channels, 2 * channels
+    x, _, _, options = case(max(size, kernel), depth, features, kernel, 1, padding)
+    random = np.random.default_rng(channels)
+    shape = kernel, kernel, depth // count, features
+    weights = jnp.asarray(random.standard_normal(shape), jnp.float32)
+    functions = [
+        functools.partial(each, dimension_numbers=NHWC, feature_group_count=count)
+        for each in (convolution, jax.lax.conv_general_dilated)
+    ]
+    gradient = jax.eval_shape(lambda x, kernel: functions[1](x, kernel, *options), x, weights)
+    gradient = jnp.asarray(random.standard_normal(gradient.shape), jnp.float32)
+    found, expected = (value_and_gradients(each, options)(x, weights, gradient) for each in functions)
+    terms = kernel**2 * depth // count, kernel**2 * features // count, gradient[..., 0].size
+    for one, other, n in zip(found, expected, terms, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=10 * EPS * n)
+
+
 @pytest.mark.parametrize("size", [24, 12])
 def test_bfloat16_adds_up_in_float32(size):
     *arrays, options = case(size, 3, 8, 3, 1, 1, jnp.bfloat16)
@@ -86,7 +117,6 @@ def test_bfloat16_adds_up_in_float32(size):
     [
         ("lhs_dilation", (2, 2)),
         ("rhs_dilation", (1, 2)),
-        ("feature_group_count", 2),
         ("batch_group_count", 3),
         ("preferred_element_type", jnp.float32),
         ("dimension_numbers", None),

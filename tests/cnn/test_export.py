@@ -27,6 +27,7 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
+    Deskew,
     Dropout,
     LeakyReLU,
     MaxPool,
@@ -43,6 +44,7 @@ from tests.cnn.test_events import events
 EPS = float(np.finfo(np.float32).eps)
 EVERY_LAYER = Architecture(
     (
+        Deskew(),
         Crop(1),
         Conv(6, 3, stride=2, padding=1),
         BatchNorm(),
@@ -52,8 +54,9 @@ EVERY_LAYER = Architecture(
         ReLU(),
         AveragePool(2),
         SiLU(),
+        Conv(6, 3, padding=1, bias=False, groups=3),
         Residual(
-            (Conv(6, 3, padding=1), LeakyReLU(0.2), Residual((GELU(),)), Conv(6, 3, padding=1, shares=1))
+            (Conv(6, 3, padding=1), LeakyReLU(0.2), Residual((GELU(),)), Conv(6, 3, padding=1, shares=2))
         ),
         MaxPool(3),
         ConcatPool(),

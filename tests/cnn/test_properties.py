@@ -155,15 +155,17 @@ def architectures(draw, *, sides=SIDES, padded=True, local=False):
         if side is not None:
             kernel = draw(st.integers(1, min(side, 6)))
             padding = draw(st.integers(0, kernel // 2 if padded else 0))
+            groups = draw(st.sampled_from([1, 1, channels]))
             kinds += (
                 [
                     st.builds(
                         Conv,
-                        st.integers(1, 4),
+                        st.integers(1, 4).map(groups.__mul__),
                         st.just(kernel),
                         st.integers(1, 3),
                         st.just(padding),
                         st.booleans(),
+                        groups=st.just(groups),
                     )
                 ]
                 * 6
@@ -309,7 +311,8 @@ def test_refused_is_exactly_what_flax_cannot_build(side, layers):
     "layer",
     [
         *(Conv(3, 0), Conv(3, -1), Conv(3, 3, stride=0), Conv(3, 3, stride=-1), Conv(3, 3, padding=-1)),
-        *(Conv(0, 3), Dense(0), Dense(-2), MaxPool(0), MaxPool(-2), AveragePool(0), AveragePool(-1)),
+        *(Conv(0, 3), Conv(2, 3, groups=0), Dense(0), Dense(-2)),
+        *(MaxPool(0), MaxPool(-2), AveragePool(0), AveragePool(-1)),
         *(Dropout(1.0), Dropout(-0.1), Dropout(float("nan")), Crop(0), Crop(-1)),
         *(ChannelDropout(1.0), ChannelDropout(-0.1)),
     ],

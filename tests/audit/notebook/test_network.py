@@ -287,10 +287,10 @@ REFUSED = {
     ),
     "convolution in groups": (
         net(
-            "self.conv = nn.Conv2d(1, 10, 3, groups=1)\nself.b = nn.Conv2d(10, 10, 3, groups=2)",
+            "self.conv = nn.Conv2d(1, 10, 3, groups=1)\nself.b = nn.Conv2d(10, 10, 3, groups=3)",
             "x = self.b(self.conv(x))\nreturn x.mean((2, 3))",
         ),
-        "cell 2, line 5: nn.Conv2d(10, 10, 3, groups=2): Conv2d has groups=2",
+        "line 5: nn.Conv2d(10, 10, 3, groups=3): 10 channels and 10 features do not divide into 3 groups",
     ),
     "dilation": (
         net("self.conv = nn.Conv2d(1, 10, 3, dilation=2)", "return self.conv(x).mean((2, 3))"),
