@@ -27,7 +27,6 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
-    Deskew,
     Dropout,
     Layer,
     MaxPool,
@@ -36,7 +35,6 @@ from cnn.architecture import (
 from cnn.augment import random_distortion
 from cnn.model import activation
 from cnn.recipe import Distortion, Recipe
-from cnn.sampling import deskew
 from cnn.zoo import ZOO
 
 Measure = Callable[[], float]
@@ -129,8 +127,6 @@ class _PlainNetwork(nn.Module):
                 match layer:
                     case Crop(margin):
                         x = x[:, margin:-margin, margin:-margin]
-                    case Deskew():
-                        x = deskew(x)
                     case Conv(features, kernel, stride, padding, bias, shares, groups):
                         new = nn.Conv(
                             features,

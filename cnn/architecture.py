@@ -26,14 +26,6 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Deskew:
-    """Shears an image along its rows until it leans neither way (LeCun et al. 1998); it has no parameters.
-
-    See cnn.sampling.deskew. An output's receptive field is counted from the image that this makes.
-    """
-
-
-@dataclass(frozen=True)
 class Conv:
     """Convolution with a square kernel; stride 1 and no padding unless said.
 
@@ -133,7 +125,6 @@ class Residual:
 
 Layer = (
     Crop
-    | Deskew
     | Conv
     | BatchNorm
     | ReLU
@@ -182,7 +173,6 @@ class Form(NamedTuple):
 
 FORMS = (
     Form(Crop, "crop", ("margin",)),
-    Form(Deskew, "deskew"),
     Form(
         Conv,
         "conv",
@@ -456,8 +446,6 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
         return None
     match layer:
         case ChannelDropout():
-            return _Effect(shape)
-        case Deskew():
             return _Effect(shape)
         case Crop(margin):
             return _Effect((side - 2 * margin,) * 2 + (channels,))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from cnn.recipe import Distortion
-from cnn.sampling import sample
 
 _POINTS = 6
 _ELASTIC, _BRIGHTNESS, _CONTRAST, _ERASING, _ZOOM = range(1, 6)
@@ -149,6 +148,21 @@ def _erase(
     return jnp.where(jax.vmap(erased)(keys), 0, images)
 
 
+def sample(
+    images: Float[Array, "batch height width channels"],
+    rows: Float[Array, "batch height width"],
+    columns: Float[Array, "batch height width"],
+) -> Float[Array, "batch height width channels"]:
+    """Each image's values at its rows and columns, bilinear between pixels, 0 outside.
+
+    A TPU fetches single pixels one after the other, and multiplies matrices at once; a CPU is the
+    other way round.
+    """
+    return jax.lax.platform_dependent(
+        images, rows, columns, tpu=jax.vmap(_by_products), default=jax.vmap(_by_gathering)
+    )
+
+
 def _spline(size: int) -> Float[Array, "size points"]:
     """For each of `size` pixels the weights of the control points, a cubic B-spline's."""
     places = jnp.linspace(1, _POINTS - 2, size)
@@ -166,3 +180,28 @@ def _sources(
     down, right = down - centre[0], right - centre[1]
     row, column = (matrix[axis, 0] * down + matrix[axis, 1] * right for axis in range(2))
     return row + centre[0] + shift[0], column + centre[1] + shift[1]
+
+
+def _by_gathering(
+    image: Float[Array, "height width channels"],
+    rows: Float[Array, "height width"],
+    columns: Float[Array, "height width"],
+) -> Float[Array, "height width channels"]:
+    return jax.vmap(
+        lambda channel: jax.scipy.ndimage.map_coordinates(channel, [rows, columns], order=1), -1, -1
+    )(image)
+
+
+def _by_products(
+    image: Float[Array, "height width channels"],
+    rows: Float[Array, "height width"],
+    columns: Float[Array, "height width"],
+) -> Float[Array, "height width channels"]:
+    """Each value as its weights of the rows, times the image, times its weights of the columns."""
+
+    def weights(places: Array, length: int) -> Array:
+        return jnp.maximum(1 - jnp.abs(places[..., None] - jnp.arange(length)), 0)
+
+    of_rows, of_columns = weights(rows, image.shape[0]), weights(columns, image.shape[1])
+    partial = jnp.einsum("hwr,rxc->hwxc", of_rows, image, precision="high")
+    return (partial * of_columns[..., None]).sum(2)

@@ -72,7 +72,7 @@ def convolution(
       window_strides: where one is not 1, it is jax.lax's everywhere. So it is where the groups of channels
         are not all of one channel and one feature.
       padding: zeros before and after, of height and width.
-      options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation or groups; on a
+      options: of jax.lax.conv_general_dilated, as nn.Conv gives them without dilation; on a
         CPU its matrix precision is float32's.
 
     Raises:

@@ -34,7 +34,6 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
-    Deskew,
     Dropout,
     Layer,
     LayerSummary,
@@ -150,8 +149,8 @@ def to_stablehlo(variables: dict[str, Any], *, config: train.Config) -> bytes:
 def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> onnx.ModelProto:
     """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = config.network.architecture
-    scaling = {"white": 255, "mean": config.mean, "deviation": config.std}
-    arrays: dict[str, Any] = {label: np.asarray(value, np.float32) for label, value in scaling.items()}
+    constants = {"white": 255, "mean": config.mean, "deviation": config.std}
+    arrays: dict[str, Any] = {label: np.asarray(value, np.float32) for label, value in constants.items()}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
@@ -171,48 +170,6 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
     add("Transpose", perm=(0, 3, 1, 2))
     numbers = {kind: itertools.count() for kind in (Crop, Conv, BatchNorm, Dense)}
 
-    def deskew(height: int, width: int) -> None:
-        """cnn.sampling.deskew; GridSample takes places from -1 to 1."""
-        for axis in (1, 2, 3):
-            arrays[f"axis {axis}"] = np.asarray([axis], np.int64)
-        rows, columns = (np.arange(size, dtype=np.float32) - (size - 1) / 2 for size in (height, width))
-        arrays.update({"rows": rows, "columns": columns, "least": np.float32(1e-6)})
-        arrays.update({"-1": np.float32(-1), "1": np.float32(1), "nothing": np.float32(0)})
-        arrays["half a width"] = np.float32(max(width - 1, 1) / 2)
-        arrays["rows from -1"] = rows[:, None] / np.float32(max(height - 1, 1) / 2)
-        images = nodes[-1].output[0]
-        background = add("ReduceMin", axes=[1, 2, 3])
-        ink = add("Sub", background, of=images)
-        mass = add("ReduceSum", "axis 1", keepdims=0)
-        of_rows = add("ReduceSum", "axis 2", keepdims=0)
-        add("ReduceSum", "axis 1")
-        whole = add("Max", "least")
-        add("Mul", "rows", of=of_rows)
-        add("ReduceSum", "axis 1")
-        middle = add("Div", whole)
-        down = add("Sub", middle, of="rows")
-        add("Mul", down)
-        add("Mul", of_rows)
-        add("ReduceSum", "axis 1")
-        variance = add("Max", "least")
-        add("Mul", "columns", of=mass)
-        add("ReduceSum", "axis 2", keepdims=0)
-        add("Mul", down)
-        add("ReduceSum", "axis 1")
-        add("Div", variance)
-        add("Clip", "-1", "1")
-        add("Mul", down)
-        add("Unsqueeze", "axis 2")
-        add("Add", "columns")
-        across = add("Div", "half a width")
-        add("Mul", "nothing")
-        add("Add", "rows from -1")
-        down = add("Unsqueeze", "axis 3")
-        add("Unsqueeze", "axis 3", of=across)
-        places = add("Concat", down, axis=3)
-        add("GridSample", places, of=ink, align_corners=1)
-        add("Add", background)
-
     def through(layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], shape: Shape) -> None:
         for layer, row in zip(layers, rows, strict=True):
             match layer:
@@ -221,13 +178,17 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
                     edges = {f"{at}/from": [margin] * 2, f"{at}/to": [-margin] * 2, f"{at}/axes": [2, 3]}
                     arrays.update({label: np.asarray(edge, np.int64) for label, edge in edges.items()})
                     add("Slice", *edges)
-                case Deskew():
-                    deskew(*shape[:2])
                 case Conv(stride=stride, padding=padding, shares=shares, groups=groups):
                     number = next(numbers[Conv])
                     at = f"Conv_{number if shares is None else shares}"
-                    weights = f"{at}/kernel", f"{at}/bias"
-                    add("Conv", *weights, strides=[stride] * 2, pads=[padding] * 4, group=groups)
+                    add(
+                        "Conv",
+                        f"{at}/kernel",
+                        f"{at}/bias",
+                        strides=[stride] * 2,
+                        pads=[padding] * 4,
+                        group=groups,
+                    )
                 case BatchNorm():
                     at = f"Normalization_{next(numbers[BatchNorm])}"
                     labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
@@ -284,9 +245,9 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
         onnx.helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ["batch", *shape])
         for label, shape in interface.items()
     )
-    constants = [onnx.numpy_helper.from_array(np.asarray(array), label) for label, array in arrays.items()]
+    weights = [onnx.numpy_helper.from_array(np.asarray(array), label) for label, array in arrays.items()]
     model = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, name, [images], [logits], constants),
+        onnx.helper.make_graph(nodes, name, [images], [logits], weights),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
     )

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32, Key
 
 from cnn import architecture as kinds
-from cnn import cpu, sampling
+from cnn import cpu
 from cnn.recipe import INITIALIZATIONS
 from harness.errors import unknown
 
@@ -61,8 +61,6 @@ class Network(nn.Module):
                 match layer:
                     case kinds.Crop(margin):
                         x = x[:, margin:-margin, margin:-margin]
-                    case kinds.Deskew():
-                        x = sampling.deskew(x)
                     case kinds.Conv(features, kernel, stride, padding, bias, shares, groups):
                         convolve = nn.Conv(
                             features,

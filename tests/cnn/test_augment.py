@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import data
-from cnn.augment import _spline, random_distortion
+from cnn.augment import _by_gathering, _by_products, _spline, random_distortion
 from cnn.recipe import Distortion
 from cnn.zoo import ZOO
 
@@ -81,6 +81,15 @@ def test_default_recipe_augments_without_destroying(images):
     augmented = augment(images, jax.random.key(0), strength)
     ink = augmented.sum((1, 2, 3)) / images.sum((1, 2, 3))
     assert ((ink > 0.7) & (ink < 1.35)).all()
+
+
+def test_a_tpus_way_to_sample_gives_what_the_others_give(images):
+    rows, columns = jax.random.uniform(jax.random.key(0), (2, 16, 28, 28), minval=-3.0, maxval=31.0)
+    by_products, by_gathering = (
+        jax.vmap(way)(images, rows, columns) for way in (_by_products, _by_gathering)
+    )
+    assert by_gathering.max() > 0.5
+    np.testing.assert_allclose(by_products, by_gathering, atol=ROUNDING)
 
 
 def test_all_channels_of_an_image_are_distorted_alike(images):

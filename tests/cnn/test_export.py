@@ -27,7 +27,6 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
-    Deskew,
     Dropout,
     LeakyReLU,
     MaxPool,
@@ -44,7 +43,6 @@ from tests.cnn.test_events import events
 EPS = float(np.finfo(np.float32).eps)
 EVERY_LAYER = Architecture(
     (
-        Deskew(),
         Crop(1),
         Conv(6, 3, stride=2, padding=1),
         BatchNorm(),

@@ -35,7 +35,7 @@ DROPOUTS = Dropout | ChannelDropout
 PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
 WRITTEN = Entry(  # with the layers that no network of the zoo has
     """
-    deskew, conv 8 3x3 stride 2 bias, batch norm, leaky ReLU
+    conv 8 3x3 stride 2 bias, batch norm, leaky ReLU
     2 x (residual (conv 8 3x3 pad 1, batch norm, GELU, dropout 0.05, residual (conv 8 3x3 pad 1 as conv 1)))
     conv 8 3x3 pad 1 groups 8, batch norm, conv 16 1x1 groups 2 bias
     max pool, channel dropout 0.1, conv 12 3x3 pad 1, leaky ReLU 0.2

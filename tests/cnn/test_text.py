@@ -23,7 +23,6 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
-    Deskew,
     Dropout,
     LeakyReLU,
     MaxPool,
@@ -45,7 +44,6 @@ from harness.workdir import write_config
 NUMBERS = st.integers(1, 100_000)
 KINDS = (
     st.builds(Crop, NUMBERS),
-    st.just(Deskew()),
     st.builds(
         Conv,
         NUMBERS,
@@ -54,6 +52,7 @@ KINDS = (
         padding=st.sampled_from([0, 1, 100_000]),
         bias=st.booleans(),
         shares=st.none() | st.integers(0, 100_000),
+        groups=st.sampled_from([1, 2, 100_000]),
     ),
     st.builds(BatchNorm),
     st.builds(ReLU),
@@ -113,21 +112,10 @@ def test_every_kind_of_layer_is_in_the_language():
     assert set(KNOWN) == set(architecture.Layer.__args__)
 
 
-KNOWN = (Crop, Deskew, Conv, BatchNorm, ReLU, SiLU, GELU, LeakyReLU, Dropout, ChannelDropout, MaxPool)
-KNOWN += (AveragePool, ConcatPool, Dense, Residual)
+KNOWN = (Crop, Conv, BatchNorm, ReLU, SiLU, GELU, LeakyReLU, Dropout, ChannelDropout, MaxPool, AveragePool)
+KNOWN += (ConcatPool, Dense, Residual)
 SOME_OF_EACH = (
-    *(
-        Crop(1),
-        Deskew(),
-        Conv(1, 1),
-        BatchNorm(),
-        ReLU(),
-        SiLU(),
-        GELU(),
-        LeakyReLU(),
-        Dropout(0.5),
-        MaxPool(),
-    ),
+    *(Crop(1), Conv(1, 1), BatchNorm(), ReLU(), SiLU(), GELU(), LeakyReLU(), Dropout(0.5), MaxPool()),
     *(ChannelDropout(0.5), AveragePool(), ConcatPool(), Dense(1), Residual((ReLU(),))),
 )
 
@@ -146,7 +134,6 @@ SOME_OF_EACH = (
         ("global average and max pool", (ConcatPool(),)),
         ("dense 10, dense 10 bias", (Dense(10, bias=False), Dense(10, bias=True))),
         ("crop 2", (Crop(2),)),
-        ("deskew", (Deskew(),)),
         ("conv 16 3x3 groups 4", (Conv(16, 3, bias=False, groups=4),)),
         ("2 x (conv 4 3x3, ReLU)", (Conv(4, 3, bias=False), ReLU()) * 2),
         ("2x(3 x(ReLU),SiLU)", (ReLU(), ReLU(), ReLU(), SiLU()) * 2),
@@ -171,7 +158,7 @@ def test_the_zoo_is_written_and_read(name):
 WRONG = [
     ("", "the text's end", 1, 1, "comes before any layer"),
     ("# nothing\n\n", "the text's end", 3, 1, "comes before any layer"),
-    ("cnv 16 3x3", "'cnv'", 1, 1, "is not a layer (did you mean conv?): the layers are crop, deskew, conv,"),
+    ("cnv 16 3x3", "'cnv'", 1, 1, "is not a layer (did you mean conv?): the layers are crop, conv,"),
     ("ReLU, batchnorm", "'batchnorm'", 1, 7, "did you mean batch norm?"),
     ("ReLU\n  avg pool 2x2", "'avg'", 2, 3, "did you mean average pool?"),
     ("Linear 10", "'Linear'", 1, 1, "did you mean dense?"),
@@ -360,9 +347,7 @@ def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
     for module in (export, torch_twin):
         monkeypatch.setattr(module, "summarize", lambda _: (row,))
     for place in places:
-        with pytest.raises(
-            TypeError, match=r"Forgotten\(\) is not a layer: the layers are Crop, Deskew, Conv"
-        ):
+        with pytest.raises(TypeError, match=r"Forgotten\(\) is not a layer: the layers are Crop, Conv"):
             place()
 
 

@@ -17,7 +17,6 @@ from cnn.architecture import (
     Conv,
     Crop,
     Dense,
-    Deskew,
     Dropout,
     Layer,
     LayerSummary,
@@ -35,21 +34,6 @@ from cnn.train import TrainState
 class _ConcatPool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.mean((2, 3)), nn.functional.adaptive_max_pool2d(x, 1).flatten(1)], 1)
-
-
-class _Deskew(nn.Module):
-    """By NumPy's least squares, image by image, and PyTorch's grid_sample."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        background = x.amin((1, 2, 3), keepdim=True)
-        ink, side = x - background, x.shape[-1]
-        rows, columns = np.mgrid[:side, :side].reshape(2, -1) * 2 / (side - 1) - 1
-        maps = []
-        for mass in ink.sum(1).flatten(1).detach().double().numpy():
-            slope = np.clip(np.polyfit(rows, columns, 1, w=np.sqrt(mass))[0], -1, 1)
-            maps.append([[1, slope, -slope * np.average(rows, weights=mass)], [0, 1, 0]])
-        places = nn.functional.affine_grid(torch.tensor(maps).to(x), list(x.shape), align_corners=True)
-        return nn.functional.grid_sample(ink, places, align_corners=True) + background
 
 
 class _Residual(nn.Module):
@@ -71,8 +55,6 @@ def build(architecture: Architecture) -> nn.Sequential:
             match layer:
                 case Crop(margin):
                     modules.append(nn.ZeroPad2d(-margin))
-                case Deskew():
-                    modules.append(_Deskew())
                 case Conv(features, kernel, stride, padding, bias, shares, groups):
                     new = nn.Conv2d(channels, features, kernel, stride, padding, groups=groups, bias=bias)
                     convolutions.append(new if shares is None else convolutions[shares])

@@ -46,6 +46,18 @@ CONSTRUCTS = {
         ),
         "conv 10 3x3 bias, max pool 2x2, batch norm, ReLU, global average pool",
     ),
+    "convolutions in groups": (
+        net(
+            """
+            self.a = nn.Conv2d(1, 8, 3)
+            self.b = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 12, 1, groups=4))
+            self.c = nn.Conv2d(12, 10, 1)
+            """,
+            "return self.c(F.relu(self.b(F.relu(self.a(x))))).mean((2, 3))",
+        ),
+        "conv 8 3x3 bias, ReLU, conv 8 3x3 groups 8, conv 12 1x1 groups 4 bias, ReLU, conv 10 1x1 bias, "
+        "global average pool",
+    ),
     "constants and arithmetic outside the class": (
         net(
             "self.conv = nn.Conv2d(1, N, K, padding=K // 2)",
@@ -464,6 +476,11 @@ def test_facts_have_their_places(tmp_path):
     assert facts(network, "output_keeps_1x1_map") == [("cell 2, line 1", "10x1x1")]
     assert facts(network, "no_dropout") == []
     assert facts(network, "no_pooling_to_1x1") == []  # the function pools the whole map
+
+
+def test_a_separable_convolution_needs_no_nonlinearity_within(tmp_path):
+    network = read(tmp_path, IMPORTS, CONSTRUCTS["convolutions in groups"][0])
+    assert facts(network, "no_nonlinearity_between") == []
 
 
 def test_layers_have_pytorchs_names_and_their_places(tmp_path):
