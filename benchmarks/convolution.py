@@ -1,5 +1,7 @@
 """python -m benchmarks.convolution [NETWORK ...]: a network's convolutions by jax.lax's function and by ours.
 
+A network is a name of the zoo, or layers as --layers takes them.
+
 Milliseconds on one core for 64 images: the values and both gradients (of the first convolution the
 kernel's alone).
 """
@@ -14,8 +16,9 @@ from jax.typing import ArrayLike
 
 from benchmarks.spread import spread
 from cnn import cpu
-from cnn.architecture import Conv, summarize
+from cnn.architecture import Architecture, Conv, summarize
 from cnn.config import CnnConfig
+from cnn.text import parse
 from cnn.zoo import ZOO
 
 _IMAGES, _REPEATS, _CALLS = 64, 7, 4
@@ -66,8 +69,10 @@ def main() -> None:
     cpu.keep_freed_memory()
     print(f"{_IMAGES} images, median of {_REPEATS} alternating repeats (min to max)")
     for network in parser.parse_args().networks:
-        print(f"\n{network:<30}{'jax.lax, ms':>26}{'ours, ms':>26}{'jax.lax / ours':>26}")
-        architecture = ZOO[network].architecture
+        named = network in ZOO
+        title = network if named else "layers"
+        print(f"\n{title:<38}{'jax.lax, ms':>26}{'ours, ms':>26}{'jax.lax / ours':>26}")
+        architecture = ZOO[network].architecture if named else Architecture(parse(network))
         shape: tuple[int, ...] = architecture.input_shape
         for layer, row in zip(architecture.layers, summarize(architecture), strict=True):
             if isinstance(layer, Conv):
@@ -77,7 +82,7 @@ def main() -> None:
                 theirs, ours = (spread(each, ".2f") for each in zip(*times, strict=True))
                 ratio = spread([one / other for one, other in times], ".2f")
                 name = f"{'x'.join(map(str, shape))} {row.layer}"
-                print(f"{name:<30}{theirs:>26}{ours:>26}{ratio:>26}")
+                print(f"{name:<38}{theirs:>26}{ours:>26}{ratio:>26}")
             shape = row.output_shape
 
 

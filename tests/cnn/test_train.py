@@ -58,6 +58,7 @@ class OneDevice:
     def __init__(self, setup, split, *, seed=0):
         self.mesh = loop.make_mesh(jax.devices()[:1], 1)
         self.setup, self.images = setup, loop.put_images(split, self.mesh)
+        self.empty = jax.tree.map(lambda leaf: np.asarray(leaf)[None], train.no_metrics())
         state = jax.tree.map(
             lambda leaf: np.asarray(leaf)[None], train.init_state(setup, jax.random.key(seed))
         )
@@ -70,8 +71,7 @@ class OneDevice:
     def epoch(self, number):
         """The metrics of an epoch."""
         first = number * self.setup.steps_per_epoch
-        empty = jax.tree.map(lambda leaf: np.asarray(leaf)[None], train.no_metrics())
-        self.state = self.state._replace(metrics=loop.put(empty, self.mesh, loop.SEED))
+        self.state = self.state._replace(metrics=loop.put(self.empty, self.mesh, loop.SEED))
         *_, (self.state, metrics) = self.run_steps(self.state, first, first + self.setup.steps_per_epoch)
         return metrics
 
