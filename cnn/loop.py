@@ -30,6 +30,7 @@ from cnn.zoo import Entry
 from harness.errors import Diverged, require
 
 RunSteps = Callable[[TrainState, int, int], Iterator[tuple[TrainState, Metrics]]]
+Evaluate = Callable[[TrainState], tuple[Any, dict[str, np.ndarray]]]
 Keys = tuple[tuple[int, ...], ...]  # of each seed, as jax.random.key_data has them
 
 SEED, DATA = "seed", "data"
@@ -158,7 +159,7 @@ def train_epochs(
     counts = [len(chunk.seeds) for chunk in chunks]
     usable = devices.available(num_devices, recipe.batch_size, sum(counts), counts[0])
     alone = jax.process_count() == 1  # several processes have to stop at the same step
-    programs: dict[int, tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]] = {}
+    programs: dict[int, tuple[RunSteps, Evaluate]] = {}
     survives, to_trace = False, pauses.traced
     with _progress_bar(config, chunks) as bar:
         for number, chunk in enumerate(chunks):
@@ -166,7 +167,7 @@ def train_epochs(
             while (first := int(chunk.state.step[0])) < recipe.epochs * steps and not chunk.diverged.all():
                 if counts[number] not in programs:
                     programs[counts[number]] = _compile(config, mesh, splits, chunk.state)
-                run_steps, logits = programs[counts[number]]
+                run_steps, evaluate = programs[counts[number]]
                 began = time.perf_counter()
                 begun, seen = put(chunk.state, mesh, SEED), int(chunk.state.metrics.seen[0])
                 last = (first // steps + 1) * steps
@@ -188,7 +189,9 @@ def train_epochs(
                 chunk = find_diverged(config, chunk._replace(state=fetch(state)))
                 chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))
                 if chunk.state.step[0] % steps == 0:
-                    chunk = end_epoch(config, splits, chunk, logits(state))
+                    ema, logits = evaluate(state)
+                    chunk = chunk._replace(state=chunk.state._replace(ema=ema))
+                    chunk = end_epoch(config, splits, chunk, logits)
                 for line in lines(config, before, chunk, sum(counts)):
                     bar.write(line)
                 yield number, chunk
@@ -218,24 +221,28 @@ def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
 
 def _compile(
     config: Config, mesh: Mesh, splits: Mapping[str, Examples], state: TrainState
-) -> tuple[RunSteps, Callable[[TrainState], dict[str, np.ndarray]]]:
-    """Training and evaluation on the mesh: run_steps, and from a state to each split's logits on the host."""
+) -> tuple[RunSteps, Evaluate]:
+    """Training and evaluation on the mesh: run_steps, and from a state at an epoch's end to its average
+    with its own statistics and to each split's logits, on the host."""
     require_divides(config.recipe.batch_size, mesh)
     images, state = put_images(splits["train"], mesh), put(state, mesh, SEED)
     began = time.perf_counter()
     run_steps = compile_steps(config, mesh, images, state)
     print(f"{devices.name(list(mesh.devices.flat))}; compiled in {time.perf_counter() - began:.1f} s")
+    few = Examples(*(array[: train.STATISTICS_IMAGES] for array in splits["train"]))
+    settle, few_images = statistics_function(config, mesh, len(few.labels)), put_images(few, mesh)
     program = evaluation_function(config, mesh)
     evaluated = {name: split for name, split in splits.items() if name != "train"}
     on_devices = {name: put_images(split, mesh) for name, split in evaluated.items()}
 
-    def logits(state: TrainState) -> dict[str, np.ndarray]:
-        return {
+    def evaluate(state: TrainState) -> tuple[Any, dict[str, np.ndarray]]:
+        state = settle(state, few_images)
+        return fetch(state.ema), {
             name: fetch(program(state, on_devices[name]))[:, : len(split.labels)]
             for name, split in evaluated.items()
         }
 
-    return run_steps, logits
+    return run_steps, evaluate
 
 
 def compile_steps(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
@@ -337,6 +344,21 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
         yield state, state.metrics
 
     return run_steps
+
+
+def statistics_function(
+    config: Config, mesh: Mesh, count: int
+) -> Callable[[TrainState, Examples], TrainState]:
+    """From (state, images of put_images, of which so many count) to each seed's train.with_statistics."""
+    config, axis = _over(mesh, config)
+    real = None if count % mesh.shape[DATA] == 0 else jnp.int32(count)
+
+    def statistics(state: TrainState, images: Examples) -> TrainState:
+        pixels: Any = images.images
+        one = functools.partial(train.with_statistics, images=pixels, config=config, real=real)
+        return _each_seed(one)(state)
+
+    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(axis)), _S), compiler_options=cpu.SELDOM)
 
 
 def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples], Float[Array, "..."]]:

@@ -15,7 +15,7 @@ from cnn.recipe import INITIALIZATIONS
 from harness.errors import unknown
 
 EPSILON = 1e-5
-_MOMENTUM = 0.1
+MOMENTUM = 0.1
 
 
 class Network(nn.Module):
@@ -43,6 +43,7 @@ class Network(nn.Module):
         images: Float[Array, "batch height width channels"],
         *,
         train: bool,
+        drop: bool = True,
         real: Int32[Array, ""] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images.
@@ -51,6 +52,7 @@ class Network(nn.Module):
         drops activations with the rng stream "dropout"; otherwise the running statistics are used.
 
         Args:
+          drop: whether training drops activations.
           real: how many images of the whole batch count, the first ones: the others only fill it up,
             and no statistics are taken over them. None: all.
         """
@@ -79,9 +81,9 @@ class Network(nn.Module):
                         is_second = layers is self.architecture.layers and index == 1
                         sums = self._first_sums(images, convolutions, real) if train and is_second else None
                         x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
-                    case kinds.Dropout(rate) if train:
+                    case kinds.Dropout(rate) if train and drop:
                         x = self.forms.dropout(x, rate, self._dropout_keys(x))
-                    case kinds.ChannelDropout(rate) if train:
+                    case kinds.ChannelDropout(rate) if train and drop:
                         keys = self._dropout_keys(x)
                         x = x * self.forms.dropout(jnp.ones_like(x[:, :1, :1]), rate, keys)
                     case kinds.Dropout() | kinds.ChannelDropout():
@@ -203,9 +205,9 @@ class Normalization(nn.Module):
             mean = sums[0] / count
             var = jnp.maximum(sums[1] / count - mean * mean, 0)
             if not self.is_initializing():
-                running_mean.value += _MOMENTUM * (mean - running_mean.value)
+                running_mean.value += MOMENTUM * (mean - running_mean.value)
                 unbiased = var * count / jnp.maximum(count - 1, 1)
-                running_var.value += _MOMENTUM * (unbiased - running_var.value)
+                running_var.value += MOMENTUM * (unbiased - running_var.value)
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias).astype(x.dtype)
 
 

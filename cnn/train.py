@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Int32, Key, Num, UInt8, UInt32
 from cnn import cpu
 from cnn.augment import random_distortion
 from cnn.data import Examples
-from cnn.model import Network, image_keys, places
+from cnn.model import MOMENTUM, Network, image_keys, places
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from harness.errors import unknown
 
+STATISTICS_IMAGES = 2048
 _EVALUATION_BATCH = 125  # a TPU has 128 lanes for them, and libtpu takes twice the time for two times as many
 _ADAM_SHARE = 0.1
 _ADAM_BETA = 0.9
@@ -85,7 +86,8 @@ class TrainState(NamedTuple):
       params: trainable parameters.
       batch_stats: batch norm's running statistics.
       opt_state: optax's state.
-      ema: exponential moving average of params and batch_stats; None without one.
+      ema: exponential moving average of params and batch_stats; None without one. After an epoch its
+        batch_stats are those of the averaged params (with_statistics).
       metrics: of the epoch's steps so far; whoever begins an epoch sets it to no_metrics().
     """
 
@@ -249,6 +251,41 @@ def evaluated_variables(state: TrainState, config: Config) -> dict[str, Any]:
     if state.ema is None:
         return _variables(state.params, state.batch_stats)
     return optax.tree.bias_correction(state.ema.ema, config.recipe.ema_decay, state.ema.count)
+
+
+def with_statistics(
+    state: TrainState,
+    images: UInt8[Array, "count height width channels"],
+    *,
+    config: Config,
+    real: Int32[Array, ""] | None = None,
+) -> TrainState:
+    """The state whose averaged weights have batch norm's statistics of their own.
+
+    The average of the running statistics is not that: averaged weights make activations that vary less than
+    those of each of the weights (Izmailov et al. 2018; PyTorch has swa_utils.update_bn for it). Without an
+    average, or without batch norm, the state comes back as it is.
+
+    Args:
+      images: grey values from 0 to 255, neither distorted nor dropped from; where config.network.axis_name
+        names a mesh axis, this device's part of them.
+      real: how many of all images count, the first ones; None: all.
+    """
+    if state.ema is None or not state.batch_stats:
+        return state
+    averaged = evaluated_variables(state, config)
+    from_zero = jax.tree.map(jnp.zeros_like, averaged["batch_stats"])
+    _, found = config.network.apply(
+        _variables(averaged["params"], from_zero),
+        _normalize(config, images / jnp.float32(255)),
+        train=True,
+        drop=False,
+        real=real,
+        mutable=["batch_stats"],
+    )
+    share = (1 - config.recipe.ema_decay**state.ema.count) / MOMENTUM  # what bias_correction divides by
+    statistics = jax.tree.map(lambda leaf: leaf * share, found["batch_stats"])  # type: ignore[index]
+    return state._replace(ema=state.ema._replace(ema={**state.ema.ema, "batch_stats": statistics}))  # type: ignore[dict-item]
 
 
 def predict(

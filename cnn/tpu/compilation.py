@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnn import train
 from cnn.data import Examples
 from cnn.devices import most
-from cnn.loop import DATA, SEED, epoch_function, evaluation_function, make_mesh
+from cnn.loop import DATA, SEED, epoch_function, evaluation_function, make_mesh, statistics_function
 from cnn.model import Network
 from cnn.tpu.config import CLASSES, TEST_IMAGES, TRAINING_IMAGES, TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES, Topology
@@ -92,6 +92,9 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     try:
         compiled("initialisation", train.init_state, config, _on_mesh(key, first))
         programs = epoch("epoch", config), epoch("step", one_batch)
+        few = _on_mesh(_images(train.STATISTICS_IMAGES), mesh, DATA)
+        settle = statistics_function(config, mesh, train.STATISTICS_IMAGES)
+        compiled("evaluation", settle, _on_mesh(state, mesh, SEED), few)
         evaluate = evaluation_function(config, mesh)
         compiled("evaluation", evaluate, _on_mesh(state, mesh, SEED), _on_mesh(test, mesh, DATA))
         compiled("evaluation", train.score, _on_mesh(logits, first), _on_mesh(test.labels, first))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from cnn.architecture import (
 )
 from cnn.cpu import dropout, global_max, step_options
 from cnn.model import Network, image_keys
+from cnn.text import parse
 from cnn.zoo import ZOO, Entry
 
 EPS = float(np.finfo(np.float32).eps)
@@ -150,6 +152,67 @@ def test_logits_equal_pytorch(name, images):
     assert np.ptp(theirs, axis=0).min() > 1e-3
     allowed = rounding(terms(NETWORKS[name].architecture)) * np.abs(theirs).max()
     np.testing.assert_allclose(ours.logits, theirs, rtol=0, atol=allowed)
+
+
+def _averaging(layers, decay=0.9):
+    """A configuration whose state has the average of two drawn ones."""
+    recipe = ZOO["bn_4k"].recipe.with_flags({"ema_decay": decay})
+    setup = train.Config(Network(Architecture(parse(layers)), "torch"), recipe, 1000, 0.1307, 0.3081)
+    state = _drawn(setup)
+    if decay:
+        ema = optax.ema(decay).init({"params": state.params, "batch_stats": state.batch_stats})
+        for factor in (1.0, 3.0):
+            params = jax.tree.map(lambda leaf, factor=factor: factor * leaf, state.params)
+            _, ema = optax.ema(decay).update({"params": params, "batch_stats": state.batch_stats}, ema)
+        state = state._replace(ema=ema)
+    return setup, state
+
+
+NORMALIZED = """
+conv 6 3x3, batch norm, dropout 0.5, ReLU, conv 8 3x3 stride 2, batch norm, channel dropout 0.5, global average pool, dense 10
+"""
+
+
+@pytest.mark.numeric
+def test_averaged_weights_have_the_statistics_of_pytorchs_update_bn(images):
+    torch = _torch()
+    from tests.cnn import torch_twin
+
+    setup, state = _averaging(NORMALIZED)
+    before = train.evaluated_variables(state, setup)
+    state = train.with_statistics(state, jnp.asarray(images), config=setup)
+    averaged = train.evaluated_variables(state, setup)
+    jax.tree.map(np.testing.assert_array_equal, averaged["params"], before["params"])
+    twin = torch_twin.build(setup.network.architecture)
+    torch_twin.copy_weights(state._replace(**averaged), twin)
+    for module in twin:
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+            module.p = 0.0
+    torch.optim.swa_utils.update_bn([_to_torch(images)], twin)
+    pairs = torch_twin.weights_by_name(state._replace(**averaged), twin)
+    count = rounding(32 * 26 * 26)
+    for layer in ("1", "5"):
+        (mean, their_mean), (var, their_var) = (
+            pairs[f"{layer}.running_{which}"] for which in ("mean", "var")
+        )
+        square = (their_var + their_mean**2).max()
+        np.testing.assert_allclose(mean, their_mean, rtol=0, atol=count * square**0.5)
+        np.testing.assert_allclose(var, their_var, rtol=0, atol=count * square)
+
+
+def test_images_that_fill_a_batch_up_leave_an_averages_statistics_alone(images):
+    setup, state = _averaging(NORMALIZED)
+    settle = functools.partial(train.with_statistics, state, config=setup)
+    filled = np.concatenate([images[:24], 255 - images[:8]])
+    found, expected = settle(jnp.asarray(filled), real=jnp.int32(24)), settle(jnp.asarray(images[:24]))
+    for ours, theirs in zip(jax.tree.leaves(found.ema), jax.tree.leaves(expected.ema), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=rounding(24 * 26 * 26) * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(("layers", "decay"), [(NORMALIZED, 0.0), ("conv 4 3x3, ReLU, dense 10", 0.9)])
+def test_without_an_average_or_batch_norm_there_are_no_statistics_to_take(layers, decay, images):
+    setup, state = _averaging(layers, decay)
+    assert train.with_statistics(state, jnp.asarray(images), config=setup) is state
 
 
 @pytest.mark.numeric
