@@ -271,9 +271,6 @@ FORMS = Forms(convolution, max_pool, global_max, dropout, first_sums)
 RUN_ONCE = {"xla_backend_optimization_level": 0}
 """For what is run once: what that takes is the time to compile it, most of it in LLVM's optimisations."""
 
-SELDOM = {"xla_backend_optimization_level": 1}
-"""For what is run once an epoch."""
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 

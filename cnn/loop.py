@@ -358,7 +358,7 @@ def statistics_function(
         one = functools.partial(train.with_statistics, images=pixels, config=config, real=real)
         return _each_seed(one)(state)
 
-    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(axis)), _S), compiler_options=cpu.SELDOM)
+    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(axis)), _S))
 
 
 def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples], Float[Array, "..."]]:
