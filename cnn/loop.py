@@ -229,14 +229,14 @@ def _compile(
     began = time.perf_counter()
     run_steps = compile_steps(config, mesh, images, state)
     print(f"{devices.name(list(mesh.devices.flat))}; compiled in {time.perf_counter() - began:.1f} s")
-    few = Examples(*(array[: train.STATISTICS_IMAGES] for array in splits["train"]))
-    settle, few_images = statistics_function(config, mesh, len(few.labels)), put_images(few, mesh)
+    few = put(train.statistics_images(splits["train"].images, config), mesh, None, _data_axis(mesh))
+    settle = statistics_function(config, mesh)
     program = evaluation_function(config, mesh)
     evaluated = {name: split for name, split in splits.items() if name != "train"}
     on_devices = {name: put_images(split, mesh) for name, split in evaluated.items()}
 
     def evaluate(state: TrainState) -> tuple[Any, dict[str, np.ndarray]]:
-        state = settle(state, few_images)
+        state = settle(state, few)
         return fetch(state.ema), {
             name: fetch(program(state, on_devices[name]))[:, : len(split.labels)]
             for name, split in evaluated.items()
@@ -346,19 +346,14 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     return run_steps
 
 
-def statistics_function(
-    config: Config, mesh: Mesh, count: int
-) -> Callable[[TrainState, Examples], TrainState]:
-    """From (state, images of put_images, of which so many count) to each seed's train.with_statistics."""
+def statistics_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Array], TrainState]:
+    """From (state, train.statistics_images, each batch sharded) to each seed's train.with_statistics."""
     config, axis = _over(mesh, config)
-    real = None if count % mesh.shape[DATA] == 0 else jnp.int32(count)
 
-    def statistics(state: TrainState, images: Examples) -> TrainState:
-        pixels: Any = images.images
-        one = functools.partial(train.with_statistics, images=pixels, config=config, real=real)
-        return _each_seed(one)(state)
+    def statistics(state: TrainState, images: Array) -> TrainState:
+        return _each_seed(lambda state: train.with_statistics(state, images, config=config))(state)
 
-    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(axis)), _S))
+    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(None, axis)), _S))
 
 
 def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples], Float[Array, "..."]]:

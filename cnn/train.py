@@ -23,7 +23,7 @@ from cnn.model import MOMENTUM, Network, image_keys, places
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from harness.errors import unknown
 
-STATISTICS_IMAGES = 2048
+_STATISTICS_IMAGES = 2048  # with 512 or 8192 the held-out losses are the same but for 3 %
 _EVALUATION_BATCH = 125  # a TPU has 128 lanes for them, and libtpu takes twice the time for two times as many
 _ADAM_SHARE = 0.1
 _ADAM_BETA = 0.9
@@ -253,12 +253,20 @@ def evaluated_variables(state: TrainState, config: Config) -> dict[str, Any]:
     return optax.tree.bias_correction(state.ema.ema, config.recipe.ema_decay, state.ema.count)
 
 
+def statistics_images(
+    images: UInt8[Array | np.ndarray, "images height width channels"], config: Config
+) -> UInt8[Array | np.ndarray, "batches batch height width channels"]:
+    """The first training images in batches, for with_statistics: as many batches as make 2,048, or one."""
+    size = config.recipe.batch_size
+    batches = max(1, min(len(images), _STATISTICS_IMAGES) // size)
+    return images[: batches * size].reshape(batches, size, *images.shape[1:])
+
+
 def with_statistics(
     state: TrainState,
-    images: UInt8[Array, "count height width channels"],
+    images: UInt8[Array, "batches batch height width channels"],
     *,
     config: Config,
-    real: Int32[Array, ""] | None = None,
 ) -> TrainState:
     """The state whose averaged weights have batch norm's statistics of their own.
 
@@ -267,24 +275,22 @@ def with_statistics(
     average, or without batch norm, the state comes back as it is.
 
     Args:
-      images: grey values from 0 to 255, neither distorted nor dropped from; where config.network.axis_name
-        names a mesh axis, this device's part of them.
-      real: how many of all images count, the first ones; None: all.
+      images: of statistics_images, undistorted; where config.network.axis_name names a mesh axis, this
+        device's part of each batch. The statistics are the means over the batches.
     """
     if state.ema is None or not state.batch_stats:
         return state
     averaged = evaluated_variables(state, config)
     from_zero = jax.tree.map(jnp.zeros_like, averaged["batch_stats"])
-    _, found = config.network.apply(
-        _variables(averaged["params"], from_zero),
-        _normalize(config, images / jnp.float32(255)),
-        train=True,
-        drop=False,
-        real=real,
-        mutable=["batch_stats"],
-    )
+
+    def of_batch(images: Array) -> Any:
+        grey = _normalize(config, images / jnp.float32(255))
+        variables = _variables(averaged["params"], from_zero)
+        _, found = config.network.apply(variables, grey, train=True, drop=False, mutable=["batch_stats"])
+        return found["batch_stats"]  # type: ignore[index]
+
     share = (1 - config.recipe.ema_decay**state.ema.count) / MOMENTUM  # what bias_correction divides by
-    statistics = jax.tree.map(lambda leaf: leaf * share, found["batch_stats"])  # type: ignore[index]
+    statistics = jax.tree.map(lambda leaf: leaf.mean(0) * share, jax.lax.map(of_batch, images))
     return state._replace(ema=state.ema._replace(ema={**state.ema.ema, "batch_stats": statistics}))  # type: ignore[dict-item]
 
 

@@ -92,9 +92,11 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     try:
         compiled("initialisation", train.init_state, config, _on_mesh(key, first))
         programs = epoch("epoch", config), epoch("step", one_batch)
-        few = _on_mesh(_images(train.STATISTICS_IMAGES), mesh, DATA)
-        settle = statistics_function(config, mesh, train.STATISTICS_IMAGES)
-        compiled("evaluation", settle, _on_mesh(state, mesh, SEED), few)
+        few = jax.eval_shape(
+            lambda images: train.statistics_images(images, config), _images(TRAINING_IMAGES).images
+        )
+        settle = statistics_function(config, mesh)
+        compiled("evaluation", settle, _on_mesh(state, mesh, SEED), _on_mesh(few, mesh, None, DATA))
         evaluate = evaluation_function(config, mesh)
         compiled("evaluation", evaluate, _on_mesh(state, mesh, SEED), _on_mesh(test, mesh, DATA))
         compiled("evaluation", train.score, _on_mesh(logits, first), _on_mesh(test.labels, first))
