@@ -44,7 +44,7 @@ class Forms(NamedTuple):
 # Convolution. XLA's CPU backend has fast kernels for convolutions of more than 16 features or channels,
 # fastest with whole vectors of channels, and slow ones for the others. The zeros that fill them up would only
 # slow a kernel's gradient down. For a depthwise convolution it has no fast kernel: products with the shifted
-# map, one for each place of the kernel, take a third of its time.
+# map, one for each place of the kernel, take a third of its time or less.
 # `python -m benchmarks.convolution` prints what each convolution of a network gains.
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
