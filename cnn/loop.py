@@ -222,8 +222,12 @@ def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
 def _compile(
     config: Config, mesh: Mesh, splits: Mapping[str, Examples], state: TrainState
 ) -> tuple[RunSteps, Evaluate]:
-    """Training and evaluation on the mesh: run_steps, and from a state at an epoch's end to its average
-    with its own statistics and to each split's logits, on the host."""
+    """Training and evaluation on the mesh.
+
+    Returns:
+      run_steps; and a function of the state after an epoch, which gives what is on the host then: its ema, with
+      statistics of its own, and each split's logits.
+    """
     require_divides(config.recipe.batch_size, mesh)
     images, state = put_images(splits["train"], mesh), put(state, mesh, SEED)
     began = time.perf_counter()

@@ -86,8 +86,8 @@ class Recipe(Distortion):
       gamma: what step and multistep multiply the learning rate by.
       factor: what plateau multiplies it by.
       patience: epochs without a better loss that plateau lets pass.
-      ema_decay: of the average of weights and statistics that is evaluated; 0 evaluates the weights
-        themselves.
+      ema_decay: of the average of weights that is evaluated, with batch norm's statistics of its own; 0
+        evaluates the weights themselves, with the running statistics.
       initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases; or he, normal
         with variance 2/fan_in and zero biases.
       label_smoothing: share of the target that is spread over all classes, as PyTorch's cross_entropy does.
