@@ -225,8 +225,8 @@ def _compile(
     """Training and evaluation on the mesh.
 
     Returns:
-      run_steps; and a function of the state after an epoch, which gives what is on the host then: its ema, with
-      statistics of its own, and each split's logits.
+      run_steps; and a function of the state after an epoch that gives, on the host, its ema with
+      statistics of its own and each split's logits.
     """
     require_divides(config.recipe.batch_size, mesh)
     images, state = put_images(splits["train"], mesh), put(state, mesh, SEED)
