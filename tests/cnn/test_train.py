@@ -223,6 +223,22 @@ def test_without_an_average_the_weights_themselves_are_evaluated():
     assert train.evaluated_variables(state, setup)["params"] is state.params
 
 
+def test_after_an_epoch_the_average_has_statistics_of_its_own(mnist):
+    """They hang on the averaged weights and the first images alone: taken again, they are the same."""
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    config, splits = loop.configure(SMALL, recipe, data.Dataset(*mnist, classes=10))
+    (chunk,) = (chunk for _, chunk in loop.train_epochs(config, splits, (loop.start(config, [0]),)))
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), chunk.state)
+    images = jnp.asarray(train.statistics_images(mnist[0].images, config))
+    assert images.shape == (45, 32, 28, 28, 1)
+    again = train.with_statistics(state, images, config=config)
+    for name, statistic in train.evaluated_variables(again, config)["batch_stats"]["Normalization_0"].items():
+        found = train.evaluated_variables(state, config)["batch_stats"]["Normalization_0"][name]
+        # Sums of 32 x 8 x 8 values, in one program or another.
+        np.testing.assert_allclose(found, statistic, rtol=0, atol=2048 * EPS * np.abs(statistic).max())
+        assert np.abs(found - state.batch_stats["Normalization_0"][name]).max() > 0.01
+
+
 def test_schedules():
     rate = train.learning_rate_schedule(SETUP)
     rates = [float(rate(step)) for step in range(3 * 46)]
