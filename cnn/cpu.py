@@ -44,7 +44,7 @@ class Forms(NamedTuple):
 # Convolution. XLA's CPU backend has fast kernels for convolutions of more than 16 features or channels,
 # fastest with whole vectors of channels, and slow ones for the others. The zeros that fill them up would only
 # slow a kernel's gradient down. For a depthwise convolution it has no fast kernel: products with the shifted
-# map, one for each place of the kernel, take a third of its time or less.
+# map, one for each place of the kernel, take a tenth of its time. A kernel of 1x1 is a matrix product.
 # `python -m benchmarks.convolution` prints what each convolution of a network gains.
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -55,6 +55,7 @@ _ON_CPU = {  # the values of options that the sums on a CPU are right for; of al
     "batch_group_count": (1,),
 }
 _CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
+_IMAGES = 8  # summed at once in a depthwise kernel's gradient
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -92,9 +93,16 @@ def convolution(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
     sides = tuple((before, after) for before, after in padding)
-    on_cpu = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
+    if kernel.shape[:2] == (1, 1) and groups == 1 and sides == ((0, 0), (0, 0)):
+        on_cpu = _pointwise
+    else:
+        on_cpu = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
     on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)
+
+
+def _pointwise(x: Array, kernel: Array) -> Array:
+    return x @ kernel[0, 0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnames="padding")
@@ -116,17 +124,58 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
 _on_cpu.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnames="padding")
 def _depthwise(x: Array, kernel: Array, padding: Padding) -> Array:
-    """Of each channel its map at every shift, times the kernel's value there."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return _shifted(x, kernel, padding)
+
+
+def _depthwise_forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _shifted(x, kernel, padding), (x, kernel)
+
+
+def _depthwise_backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """The kernel's gradient in groups of images: a sum over all at once is a slow loop over single values."""
+    x, kernel = saved
+    _, of_images = jax.vjp(lambda x: _shifted(x, kernel, padding), x)
+
+    def add(sums: tuple[Array, ...], group: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
+        maps, gradients = group
+        terms = zip(sums, _shifts(maps, kernel), strict=True)
+        return tuple(functools.reduce(jnp.add, shift * gradients, total) for total, shift in terms), None
+
+    groups = tuple(
+        _with_zeros(values.astype(jnp.float32), 0, _IMAGES).reshape(-1, _IMAGES, *values.shape[1:])
+        for values in (_padded(x, padding), gradient)
+    )
+    zeros = jnp.zeros(gradient.shape[1:])
+    sums, _ = jax.lax.scan(add, (zeros,) * (kernel.shape[0] * kernel.shape[1]), groups)
+    of_kernel = jnp.stack([total.sum((0, 1)) for total in sums]).reshape(kernel.shape)
+    return *of_images(gradient), of_kernel.astype(kernel.dtype)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _shifted(x: Array, kernel: Array, padding: Padding) -> Array:
+    """A depthwise convolution: the map at every shift, times the kernel's values there."""
+    values = kernel.reshape(-1, kernel.shape[-1])
+    shifts = _shifts(_padded(x, padding), kernel)
+    return functools.reduce(jnp.add, (shift * value for shift, value in zip(shifts, values, strict=True)))
+
+
+def _shifts(padded: Array, kernel: Array) -> list[Array]:
+    """What each of the kernel's places meets."""
     rows, columns = kernel.shape[:2]
-    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
-    shifted = (
-        x[:, row : row + height, column : column + width] * kernel[row, column, 0]
+    height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
+    return [
+        padded[:, row : row + height, column : column + width]
         for row in range(rows)
         for column in range(columns)
-    )
-    return functools.reduce(jnp.add, shifted)
+    ]
+
+
+def _padded(x: Array, padding: Padding) -> Array:
+    return jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
 
 def _plain(x: Array, kernel: Array, padding: Padding) -> Array:

@@ -27,14 +27,14 @@ def ours(x, kernel, strides, padding):
     return convolution(x, kernel, strides, padding, dimension_numbers=NHWC)
 
 
-def case(size, channels, features, kernel, stride, padding, dtype=jnp.float32):
+def case(size, channels, features, kernel, stride, padding, dtype=jnp.float32, images=3):
     """Images, a kernel, a gradient of the result, and what else a convolution takes."""
     random = np.random.default_rng(size)
 
     def normal(*shape):
         return jnp.asarray(random.standard_normal(shape), dtype)
 
-    x, weights = normal(3, size, size, channels), normal(kernel, kernel, channels, features)
+    x, weights = normal(images, size, size, channels), normal(kernel, kernel, channels, features)
     options = (stride, stride), [(padding, padding)] * 2
     result = jax.eval_shape(lambda x, kernel: plain(x, kernel, *options), x, weights)
     return x, weights, normal(*result.shape), options
@@ -76,16 +76,17 @@ def test_values_and_gradients_are_those_of_jax(size, channels, features, kernel,
     kernel=st.sampled_from([1, 2, 3, 5]),
     padding=st.integers(0, 2),
     groups=st.sampled_from(["depthwise", "two features each", "one group less"]),
+    images=st.integers(1, 17),
 )
 @settings(max_examples=10)
-def test_those_in_groups_are_too(size, channels, kernel, padding, groups):
+def test_those_in_groups_are_too(size, channels, kernel, padding, groups, images):
     """Ours where each group has one channel and one feature, otherwise jax.lax's."""
     depth, features, count = channels, channels, channels
     if groups == "two features each":
         features = 2 * channels
     elif groups == "one group less":
         depth, features = 2 * channels, 2 * channels
-    x, _, _, options = case(max(size, kernel), depth, features, kernel, 1, padding)
+    x, _, _, options = case(max(size, kernel), depth, features, kernel, 1, padding, images=images)
     random = np.random.default_rng(channels)
     shape = kernel, kernel, depth // count, features
     weights = jnp.asarray(random.standard_normal(shape), jnp.float32)
@@ -101,11 +102,17 @@ def test_those_in_groups_are_too(size, channels, kernel, padding, groups):
         np.testing.assert_allclose(one, other, rtol=0, atol=10 * EPS * n)
 
 
-@pytest.mark.parametrize("size", [24, 12])
-def test_bfloat16_adds_up_in_float32(size):
-    *arrays, options = case(size, 3, 8, 3, 1, 1, jnp.bfloat16)
-    found = value_and_gradients(ours, options)(*arrays)[2]
-    expected = value_and_gradients(plain, options)(*(each.astype(jnp.float32) for each in arrays))[2]
+@pytest.mark.parametrize(("size", "kernel", "groups"), [(24, 3, 1), (12, 3, 1), (12, 1, 1), (12, 3, 8)])
+def test_bfloat16_adds_up_in_float32(size, kernel, groups):
+    x, weights, gradient, options = case(size, 8, 8, kernel, 1, kernel // 2, jnp.bfloat16)
+    weights = weights[:, :, : 8 // groups]
+    function = functools.partial(convolution, dimension_numbers=NHWC, feature_group_count=groups)
+    found = value_and_gradients(function, options)(x, weights, gradient)[2]
+    exact = functools.partial(
+        jax.lax.conv_general_dilated, dimension_numbers=NHWC, feature_group_count=groups
+    )
+    floats = (each.astype(jnp.float32) for each in (x, weights, gradient))
+    expected = value_and_gradients(exact, options)(*floats)[2]
     assert found.dtype == jnp.bfloat16
     found = found.astype(np.float32)
     # Rounded once at the end; a sum in bfloat16 stops where a term is less than half of its last digit.
