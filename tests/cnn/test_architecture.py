@@ -28,10 +28,9 @@ PARAMETERS = {
     "strided_18k": 18_738,
     "compact_20k": 19_975,
     "small_10k": 9_880,
-    "tiny_5k": 4_790,
-    "tiny_4k": 3_614,
-    "tiny_3k": 2_874,
-    "tiny_1k": 1_484,
+    "tiny_5k": 4_938,
+    "tiny_2k": 2_442,
+    "tiny_1k": 1_126,
     "sprint_20k": 19_978,
 }
 SIDES = {
