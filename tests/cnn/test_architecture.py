@@ -28,7 +28,7 @@ PARAMETERS = {
     "strided_18k": 18_738,
     "compact_20k": 19_975,
     "small_10k": 9_880,
-    "tiny_5k": 4_938,
+    "tiny_5k": 4_790,
     "tiny_2k": 2_442,
     "tiny_1k": 1_126,
     "sprint_20k": 19_978,
