@@ -30,6 +30,8 @@ class Forms(NamedTuple):
       max_pool: of (x, window), windows that do not overlap.
       global_max: of x, over height and width.
       dropout: of (x, rate, a key an image).
+      moments: of (x, mask), the sums of each channel's values and of their squares, in training.
+      affine: of (x, mean, factor, bias), in training.
       first_sums: of (images, mask, params, layer, axis name), the sums that the batch norm after a first
         convolution needs over all devices; None where it takes them from the values themselves.
     """
@@ -38,6 +40,8 @@ class Forms(NamedTuple):
     max_pool: Callable[..., Array]
     global_max: Callable[..., Array]
     dropout: Callable[..., Array]
+    moments: Callable[..., Array]
+    affine: Callable[..., Array]
     first_sums: Callable[..., Array | None]
 
 
@@ -55,7 +59,6 @@ _ON_CPU = {  # the values of options that the sums on a CPU are right for; of al
     "batch_group_count": (1,),
 }
 _CHANNELS, _FEATURES = 8, 32  # multiples to fill up to
-_IMAGES = 8  # summed at once in a depthwise kernel's gradient
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -93,16 +96,32 @@ def convolution(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
     sides = tuple((before, after) for before, after in padding)
+    on_cpu: Callable[..., Array] = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
     if kernel.shape[:2] == (1, 1) and groups == 1 and sides == ((0, 0), (0, 0)):
         on_cpu = _pointwise
-    else:
-        on_cpu = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
     on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)
 
 
+@jax.custom_vjp
 def _pointwise(x: Array, kernel: Array) -> Array:
     return x @ kernel[0, 0]
+
+
+def _pointwise_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """The kernel's gradient in groups of images: else XLA computes the factors anew, column by column."""
+    x, kernel = saved
+
+    def add(total: Array, group: list[Array]) -> tuple[Array, None]:
+        x, gradient = (each.reshape(-1, each.shape[-1]) for each in group)
+        return total + x.T @ gradient, None
+
+    zeros = jnp.zeros(kernel.shape[2:])
+    of_kernel, _ = jax.lax.scan(add, zeros, _groups(x, gradient))
+    return gradient @ kernel[0, 0].T, of_kernel[None, None].astype(kernel.dtype)
+
+
+_pointwise.defvjp(lambda x, kernel: (_pointwise(x, kernel), (x, kernel)), _pointwise_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnames="padding")
@@ -134,22 +153,13 @@ def _depthwise_forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array
 
 
 def _depthwise_backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """The kernel's gradient in groups of images: a sum over all at once is a slow loop over single values."""
     x, kernel = saved
     _, of_images = jax.vjp(lambda x: _shifted(x, kernel, padding), x)
 
-    def add(sums: tuple[Array, ...], group: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
-        maps, gradients = group
-        terms = zip(sums, _shifts(maps, kernel), strict=True)
-        return tuple(functools.reduce(jnp.add, shift * gradients, total) for total, shift in terms), None
+    def products(x: Array, gradient: Array) -> list[Array]:
+        return [shift * gradient for shift in _shifts(x, kernel)]
 
-    groups = tuple(
-        _with_zeros(values.astype(jnp.float32), 0, _IMAGES).reshape(-1, _IMAGES, *values.shape[1:])
-        for values in (_padded(x, padding), gradient)
-    )
-    zeros = jnp.zeros(gradient.shape[1:])
-    sums, _ = jax.lax.scan(add, (zeros,) * (kernel.shape[0] * kernel.shape[1]), groups)
-    of_kernel = jnp.stack([total.sum((0, 1)) for total in sums]).reshape(kernel.shape)
+    of_kernel = _sums(products, _padded(x, padding), gradient).reshape(kernel.shape)
     return *of_images(gradient), of_kernel.astype(kernel.dtype)
 
 
@@ -271,7 +281,80 @@ def _mix(word: UInt32[Array, "..."], key: UInt32[Array, "..."]) -> UInt32[Array,
     return word ^ (word >> 16)
 
 
-# Batch norm. With one core a device, a reduction over the devices is mostly one core waiting for another.
+# Batch norm. Its sums, and those of its gradient, are taken a few images at a time (_sums). With one core a
+# device, a reduction over the devices is mostly one core waiting for another.
+
+
+def moments(
+    x: Float[Array, "images *shape channels"], mask: Bool[Array, " images"] | None
+) -> Float[Array, "2 channels"]:
+    """The sums of each channel's values and of their squares, in float32; of the masked images alone."""
+    return jax.lax.platform_dependent(x, mask, cpu=_moments, default=plain_moments)
+
+
+def plain_moments(x: Array, mask: Array | None) -> Array:
+    """The same in one reduction."""
+    wide = _masked(x.astype(jnp.float32), mask).reshape(-1, x.shape[-1])
+    return jnp.stack([wide.sum(0), (wide * wide).sum(0)])
+
+
+@jax.custom_vjp
+def _moments(x: Array, mask: Array | None) -> Array:
+    def terms(x: Array, mask: Array | None = None) -> list[Array]:
+        x = _masked(x, mask)
+        return [x, x * x]
+
+    return _sums(terms, x) if mask is None else _sums(terms, x, mask)
+
+
+def _moments_forward(x: Array, mask: Array | None) -> tuple[Array, tuple[Array, Array | None]]:
+    return _moments(x, mask), (x, mask)
+
+
+def _moments_backward(saved: tuple[Array, Array | None], gradient: Array) -> tuple[Array, None]:
+    x, mask = saved
+    return _masked(gradient[0] + 2 * x * gradient[1], mask).astype(x.dtype), None
+
+
+_moments.defvjp(_moments_forward, _moments_backward)
+
+
+def _masked(x: Array, mask: Array | None) -> Array:
+    """x, with zeros for the other images."""
+    return x if mask is None else jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
+def affine(
+    x: Float[Array, "images *shape channels"],
+    mean: Float[Array, " channels"],
+    factor: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+) -> Float[Array, "images *shape channels"]:
+    """(x - mean) * factor + bias."""
+    return jax.lax.platform_dependent(x, mean, factor, bias, cpu=_affine, default=plain_affine)
+
+
+def plain_affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    """The same with JAX's gradient."""
+    return (x - mean) * factor + bias
+
+
+@jax.custom_vjp
+def _affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    return plain_affine(x, mean, factor, bias)
+
+
+def _affine_forward(x: Array, mean: Array, factor: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
+    return plain_affine(x, mean, factor, bias), (x, mean, factor)
+
+
+def _affine_backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
+    x, mean, factor = saved
+    of_factor, of_bias = _sums(lambda x, gradient: [(x - mean) * gradient, gradient], x, gradient)
+    return (gradient * factor).astype(x.dtype), -factor * of_bias, of_factor, of_bias
+
+
+_affine.defvjp(_affine_forward, _affine_backward)
 
 
 def first_sums(
@@ -312,7 +395,38 @@ def first_sums(
     return jnp.stack([products[-1], (weights * products).sum(0)])
 
 
-FORMS = Forms(convolution, max_pool, global_max, dropout, first_sums)
+# Sums over images, rows and columns. XLA's CPU backend has a loop over single values for them, with all that
+# leads to these in it. Where they are added a few images at a time, it works on vectors.
+
+_IMAGES = 8
+
+
+def _sums(terms: Callable[..., list[Array]], *values: Array) -> Float[Array, "terms channels"]:
+    """Each channel's sums, in float32, of the terms of values whose first axis is the images.
+
+    Args:
+      terms: of some images' values, each images x ... x channels; 0 where the values are 0.
+    """
+    groups = _groups(*values)
+
+    def add(totals: list[Array], group: list[Array]) -> tuple[list[Array], None]:
+        found = zip(totals, terms(*group), strict=True)
+        return [functools.reduce(jnp.add, term, total) for total, term in found], None
+
+    shapes = jax.eval_shape(lambda *group: terms(*group), *(each[0] for each in groups))
+    totals, _ = jax.lax.scan(add, [jnp.zeros(each.shape[1:], each.dtype) for each in shapes], groups)
+    return jnp.stack([total.reshape(-1, total.shape[-1]).sum(0) for total in totals])
+
+
+def _groups(*values: Array) -> list[Array]:
+    """Each in float32 as groups x images x the rest, a few images a group; zeros fill up the last."""
+    return [
+        _with_zeros(each.astype(jnp.float32), 0, _IMAGES).reshape(-1, _IMAGES, *each.shape[1:])
+        for each in values
+    ]
+
+
+FORMS = Forms(convolution, max_pool, global_max, dropout, moments, affine, first_sums)
 
 
 # XLA and the C library.

@@ -80,7 +80,7 @@ class Network(nn.Module):
                     case kinds.BatchNorm():
                         is_second = layers is self.architecture.layers and index == 1
                         sums = self._first_sums(images, convolutions, real) if train and is_second else None
-                        x = Normalization(self.axis_name)(x, train=train, real=real, sums=sums)
+                        x = Normalization(self.forms, self.axis_name)(x, train=train, real=real, sums=sums)
                     case kinds.Dropout(rate) if train and drop:
                         x = self.forms.dropout(x, rate, self._dropout_keys(x))
                     case kinds.ChannelDropout(rate) if train and drop:
@@ -164,9 +164,11 @@ class Normalization(nn.Module):
     2015, algorithm 2), while the batch itself is normalised with the biased one.
 
     Attributes:
+      forms: of the operations that have several.
       axis_name: mesh axis that the batch is sharded over; None: no axis.
     """
 
+    forms: cpu.Forms
     axis_name: str | None = None
 
     @nn.compact
@@ -194,12 +196,8 @@ class Normalization(nn.Module):
             images = len(x) * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
             count = (images if real is None else real) * (x[0].size // channels)
             if sums is None:  # both in one pass over x, and in one reduction over the devices
-                wide = x.astype(jnp.float32)
-                if real is not None:
-                    mask = places(len(x), self.axis_name) < real
-                    wide = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), wide, 0)
-                wide = wide.reshape(-1, channels)
-                sums = jnp.stack([wide.sum(0), (wide * wide).sum(0)])
+                mask = None if real is None else places(len(x), self.axis_name) < real
+                sums = self.forms.moments(x, mask)
                 if self.axis_name is not None:
                     sums = jax.lax.psum(sums, self.axis_name)
             mean = sums[0] / count
@@ -208,7 +206,8 @@ class Normalization(nn.Module):
                 running_mean.value += MOMENTUM * (mean - running_mean.value)
                 unbiased = var * count / jnp.maximum(count - 1, 1)
                 running_var.value += MOMENTUM * (unbiased - running_var.value)
-        return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + bias).astype(x.dtype)
+        affine = self.forms.affine if train else cpu.plain_affine
+        return affine(x, mean, scale * jax.lax.rsqrt(var + EPSILON), bias).astype(x.dtype)
 
 
 def places(count: int, axis_name: str | None) -> Int32[Array, " count"]:
@@ -241,5 +240,13 @@ def _dropout(
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-PLAIN = cpu.Forms(jax.lax.conv_general_dilated, cpu.flax_max_pool, _global_max, _dropout, lambda *_: None)
+PLAIN = cpu.Forms(
+    jax.lax.conv_general_dilated,
+    cpu.flax_max_pool,
+    _global_max,
+    _dropout,
+    cpu.plain_moments,
+    cpu.plain_affine,
+    lambda *_: None,
+)
 """As Flax and JAX have them."""

@@ -152,6 +152,27 @@ def test_with_strides_every_option_is_jax_lax_s():
     np.testing.assert_array_equal(found, jax.lax.conv_general_dilated(x, kernel, strides, padding, **dilated))
 
 
+@given(shape=st.lists(st.integers(1, 17), min_size=2, max_size=4), masked=st.booleans())
+@settings(max_examples=10)
+def test_batch_norms_sums_are_those_of_one_reduction(shape, masked):
+    """Of maps and of vectors. Each of a sum's n terms is rounded by some eps, and so is each value."""
+    random = np.random.default_rng(shape[0])
+    normal = [
+        jnp.asarray(random.standard_normal(size), jnp.float32) for size in (shape, shape, *[shape[-1:]] * 3)
+    ]
+    x, gradient, mean, factor, bias = normal
+    mask = jnp.arange(shape[0]) <= shape[0] // 2 if masked else None
+
+    def computed(forms):
+        sums, of_sums = jax.vjp(lambda x: forms.moments(x, mask), x)
+        values, of_values = jax.vjp(forms.affine, x, mean, factor, bias)
+        return sums, of_sums(jnp.stack([mean, factor])), values, of_values(gradient)
+
+    ours, plain = jax.jit(computed, static_argnums=0)(FORMS), jax.jit(computed, static_argnums=0)(PLAIN)
+    tolerances = {"rtol": 10 * EPS, "atol": 10 * EPS * x.size}
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, **tolerances), ours, plain)
+
+
 @pytest.mark.slow
 def test_a_network_by_either_form_is_the_same(monkeypatch):
     """Logits, statistics and gradients in float64, of layers that have each form; without dropout's draws."""

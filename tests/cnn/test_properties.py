@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cnn import augment, data, train
+from cnn import augment, cpu, data, train
 from cnn.architecture import (
     GELU,
     Architecture,
@@ -102,7 +102,7 @@ def normalized(x):
         "params": {"scale": channels + 1, "bias": channels},
         "batch_stats": {"mean": channels, "var": channels},  # 0: what is added to it keeps its digits
     }
-    y, updates = Normalization().apply(variables, x, train=True, mutable=["batch_stats"])
+    y, updates = Normalization(cpu.FORMS).apply(variables, x, train=True, mutable=["batch_stats"])
     count = x.size // x.shape[-1]
     return y, updates["batch_stats"]["var"] / 0.1 * (count - 1) / count
 
