@@ -1,12 +1,15 @@
-"""python -m benchmarks.accuracy RUN [RUN ...]: ours among 111 public submissions, in docs/accuracy.png.
+"""python -m benchmarks.accuracy [RUN ...]: ours among 111 public submissions, in docs/accuracy.png.
 
-Test accuracy after the last epoch against parameters. Each RUN is the folder of a finished run of
---task=mnist, of a network of our own, with several seeds.
+Test accuracy after the last epoch against parameters, from docs/accuracy.csv. Each RUN is the folder of a
+finished run of --task=mnist, of a network of our own, with several seeds; its figures take the place of
+those that the table had of that network.
 """
 
 import argparse
+import csv
 import itertools
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +20,14 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from audit.notebook.standing import published, published_axes
+from cnn import sweep
 from cnn.config import CnnConfig
 from cnn.zoo import DEFAULT
 from harness.errors import UserError, require
 from harness.workdir import make_config, read_flags
 
 PICTURE = Path(__file__).parents[1] / "docs" / "accuracy.png"
+TABLE = PICTURE.with_suffix(".csv")
 _TARGET, _BUDGET = 0.994, 20_000  # the assignment's
 _ORANGE, _GREY = "#d55e00", "#7f7f7f"  # Okabe and Ito
 _PADDING = 4  # points that stay free around a network of ours, or between its name and a submission
@@ -30,17 +35,47 @@ _BESIDE, _RISES = 8, range(-48, 49, 4)  # points from a network to its name
 
 
 class Network(NamedTuple):
-    """A network of ours: the mean of its seeds' test accuracies after the last epoch, a fraction.
+    """A network of ours.
 
     Attributes:
-      interval: the 95 % interval of the mean.
+      accuracies: on the test images after the last epoch, of each of several seeds; fractions.
     """
 
     name: str
     parameters: int
-    seeds: int
-    mean: float
-    interval: tuple[float, float]
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean."""
+        low, high = sweep.interval(self.accuracies) or (self.mean, self.mean)
+        return low, high
+
+
+def read_table() -> dict[str, Network]:
+    """What docs/accuracy.csv has, by name."""
+    with TABLE.open(newline="") as stream:
+        rows = [*csv.DictReader(stream)]
+    return {
+        name: Network(name, int(of_it[0]["parameters"]), tuple(float(row["test_accuracy"]) for row in of_it))
+        for name, of_it in (
+            (name, [*group]) for name, group in itertools.groupby(rows, lambda row: row["network"])
+        )
+    }
+
+
+def write_table(networks: Sequence[Network]) -> None:
+    """Write docs/accuracy.csv: a row for each seed, the largest network first."""
+    with TABLE.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["network", "parameters", "test_accuracy"])
+        for each in sorted(networks, key=lambda each: -each.parameters):
+            writer.writerows([each.name, each.parameters, accuracy] for accuracy in each.accuracies)
 
 
 def read(folder: str) -> Network:
@@ -65,9 +100,8 @@ def read(folder: str) -> Network:
         require(right, f"{folder} {what}")
     try:
         summary = json.loads((path / "summary.json").read_bytes())
-        low, high = summary["final_test_accuracy_95_interval"]
-        name, mean = flags.model or path.resolve().name, summary["final_test_accuracy"]
-        return Network(name, summary["parameters"], summary["num_seeds"], mean, (low, high))
+        accuracies = tuple(seed["final_test_accuracy"] for seed in summary["seeds"])
+        return Network(flags.model or path.resolve().name, summary["parameters"], accuracies)
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}/summary.json is damaged: --resume writes it anew") from error
 
@@ -78,7 +112,8 @@ def picture(networks: Sequence[Network]) -> Figure:
     axes = published_axes(figure, target=_TARGET)
     axes.axvline(_BUDGET, color=_GREY, linewidth=1, linestyle=":", label=f"budget {_BUDGET:,}")
     across = [*axes.lines]
-    few, many = min(each.seeds for each in networks), max(each.seeds for each in networks)
+    seeds = [len(each.accuracies) for each in networks]
+    few, many = min(seeds), max(seeds)
     axes.errorbar(
         [each.parameters for each in networks],
         [each.mean for each in networks],
@@ -138,13 +173,15 @@ def _write_name(axes: Axes, network: Network, taken: Sequence[Bbox]) -> Bbox:
 
 
 def main() -> None:
-    """Draw the runs that the command line names."""
+    """Draw the table, after the runs that the command line names are in it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("runs", nargs="*", metavar="RUN")
     try:
-        networks = [read(folder) for folder in parser.parse_args().runs]
+        new = [read(folder) for folder in parser.parse_args().runs]
     except UserError as error:
         parser.exit(2, f"{error}\n")
+    networks = [*(read_table() | {each.name: each for each in new}).values()]
+    write_table(networks)
     picture(networks).savefig(PICTURE, dpi=200)
 
 

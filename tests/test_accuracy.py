@@ -7,16 +7,22 @@ import pytest
 
 from benchmarks import accuracy
 from benchmarks.accuracy import Network
+from cnn.architecture import count_parameters
 from cnn.config import CnnConfig
+from cnn.zoo import ZOO
 from harness.workdir import write_config
 
+DOCS = accuracy.TABLE
 LAYERS = "conv 10 3x3, global average pool"
-SUMMARY = {
-    "parameters": 90,
-    "num_seeds": 5,
-    "final_test_accuracy": 0.995,
-    "final_test_accuracy_95_interval": [0.994, 0.996],
-}
+SUMMARY = {"parameters": 90, "seeds": [{"final_test_accuracy": 0.994}, {"final_test_accuracy": 0.996}]}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """A table of one network, and a picture that is not there yet."""
+    monkeypatch.setattr(accuracy, "PICTURE", tmp_path / "accuracy.png")
+    monkeypatch.setattr(accuracy, "TABLE", tmp_path / "accuracy.csv")
+    accuracy.TABLE.write_text("network,parameters,test_accuracy\nold,80,0.98\nold,80,0.99\n")
 
 
 def run(folder, summary=SUMMARY, **flags):
@@ -30,8 +36,34 @@ def run(folder, summary=SUMMARY, **flags):
 
 def test_a_run_is_read_as_its_summary_has_it(tmp_path):
     zoo = accuracy.read(run(tmp_path / "a", model="tiny_5k"))
-    assert zoo == Network("tiny_5k", 90, 5, 0.995, (0.994, 0.996))
+    assert zoo == Network("tiny_5k", 90, (0.994, 0.996))
     assert accuracy.read(run(tmp_path / "mine", layers=LAYERS)) == zoo._replace(name="mine")
+    assert zoo.mean == pytest.approx(0.995)
+    # Student's t for one degree of freedom is 12.7062, the standard error 0.001.
+    assert zoo.interval == pytest.approx((0.995 - 0.0127062, 0.995 + 0.0127062))
+
+
+def test_a_run_takes_the_place_of_its_networks_rows(tmp_path, monkeypatch):
+    for folder, seeds in (("first", [0.97, 0.98]), ("second", [0.994, 0.996])):
+        summary = SUMMARY | {"seeds": [{"final_test_accuracy": each} for each in seeds]}
+        folder = run(tmp_path / folder, summary, model="tiny_5k")
+        monkeypatch.setattr("sys.argv", ["accuracy", folder])
+        accuracy.main()
+    assert accuracy.TABLE.read_text().splitlines() == [
+        "network,parameters,test_accuracy",
+        "tiny_5k,90,0.994",
+        "tiny_5k,90,0.996",
+        "old,80,0.98",
+        "old,80,0.99",
+    ]
+    assert accuracy.PICTURE.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_in_docs_is_of_the_zoo(monkeypatch):
+    monkeypatch.setattr(accuracy, "TABLE", DOCS)
+    for network in accuracy.read_table().values():
+        assert count_parameters(ZOO[network.name].architecture) == network.parameters
+        assert len(network.accuracies) >= 5
 
 
 @pytest.mark.parametrize(
@@ -52,7 +84,6 @@ def test_another_run_is_refused_in_one_line(words, flags, tmp_path, monkeypatch,
     folder = tmp_path / "run"
     if flags is not None:
         run(folder, **flags)
-    monkeypatch.setattr(accuracy, "PICTURE", tmp_path / "accuracy.png")
     monkeypatch.setattr("sys.argv", ["accuracy", str(folder)])
     with pytest.raises(SystemExit, match="2"):
         accuracy.main()
@@ -60,13 +91,13 @@ def test_another_run_is_refused_in_one_line(words, flags, tmp_path, monkeypatch,
     assert error.startswith(str(folder))
     assert words in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "accuracy.png").exists()
+    assert not accuracy.PICTURE.exists()
 
 
 def test_everything_is_in_the_picture_and_no_name_hides_another():
     sizes, means = (600, 2_400, 9_900, 19_975, 19_978, 19_990), (0.990, 0.994, 0.996, 0.996, 0.9961, 0.9967)
     networks = [
-        Network(f"network_{size}", size, 5, mean, (mean - 5e-4, mean + 5e-4))
+        Network(f"network_{size}", size, (mean - 5e-5, mean + 5e-5))
         for size, mean in zip(sizes, means, strict=True)
     ]
     (axes,) = accuracy.picture(networks).axes
