@@ -434,7 +434,7 @@ FORMS = Forms(convolution, max_pool, global_max, dropout, moments, affine, first
 RUN_ONCE = {"xla_backend_optimization_level": 0}
 """For what is run once: what that takes is the time to compile it, most of it in LLVM's optimisations."""
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 def step_options(devices: int) -> dict[str, Any]:
@@ -446,13 +446,19 @@ def step_options(devices: int) -> dict[str, Any]:
     return {"xla_cpu_multi_thread_eigen": devices == 1, "xla_backend_optimization_level": 1}
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, one_device: bool = False) -> None:
     """Have glibc keep the memory that a step frees for the next step.
 
     By default it goes back to Linux and comes again page by page, which costs a CPU much of
     its time (benchmarks.memory). Does nothing where the C library is another.
+
+    Args:
+      one_device: keep what is larger than 64 MiB, too. All threads then share one arena, which makes a step
+        on several devices slower.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
+        if one_device:
+            libc.mallopt(_M_ARENA_MAX, 1)

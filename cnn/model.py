@@ -206,8 +206,9 @@ class Normalization(nn.Module):
                 running_mean.value += MOMENTUM * (mean - running_mean.value)
                 unbiased = var * count / jnp.maximum(count - 1, 1)
                 running_var.value += MOMENTUM * (unbiased - running_var.value)
-        affine = self.forms.affine if train else cpu.plain_affine
-        return affine(x, mean, scale * jax.lax.rsqrt(var + EPSILON), bias).astype(x.dtype)
+        factor = scale * jax.lax.rsqrt(var + EPSILON)
+        value = self.forms.affine(x, mean, factor, bias) if train else (x - mean) * factor + bias
+        return value.astype(x.dtype)
 
 
 def places(count: int, axis_name: str | None) -> Int32[Array, " count"]:

@@ -1,6 +1,9 @@
 """The forms for XLA's CPU backend against the plain ones: values, gradients, other platforms."""
 
 import functools
+import platform
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -217,3 +220,34 @@ def test_either_dropout_keeps_the_mean_and_draws_for_each_image(forms):
     assert abs((kept == 0).mean() - 0.3) < 5 * (0.3 * 0.7 / kept.size) ** 0.5
     np.testing.assert_array_equal(forms.dropout(jnp.ones((7, 299)), 0.3, keys[20:27]), kept[20:27])
     assert not np.array_equal(kept[0], kept[1])
+
+
+ALLOCATE = """
+import ctypes, resource, threading
+from cnn import cpu
+cpu.keep_freed_memory(one_device={one_device})
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def step():
+    memory = libc.malloc({size})
+    ctypes.memset(memory, 1, {size})
+    libc.free(memory)
+def steps():
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
+thread = threading.Thread(target=steps)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize(("one_device", "mebibytes"), [(False, 48), (True, 48), (True, 96)])
+def test_what_a_thread_frees_does_not_go_back_to_linux(one_device, mebibytes):
+    """Of several devices' threads what is larger than 64 MiB does."""
+    size = mebibytes * 2**20
+    code = ALLOCATE.format(one_device=one_device, size=size)
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) < size / 10
