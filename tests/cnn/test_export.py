@@ -91,7 +91,9 @@ def random_variables(setup):
     generator = np.random.default_rng(3)
 
     def draw(path, leaf):
-        low, high = (0.5, 2) if path[-1].key in ("scale", "var") else (-0.3, 0.3)
+        fan_in = leaf.size // leaf.shape[-1]
+        bound = max(0.3, (6 / fan_in) ** 0.5 if leaf.ndim > 1 else 0)  # smaller, and depthwise maps fade out
+        low, high = (0.5, 2) if path[-1].key in ("scale", "var") else (-bound, bound)
         return generator.uniform(low, high, leaf.shape).astype(np.float32)
 
     return jax.tree.map_with_path(draw, {"params": state.params, "batch_stats": state.batch_stats})
