@@ -96,74 +96,80 @@ def convolution(
                 f"{name}={value} is not computed on a CPU here: call jax.lax.conv_general_dilated"
             )
     sides = tuple((before, after) for before, after in padding)
-    on_cpu: Callable[..., Array] = functools.partial(_depthwise if depthwise else _on_cpu, padding=sides)
-    if kernel.shape[:2] == (1, 1) and groups == 1 and sides == ((0, 0), (0, 0)):
-        on_cpu = _pointwise
+    if depthwise:
+        form = _depthwise
+    elif kernel.shape[:2] == (1, 1) and sides == ((0, 0), (0, 0)):
+        form = _pointwise
+    else:
+        form = _dense
+    on_cpu = functools.partial(form, padding=sides)
     on_tpu = functools.partial(libtpu.convolution, padding=sides, plain=plain)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=on_tpu, default=plain)
 
 
-@jax.custom_vjp
-def _pointwise(x: Array, kernel: Array) -> Array:
+def _with_kernel_gradient(
+    forward: Callable[..., Array], kernel_gradient: Callable[..., Array]
+) -> Callable[..., Array]:
+    """A function of (x, kernel, padding) with the values of one and the gradient of the kernel of another.
+
+    Args:
+      forward: of (x, kernel, padding); has the gradient of x.
+      kernel_gradient: of (x, kernel, padding, the gradient of the result).
+    """
+
+    @functools.partial(jax.custom_vjp, nondiff_argnames="padding")
+    def convolve(x: Array, kernel: Array, padding: Padding) -> Array:
+        return forward(x, kernel, padding)
+
+    def save(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+        return forward(x, kernel, padding), (x, kernel)
+
+    def backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+        x, kernel = saved
+        _, of_images = jax.vjp(lambda x: forward(x, kernel, padding), x)
+        return *of_images(gradient), kernel_gradient(x, kernel, padding, gradient).astype(kernel.dtype)
+
+    convolve.defvjp(save, backward)
+    return convolve
+
+
+def _plain(x: Array, kernel: Array, padding: Padding) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
+
+
+def _aligned(x: Array, kernel: Array, padding: Padding) -> Array:
+    """With zeros for more channels, or for more features of a single channel: twice as fast."""
+    channels, features = kernel.shape[2:]
+    if channels == 1:
+        return _plain(x, _with_zeros(kernel, 3, _FEATURES), padding)[..., :features]
+    return _plain(_with_zeros(x, 3, _CHANNELS), _with_zeros(kernel, 2, _CHANNELS), padding)
+
+
+def _plain_gradient(x: Array, kernel: Array, padding: Padding, gradient: Array) -> Array:
+    _, transpose = jax.vjp(lambda kernel: _plain(x, kernel, padding), kernel)
+    return transpose(gradient)[0]
+
+
+_dense = _with_kernel_gradient(_aligned, _plain_gradient)
+
+
+def _product(x: Array, kernel: Array, padding: Padding) -> Array:
+    """A kernel of 1x1; there is no padding."""
     return x @ kernel[0, 0]
 
 
-def _pointwise_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """The kernel's gradient in groups of images: else XLA computes the factors anew, column by column."""
-    x, kernel = saved
+def _product_gradient(x: Array, kernel: Array, padding: Padding, gradient: Array) -> Array:
+    """In groups of images: else XLA computes the factors anew, column by column."""
 
     def add(total: Array, group: list[Array]) -> tuple[Array, None]:
         x, gradient = (each.reshape(-1, each.shape[-1]) for each in group)
         return total + x.T @ gradient, None
 
-    zeros = jnp.zeros(kernel.shape[2:])
-    of_kernel, _ = jax.lax.scan(add, zeros, _groups(x, gradient))
-    return gradient @ kernel[0, 0].T, of_kernel[None, None].astype(kernel.dtype)
+    total, _ = jax.lax.scan(add, jnp.zeros(kernel.shape[2:]), _groups(x, gradient))
+    return total[None, None]
 
 
-_pointwise.defvjp(lambda x, kernel: (_pointwise(x, kernel), (x, kernel)), _pointwise_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnames="padding")
-def _on_cpu(x: Array, kernel: Array, padding: Padding) -> Array:
-    return _aligned(x, kernel, padding)
-
-
-def _forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _aligned(x, kernel, padding), (x, kernel)
-
-
-def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    _, of_images = jax.vjp(lambda x: _aligned(x, kernel, padding), x)
-    _, of_kernel = jax.vjp(lambda kernel: _plain(x, kernel, padding), kernel)
-    return *of_images(gradient), *of_kernel(gradient)
-
-
-_on_cpu.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnames="padding")
-def _depthwise(x: Array, kernel: Array, padding: Padding) -> Array:
-    return _shifted(x, kernel, padding)
-
-
-def _depthwise_forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _shifted(x, kernel, padding), (x, kernel)
-
-
-def _depthwise_backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    _, of_images = jax.vjp(lambda x: _shifted(x, kernel, padding), x)
-
-    def products(x: Array, gradient: Array) -> list[Array]:
-        return [shift * gradient for shift in _shifts(x, kernel)]
-
-    of_kernel = _sums(products, _padded(x, padding), gradient).reshape(kernel.shape)
-    return *of_images(gradient), of_kernel.astype(kernel.dtype)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_pointwise = _with_kernel_gradient(_product, _product_gradient)
 
 
 def _shifted(x: Array, kernel: Array, padding: Padding) -> Array:
@@ -171,6 +177,16 @@ def _shifted(x: Array, kernel: Array, padding: Padding) -> Array:
     values = kernel.reshape(-1, kernel.shape[-1])
     shifts = _shifts(_padded(x, padding), kernel)
     return functools.reduce(jnp.add, (shift * value for shift, value in zip(shifts, values, strict=True)))
+
+
+def _shifted_gradient(x: Array, kernel: Array, padding: Padding, gradient: Array) -> Array:
+    def products(x: Array, gradient: Array) -> list[Array]:
+        return [shift * gradient for shift in _shifts(x, kernel)]
+
+    return _sums(products, _padded(x, padding), gradient).reshape(kernel.shape)
+
+
+_depthwise = _with_kernel_gradient(_shifted, _shifted_gradient)
 
 
 def _shifts(padded: Array, kernel: Array) -> list[Array]:
@@ -186,18 +202,6 @@ def _shifts(padded: Array, kernel: Array) -> list[Array]:
 
 def _padded(x: Array, padding: Padding) -> Array:
     return jnp.pad(x, ((0, 0), *padding, (0, 0)))
-
-
-def _plain(x: Array, kernel: Array, padding: Padding) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
-
-
-def _aligned(x: Array, kernel: Array, padding: Padding) -> Array:
-    """With zeros for more channels, or for more features of a single channel: twice as fast."""
-    channels, features = kernel.shape[2:]
-    if channels == 1:
-        return _plain(x, _with_zeros(kernel, 3, _FEATURES), padding)[..., :features]
-    return _plain(_with_zeros(x, 3, _CHANNELS), _with_zeros(kernel, 2, _CHANNELS), padding)
 
 
 def _with_zeros(x: Array, axis: int, multiple: int) -> Array:
