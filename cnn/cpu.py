@@ -438,7 +438,7 @@ FORMS = Forms(convolution, max_pool, global_max, dropout, moments, affine, first
 RUN_ONCE = {"xla_backend_optimization_level": 0}
 """For what is run once: what that takes is the time to compile it, most of it in LLVM's optimisations."""
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # mallopt(3)
 
 
 def step_options(devices: int) -> dict[str, Any]:
@@ -464,5 +464,6 @@ def keep_freed_memory(*, one_device: bool = False) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
+        libc.mallopt(_M_TOP_PAD, 2**26)  # more than a heap of an arena has: none is given back as a whole
         if one_device:
             libc.mallopt(_M_ARENA_MAX, 1)
