@@ -59,14 +59,14 @@ class Network(NamedTuple):
 
 def read_table() -> dict[str, Network]:
     """What docs/accuracy.csv has, by name."""
+    networks: dict[str, Network] = {}
     with TABLE.open(newline="") as stream:
-        rows = [*csv.DictReader(stream)]
-    return {
-        name: Network(name, int(of_it[0]["parameters"]), tuple(float(row["test_accuracy"]) for row in of_it))
-        for name, of_it in (
-            (name, [*group]) for name, group in itertools.groupby(rows, lambda row: row["network"])
-        )
-    }
+        for row in csv.DictReader(stream):
+            name = row["network"]
+            earlier = networks[name].accuracies if name in networks else ()
+            accuracies = (*earlier, float(row["test_accuracy"]))
+            networks[name] = Network(name, int(row["parameters"]), accuracies)
+    return networks
 
 
 def write_table(networks: Sequence[Network]) -> None:

@@ -4,7 +4,7 @@ import jax
 
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn import cpu, devices
+from cnn import devices
 from cnn.config import CnnConfig
 
 _STEPS, _REPEATS = 40, 5
@@ -24,7 +24,6 @@ def measure(name: str) -> None:
 
 def main() -> None:
     """Print the table."""
-    cpu.keep_freed_memory()
     devices.start(CnnConfig())
     print(f"{devices.name(jax.devices())}, {_STEPS} steps, median of {_REPEATS} alternating repeats")
     print(f"{'':16}{'one device, images/s':>26}{'all, images/s':>26}{'all / one':>24}")

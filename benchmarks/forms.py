@@ -43,7 +43,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forms", description=__doc__)
     parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
     networks = parser.parse_args().networks
-    cpu.keep_freed_memory()
     devices.start(CnnConfig())
     print(f"{devices.name(jax.devices())}, {_STEPS} steps, median of {_REPEATS} alternating repeats")
     for network in networks:

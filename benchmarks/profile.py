@@ -21,7 +21,7 @@ os.environ["XLA_FLAGS"] = (
 import jax  # noqa: E402
 
 from benchmarks.training import Training  # noqa: E402
-from cnn import cpu, devices  # noqa: E402
+from cnn import devices  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
@@ -94,7 +94,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
     networks = parser.parse_args().networks
-    cpu.keep_freed_memory()
     devices.start(CnnConfig(compilation_cache="none"))  # what is only loaded leaves no text
     for network in networks:
         measure(network)

@@ -19,14 +19,13 @@ import jax
 from benchmarks import peers
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn import cores, cpu, devices
+from cnn import cores, devices
 from cnn.config import CnnConfig
 
 _CORES = cores.usable()
 
 
 def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False) -> peers.Measure:
-    cpu.keep_freed_memory()
     config = CnnConfig(model=network, batch_size=batch_size)
     devices.start(config)
     recipe = config.resolved_recipe if own_recipe else peers.common_recipe(network, batch_size)

@@ -165,7 +165,7 @@ def _product_gradient(x: Array, kernel: Array, padding: Padding, gradient: Array
         x, gradient = (each.reshape(-1, each.shape[-1]) for each in group)
         return total + x.T @ gradient, None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(kernel.shape[2:]), _groups(x, gradient))
+    total, _ = jax.lax.scan(add, jnp.zeros(kernel.shape[2:], jnp.float32), _groups(x, gradient))
     return total[None, None]
 
 
@@ -296,7 +296,9 @@ def moments(
     return jax.lax.platform_dependent(x, mask, cpu=_moments, default=plain_moments)
 
 
-def plain_moments(x: Array, mask: Array | None) -> Array:
+def plain_moments(
+    x: Float[Array, "images *shape channels"], mask: Bool[Array, " images"] | None
+) -> Float[Array, "2 channels"]:
     """The same in one reduction."""
     wide = _masked(x.astype(jnp.float32), mask).reshape(-1, x.shape[-1])
     return jnp.stack([wide.sum(0), (wide * wide).sum(0)])
@@ -338,7 +340,12 @@ def affine(
     return jax.lax.platform_dependent(x, mean, factor, bias, cpu=_affine, default=plain_affine)
 
 
-def plain_affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+def plain_affine(
+    x: Float[Array, "images *shape channels"],
+    mean: Float[Array, " channels"],
+    factor: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+) -> Float[Array, "images *shape channels"]:
     """The same with JAX's gradient."""
     return (x - mean) * factor + bias
 
@@ -417,7 +424,7 @@ def _sums(terms: Callable[..., list[Array]], *values: Array) -> Float[Array, "te
         found = zip(totals, terms(*group), strict=True)
         return [functools.reduce(jnp.add, term, total) for total, term in found], None
 
-    shapes = jax.eval_shape(lambda *group: terms(*group), *(each[0] for each in groups))
+    shapes = jax.eval_shape(terms, *(each[0] for each in groups))
     totals, _ = jax.lax.scan(add, [jnp.zeros(each.shape[1:], each.dtype) for each in shapes], groups)
     return jnp.stack([total.reshape(-1, total.shape[-1]).sum(0) for total in totals])
 

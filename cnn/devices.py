@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from cnn import cores, distributed
+from cnn import cores, cpu, distributed
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from harness.errors import UserError, require
 from harness.workdir import open_folder
@@ -23,7 +23,7 @@ _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each othe
 
 
 def start(config: CnnConfig) -> None:
-    """Set JAX up, before its first computation: processes, virtual CPU devices, determinism, cache.
+    """Set JAX up, before its first computation: processes, virtual CPU devices, memory, determinism, cache.
 
     Raises:
       UserError: the other processes cannot be reached, more devices asked for than there are, or
@@ -40,6 +40,7 @@ def start(config: CnnConfig) -> None:
         local = 1
     else:
         local = _virtual_devices(config.resolved_recipe.batch_size, config.members, cores.usable())
+    cpu.keep_freed_memory(one_device=local == 1)
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     distributed.meet(run)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn import checkpoint, cores, cpu, data, devices, distributed, interrupt, loop, population, sweep, train
+from cnn import checkpoint, data, devices, distributed, interrupt, loop, population, sweep, train
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from cnn.interrupt import Interrupted
 from cnn.population import Result
@@ -61,7 +61,6 @@ def run(config: CnnConfig) -> None:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
     if config.export is not None:
         require_installed("export", _EXPORT_PACKAGES, extra="export")
-    cpu.keep_freed_memory(one_device=config.num_devices == 1 or cores.usable() == 1)
     with distributed.together():
         devices.start(config)
         if not distributed.is_main():
