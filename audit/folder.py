@@ -57,6 +57,13 @@ def _is_same(file: Path, given: Path) -> bool:
     return given.resolve().is_relative_to(file.resolve())
 
 
+def exit_code(verdicts: Sequence[str]) -> int:
+    """1 where one is wrong, else 2 where one is neither right nor wrong, else 0."""
+    if "wrong" in verdicts:
+        return 1
+    return 0 if all(verdict.startswith("right") for verdict in verdicts) else 2
+
+
 def counted(verdicts: Sequence[str]) -> str:
     """How many have each verdict."""
     return "; ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts).items()))

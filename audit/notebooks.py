@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from audit import submissions
 from audit.config import AuditConfig
-from audit.folder import counted, left_by_earlier, open_for
+from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import line, printable, quoted
 from audit.notebook import cells
 from audit.notebook import report as of_notebook
@@ -29,7 +29,7 @@ def audit_submissions(config: AuditConfig) -> int:
     """Audit one notebook with what lies beside it, or many.
 
     Returns:
-      0 when all is right, 1 when something is wrong (of many: or one cannot be read).
+      0 when all is right, 1 when something is wrong, 2 when something is not shown or cannot be read.
 
     Raises:
       UserError: nothing to read, or a single one that cannot be judged; a folder of another task's run.
@@ -104,7 +104,7 @@ def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits
             (workdir / "audited").mkdir(exist_ok=True)
             write_bytes(workdir / "audited" / copy_name(each.file), annotated(each))
     print(f"\nThe same as a page: {workdir / 'report.html'}")
-    return int(audit.verdict != "right")
+    return exit_code([audit.verdict])
 
 
 def _files_of(submission: Submission) -> list[Path]:
@@ -147,7 +147,7 @@ def _audit_many(found: Sequence[Submission], folder: Path, config: AuditConfig, 
             )
         )
     print(f"\n{len(verdicts)} submissions: {counted(verdicts)}. In {workdir}: report.html, audit.csv.")
-    return int(any(verdict != "right" for verdict in verdicts))
+    return exit_code(verdicts)
 
 
 def _write(

@@ -6,7 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audit.config import AuditConfig
-from audit.folder import counted, left_by_earlier, open_for
+from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import printable
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
@@ -21,7 +21,7 @@ def audit_spreadsheets(config: AuditConfig) -> int:
     """Audit a spreadsheet, or each in a folder; say what is wrong and mark it in a copy.
 
     Returns:
-      0 when every number is right, 1 when one is not (in a folder: or a file cannot be read).
+      0 when every number is right, 1 when one is not, 2 when one is not shown or a file cannot be read.
 
     Raises:
       UserError: nothing to read, or a single file without a table; a folder of another task's run.
@@ -42,7 +42,7 @@ def audit_spreadsheets(config: AuditConfig) -> int:
     if audit.verdict == "wrong":
         write_bytes(workdir / "audited.xlsx", annotated(audit))
         print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
-    return int(audit.verdict == "wrong")
+    return exit_code([audit.verdict])
 
 
 def _audit_folder(folder: Path, config: AuditConfig) -> int:
@@ -75,7 +75,7 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
         f"\n{len(verdicts)} files: {counted(verdicts)}. "
         f"In {workdir}: audit.csv, mistakes.csv, and marked copies in audited/."
     )
-    return int(not all(verdict.startswith("right") for verdict in verdicts))
+    return exit_code(verdicts)
 
 
 def _spreadsheets(folder: Path, workdir: str | None) -> list[Path]:

@@ -11,7 +11,7 @@ from audit.lines import printable
 from audit.notebook import report as notebook_report
 from audit.notebook.claims import Limits
 from audit.notebook.standing import Point
-from audit.notebook.verdict import NotebookAudit, audit_notebook
+from audit.notebook.verdict import VERDICTS, NotebookAudit, audit_notebook
 from audit.parallel import in_parallel
 from audit.spreadsheet import report as spreadsheet_report
 from audit.spreadsheet.reading import SUFFIXES as OF_SPREADSHEETS
@@ -76,14 +76,12 @@ class SubmissionAudit(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """wrong where a part is, else unreadable where one cannot be judged, else right."""
-        verdicts = [self.notebook.verdict] if self.notebook else []
-        verdicts += [audit.verdict if audit.refused is None else "unreadable" for audit in self.spreadsheets]
-        if "wrong" in verdicts:
-            return "wrong"
-        if "unreadable" in verdicts or not verdicts:
-            return "unreadable"
-        return "right"
+        """One of VERDICTS: the first that a part has."""
+        verdicts = {self.notebook.verdict} if self.notebook else set()
+        for audit in self.spreadsheets:
+            warned = audit.verdict.startswith("right")
+            verdicts.add("unreadable" if audit.refused else "right" if warned else audit.verdict)
+        return next((verdict for verdict in VERDICTS if verdict in verdicts), "unreadable")
 
 
 def submissions_in(folder: Path, skip: Sequence[Path] = ()) -> list[Submission]:
@@ -210,7 +208,7 @@ class Result(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """wrong, right or unreadable."""
+        """One of VERDICTS."""
         return str(self.row["verdict"])
 
 

@@ -7,6 +7,12 @@ from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
 from audit.notebook.recipe import ReadRecipe
 
+HAND_IN = (
+    "hand it in with the outputs of its training, or lay what the training printed beside it, in a .log file "
+    "or its README"
+)
+"""How an accuracy becomes known."""
+
 
 class Limits(NamedTuple):
     """What is asked for: fewer parameters than that, at most so many epochs, at least that accuracy."""
@@ -68,7 +74,7 @@ def _epochs(recipe: ReadRecipe, training: Training | None, most: int) -> Claim:
 def _accuracy(training: Training | None, target: float) -> Claim:
     asked = f"at least {percent(target)}"
     if training is None:
-        return Claim("accuracy", asked, "no log of a training in the outputs", None)
+        return Claim("accuracy", asked, f"no log of a training was found: {HAND_IN}", None)
     count, best, last = len(training.epochs), training.best, training.last
     if training.split == "train":
         return Claim(

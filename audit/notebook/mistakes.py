@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from audit.notebook.cells import Fact, Place, Source, Text
-from audit.notebook.claims import Limits, percent
+from audit.notebook.claims import HAND_IN, Limits, percent
 from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
 from audit.notebook.receptive_fields import Wrong, wrong_in_code, wrong_in_text
@@ -171,7 +171,7 @@ REMARKS = {
         "the cells were not run in their order, as the numbers beside them tell",
         "run the notebook from top to bottom before handing it in",
     ),
-    "no_log": Words("the outputs hold no log of a training", "hand it in with its outputs"),
+    "no_log": Words("there is no log of a training", HAND_IN),
 }
 SILENT = ("log_softmax", "seed")
 """Facts that are as they should be."""

@@ -1,5 +1,6 @@
 """A notebook's audit in words: what the terminal, audit.csv and report.html say."""
 
+import textwrap
 from collections.abc import Iterator
 
 from audit.lines import line, printable, quoted
@@ -27,6 +28,7 @@ def text(audit: NotebookAudit) -> str:
     network, recipe = audit.network, audit.recipe
     parts = [
         f"{quoted(audit.file.name)}: {audit.verdict.upper()}",
+        *([textwrap.fill(f"{_not_shown(audit)}.", 100)] if audit.verdict == "not shown" else []),
         f"Class {network.class_name} ({network.place}):\n\n{format_table(network.architecture)}",
         "\n".join([line("layers", network.text), *_recipe_lines(network, recipe)]),
         "\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]),
@@ -64,8 +66,13 @@ def _command(network: ReadNetwork, recipe: ReadRecipe, epochs: int) -> str:
     return command(network, recipe) + " --noenforce_budget" * over
 
 
+def _not_shown(audit: NotebookAudit) -> str:
+    """What is missing, and how to hand it in."""
+    return "; ".join(f"not shown: {claim.name}, {claim.found}" for claim in audit.missing)
+
+
 def _claim(claim: Claim) -> str:
-    holds = {True: "holds", False: "DOES NOT HOLD", None: "not told"}[claim.holds]
+    holds = {True: "holds", False: "DOES NOT HOLD", None: "NOT SHOWN"}[claim.holds]
     return f"{holds}: {claim.asked}; {claim.found}"
 
 
@@ -95,7 +102,7 @@ def point(audit: NotebookAudit) -> Point | None:
 def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
     """What CSV_HEADER has of one notebook, but for its file and its verdict."""
     network, recipe, training = audit.network, audit.recipe, audit.training
-    row: dict[str, object] = {"notes": audit.refused or ""}
+    row: dict[str, object] = {"notes": audit.refused or _not_shown(audit)}
     if training is not None:
         row |= {
             "epochs_run": len(training.epochs),
@@ -153,7 +160,7 @@ def finding_rows(audit: NotebookAudit) -> list[list[object]]:
 
 def claim_rows(audit: NotebookAudit) -> list[list[object]]:
     """CLAIMS_HEADER for each limit."""
-    words = {True: "yes", False: "no", None: "not told"}
+    words = {True: "yes", False: "no", None: "not shown"}
     return [[claim.name, claim.asked, claim.found, words[claim.holds]] for claim in audit.claims]
 
 
@@ -179,10 +186,9 @@ def figures(audit: NotebookAudit) -> str:
     parts = [f"{audit.network.parameters:,} parameters"]
     if audit.training:
         parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
-    else:
-        parts.append("no log of a training")
     broken = [claim.name for claim in audit.claims if claim.holds is False]
-    return "; ".join([*parts, *([f"not kept: {', '.join(broken)}"] if broken else [])])
+    parts += [f"not kept: {', '.join(broken)}"] if broken else []
+    return "; ".join([*parts, *([_not_shown(audit)] if audit.missing else [])])
 
 
 def layer_rows(network: ReadNetwork) -> list[list[object]]:

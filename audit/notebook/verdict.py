@@ -13,7 +13,8 @@ from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
 from harness.errors import UserError
 
-VERDICTS = ("wrong", "right", "unreadable")
+VERDICTS = ("wrong", "unreadable", "not shown", "right")
+"""Of several the first that one of them has."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ class NotebookAudit:
         """One of VERDICTS."""
         if self.refused:
             return "unreadable"
-        broken = any(claim.holds is False for claim in self.claims)
-        return "wrong" if broken or self.mistakes else "right"
+        if self.mistakes or any(claim.holds is False for claim in self.claims):
+            return "wrong"
+        return "not shown" if self.missing else "right"
+
+    @property
+    def missing(self) -> tuple[Claim, ...]:
+        """The limits of which nothing tells whether they are kept."""
+        return tuple(claim for claim in self.claims if claim.holds is None)
 
 
 def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) -> NotebookAudit:

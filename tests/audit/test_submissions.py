@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_a_folder_with_both_parts_is_one_submission(tmp_path, capsys):
 
 @pytest.fixture
 def students(tmp_path):
-    """A folder of five: right, wrong, both parts, a .py file, a broken one."""
+    """A folder of six: right, wrong, both parts, a .py file, a broken one, one without outputs."""
     given = folder(tmp_path / "class")
     submission(folder(given / "anna"))
     submission(folder(given / "ben"), **CASES["schedule_never_stepped"])
@@ -109,6 +110,7 @@ def students(tmp_path):
     (script / "model.py").write_text(f"{IMPORTS}\n{NET}")
     (script / "README.md").write_text(log())
     (folder(given / "=eve") / "work.ipynb").write_text("{")
+    submission(folder(given / "fay"), right=[])
     (given / "notes.txt").write_text("nothing")
     return given
 
@@ -124,12 +126,16 @@ def test_a_folder_of_folders_is_one_table_and_a_bad_file_stops_nothing(students)
         "carla/part2/submission.ipynb": "right",
         "dan/src/train.py": "right",
         "'=eve/work.ipynb": "unreadable",
+        "fay/submission.ipynb": "not shown",
     }
     assert found["carla/part2/submission.ipynb"]["spreadsheet_verdict"] == "right"
     assert found["dan/src/train.py"]["last_accuracy"] == "0.9942"
     assert "schedule_never_stepped" in found["ben/submission.ipynb"]["mistakes"]
     assert "is damaged or no notebook" in found["'=eve/work.ipynb"]["notes"]
-    assert "5 submissions: 3 right; 1 unreadable; 1 wrong." in done.stdout.splitlines()[-1]
+    assert "6 submissions: 1 not shown; 3 right; 1 unreadable; 1 wrong." in done.stdout.splitlines()[-1]
+    shown = next(line for line in done.stdout.splitlines() if line.startswith("fay"))
+    assert re.search(r" not shown .*; not shown: accuracy, no log of a training was found: hand it in", shown)
+    assert found["fay/submission.ipynb"]["notes"].startswith("not shown: accuracy, no log")
     (mistake,) = rows(out / "mistakes.csv")
     assert (mistake["mistake"], mistake["submissions"]) == ("schedule_never_stepped", "1")
     assert "is damaged or no notebook" in (out / "report.html").read_text()
@@ -141,6 +147,10 @@ def test_several_with_commas_and_a_class_by_name(students, unforked, tmp_path, c
     assert (code, err) == (0, "")
     assert [row["file"] for row in rows(tmp_path / "out" / "audit.csv")] == ["submission.ipynb", "model.py"]
     assert "2 submissions: 2 right." in out
+    names = f"{students}/anna/submission.ipynb,{students}/fay/submission.ipynb"
+    code, out, err = audit(capsys, names, tmp_path / "out")
+    assert (code, err) == (2, "")
+    assert "2 submissions: 1 not shown; 1 right." in out
 
 
 def test_which_files_are_whose(tmp_path):
@@ -208,3 +218,15 @@ def test_what_cannot_be_judged_ends_with_2_and_leaves_no_folder(name, content, s
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_shown_ends_with_2_and_says_how_to_show_it(tmp_path, capsys):
+    file = submission(folder(tmp_path / "anna"), right=[])
+    code, out, err = audit(capsys, file, tmp_path / "out")
+    assert (code, err) == (2, "")
+    assert out.startswith("submission.ipynb: NOT SHOWN\n")
+    assert "hand it in with the outputs of its training" in " ".join(out.split())
+    assert "hand it in with the outputs" in (tmp_path / "out" / "report.html").read_text()
+    shutil.copy(WORKBOOKS / "10b_times_t.xlsx", tmp_path / "anna" / "table.xlsx")
+    code, out, err = audit(capsys, tmp_path / "anna", tmp_path / "out")
+    assert code == 1  # of both parts one is wrong

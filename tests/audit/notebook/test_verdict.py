@@ -258,8 +258,14 @@ def test_remarks_do_not_make_it_wrong(tmp_path):
 
 def test_a_submission_without_outputs_has_no_accuracy_to_hold(tmp_path):
     audit = audit_notebook(submission(tmp_path, right=[]), Limits())
-    assert (audit.verdict, audit.claims[2].holds, audit.standing) == ("right", None, None)
+    assert (audit.verdict, audit.claims[2].holds, audit.standing) == ("not shown", None, None)
     assert names(audit, mistakes=False) == ["no_log"]
+    missing = (
+        "not shown: accuracy, no log of a training was found: hand it in with the outputs of its training"
+    )
+    for words in (in_one_line(audit), csv_row(audit, 0.994)["notes"], " ".join(text(audit).split())):
+        assert missing in words
+    assert text(audit).startswith("submission.ipynb: NOT SHOWN\n")
 
 
 def test_a_py_files_log_may_stand_in_a_text_beside_it(tmp_path):
