@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audit import submissions
+from audit.bounded import bounded
 from audit.config import AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import line, printable, quoted
@@ -19,7 +20,7 @@ from audit.notebook.mistakes import MISTAKES
 from audit.notebook.standing import picture
 from audit.spreadsheet import report as of_spreadsheet
 from audit.spreadsheet.annotate import annotated, copy_name
-from audit.submissions import Submission, submissions_in
+from audit.submissions import Submission, files_of, submissions_in
 from harness.errors import UserError, require
 from harness.report import write_report
 from harness.workdir import save_figure, write_bytes, write_csv, write_json
@@ -79,10 +80,10 @@ def _folder(given: Sequence[Submission]) -> Path:
 
 
 def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits: Limits) -> int:
-    audit = submissions.audit_submission(submission, limits)
+    (audit,) = submissions.audited([submission], limits)
     if len(audit.refused) == len(audit.spreadsheets) + (audit.notebook is not None):
         raise UserError(audit.refused[0])
-    workdir = open_for(config, *_files_of(submission))
+    workdir = open_for(config, *files_of(submission))
     print(submissions.text(audit))
     result = submissions.result(audit, folder, limits)
     notebook = audit.notebook
@@ -102,22 +103,18 @@ def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits
     for each in audit.spreadsheets:
         if each.verdict == "wrong":
             (workdir / "audited").mkdir(exist_ok=True)
-            write_bytes(workdir / "audited" / copy_name(each.file), annotated(each))
+            write_bytes(workdir / "audited" / copy_name(each.file), bounded(annotated, each))
     print(f"\nThe same as a page: {workdir / 'report.html'}")
     return exit_code([audit.verdict])
 
 
-def _files_of(submission: Submission) -> list[Path]:
-    return [*([submission.notebook] if submission.notebook else []), *submission.spreadsheets]
-
-
 def _audit_many(found: Sequence[Submission], folder: Path, config: AuditConfig, limits: Limits) -> int:
-    workdir = open_for(config, *(file for each in found for file in _files_of(each)))
+    workdir = open_for(config, *(file for each in found for file in files_of(each)))
     width = max(len(printable(each.name)) for each in found)
     results: list[submissions.Result] = []
     with tqdm(total=len(found), unit="submission", disable=None) as bar:
-        audits = submissions.audited_in_parallel(found, folder, limits)
-        for each, result in zip(found, audits, strict=True):
+        for each, audit in zip(found, submissions.audited(found, limits), strict=True):
+            result = submissions.result(audit, folder, limits)
             tqdm.write(f"{printable(each.name):<{width}}  {result.verdict:<10}  {result.line}")
             results.append(result)
             bar.update()

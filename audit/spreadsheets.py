@@ -9,10 +9,9 @@ from audit.config import AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import printable
 from audit.spreadsheet import report
-from audit.spreadsheet.annotate import annotated, copy_name
-from audit.spreadsheet.parallel import Result, audited_in_parallel
+from audit.spreadsheet.annotate import copy_name
+from audit.spreadsheet.parallel import Result, audited
 from audit.spreadsheet.reading import KINDS, SUFFIXES
-from audit.spreadsheet.verdict import audit_file
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_csv
 
@@ -33,16 +32,16 @@ def audit_spreadsheets(config: AuditConfig) -> int:
     if given.is_dir():
         return _audit_folder(given, config)
 
-    audit = audit_file(given)
-    if audit.refused:
-        raise UserError(printable(audit.refused))
+    (result,) = audited([given], given.parent)
+    if result.refused:
+        raise UserError(printable(result.refused))
     workdir = open_for(config, given)
-    print(report.file_text(audit))
-    write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audit, given.parent))
-    if audit.verdict == "wrong":
-        write_bytes(workdir / "audited.xlsx", annotated(audit))
+    print(result.text)
+    write_csv(workdir / "audit.csv", report.CSV_HEADER, result.csv_rows)
+    if result.copy is not None:
+        write_bytes(workdir / "audited.xlsx", result.copy)
         print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
-    return exit_code([audit.verdict])
+    return exit_code([result.verdict])
 
 
 def _audit_folder(folder: Path, config: AuditConfig) -> int:
@@ -54,7 +53,7 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
     print(report.folder_line(report.FOLDER_HEADER, files, folder))
     results: list[Result] = []
     with tqdm(total=len(files), unit="file", disable=None) as bar:
-        for file, result in zip(files, audited_in_parallel(files, folder), strict=True):
+        for file, result in zip(files, audited(files, folder), strict=True):
             for row in result.rows:
                 tqdm.write(report.folder_line(row, files, folder))
             if result.copy is not None:

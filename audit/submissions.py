@@ -1,21 +1,23 @@
 """What somebody handed in, both parts: a notebook (Part 2) and the spreadsheets beside it (Part 1)."""
 
 import functools
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from audit.bounded import each_bounded, in_words
 from audit.lines import printable
 from audit.notebook import report as notebook_report
 from audit.notebook.claims import Limits
 from audit.notebook.standing import Point
 from audit.notebook.verdict import VERDICTS, NotebookAudit, audit_notebook
-from audit.parallel import in_parallel
 from audit.spreadsheet import report as spreadsheet_report
 from audit.spreadsheet.reading import SUFFIXES as OF_SPREADSHEETS
 from audit.spreadsheet.verdict import FileAudit, audit_file
+from harness.files import open_file
 
 _MOST_CODE = 2_000_000  # characters of a .py file that are searched for what it imports
 _PART_1 = ("spreadsheet", "spreadsheet_verdict", "first_wrong_cell")
@@ -164,20 +166,44 @@ def _shared(one: Path, other: Path, folder: Path) -> int:
 
 def _text(file: Path) -> str:
     try:
-        with file.open(errors="replace") as stream:
+        with io.TextIOWrapper(open_file(file), "utf-8", "replace") as stream:
             return stream.read(_MOST_CODE)
     except OSError:
         return ""
 
 
-def audit_submission(submission: Submission, limits: Limits) -> SubmissionAudit:
-    """Judge both parts; beside a notebook, a table of something else is no Part 1."""
-    notebook = submission.notebook
-    spreadsheets = tuple(map(audit_file, submission.spreadsheets))
-    if notebook is None:
-        return SubmissionAudit(submission, None, spreadsheets)
-    of_part_1 = tuple(audit for audit in spreadsheets if audit.verdict != "no table")
-    return SubmissionAudit(submission, audit_notebook(notebook, limits, submission.class_name), of_part_1)
+def audited(submissions: Sequence[Submission], limits: Limits) -> Iterator[SubmissionAudit]:
+    """Each submission's audit, in their order, as soon as it and those before it are there."""
+    parts = [(each, file) for each in submissions for file in files_of(each)]
+    answers = each_bounded(functools.partial(_audited, limits=limits), parts)
+    for submission in submissions:
+        notebook: NotebookAudit | None = None
+        spreadsheets = []
+        for file, answer in zip(files_of(submission), answers, strict=False):
+            match answer:
+                case NotebookAudit():
+                    notebook = answer
+                case FileAudit():
+                    spreadsheets.append(answer)
+                case error if file == submission.notebook:
+                    notebook = NotebookAudit(file, refused=in_words(error, file.name))
+                case error:
+                    spreadsheets.append(FileAudit(file, refused=in_words(error, file.name)))
+        # Beside a notebook, a table of something else is no Part 1.
+        of_part_1 = [audit for audit in spreadsheets if notebook is None or audit.verdict != "no table"]
+        yield SubmissionAudit(submission, notebook, tuple(of_part_1))
+
+
+def files_of(submission: Submission) -> list[Path]:
+    """The notebook, and the spreadsheets."""
+    return [*([submission.notebook] if submission.notebook else []), *submission.spreadsheets]
+
+
+def _audited(part: tuple[Submission, Path], limits: Limits) -> NotebookAudit | FileAudit:
+    submission, file = part
+    if file == submission.notebook:
+        return audit_notebook(file, limits, submission.class_name)
+    return audit_file(file)
 
 
 def text(audit: SubmissionAudit) -> str:
@@ -210,30 +236,6 @@ class Result(NamedTuple):
     def verdict(self) -> str:
         """One of VERDICTS."""
         return str(self.row["verdict"])
-
-
-def audited_in_parallel(submissions: Sequence[Submission], folder: Path, limits: Limits) -> Iterator[Result]:
-    """Each submission's result, in their order, as soon as it and those before it are there."""
-    yield from in_parallel(
-        functools.partial(_audited, folder=folder, limits=limits),
-        submissions,
-        functools.partial(_failed, words="took more memory than there is: it was not audited"),
-    )
-
-
-def _audited(submission: Submission, folder: Path, limits: Limits) -> Result:
-    try:
-        return result(audit_submission(submission, limits), folder, limits)
-    except Exception:  # a fault of this program: the others are audited all the same
-        words = "could not be audited, by a fault of this program: audit it alone, and report it"
-        return _failed(submission, words)
-
-
-def _failed(submission: Submission, words: str) -> Result:
-    words = f"{submission.name} {words}"
-    row: dict[str, object] = dict.fromkeys(CSV_HEADER, "")
-    row |= {"file": submission.name, "verdict": "unreadable", "notes": words}
-    return Result(printable(words), row, [])
 
 
 def result(audit: SubmissionAudit, folder: Path, limits: Limits) -> Result:

@@ -1,6 +1,7 @@
 """Shapes in signatures are checked while the tests run; a program is compiled once; a disk to fill."""
 
 import atexit
+import multiprocessing
 import os
 import shutil
 import signal
@@ -31,6 +32,11 @@ CHECKED = [
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
+
+from audit import bounded  # noqa: E402
+
+bounded.PROCESSES = multiprocessing.get_context("forkserver")  # a process with JAX in it must not fork
+bounded.PROCESSES.set_forkserver_preload(["audit.spreadsheets", "audit.notebooks"])
 
 jax.devices()  # one of them, whichever test comes first
 del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # JAX's import set it; the command line has a level of its own

@@ -2,9 +2,9 @@
 
 import ast
 import contextlib
+import io
 import json
 import re
-import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, require
+from harness.files import open_file
 
 SUFFIXES = (".ipynb", ".py")
 KINDS = ".ipynb or .py"
@@ -134,8 +135,11 @@ def texts_beside(file: Path) -> tuple[Text, ...]:
     """The texts in the file's folder, such as a README."""
     texts = []
     for path in sorted(file.parent.iterdir()):
-        if path.suffix.lower() in _TEXTS and path.is_file():
-            with contextlib.suppress(OSError), path.open(errors="replace") as stream:
+        if path.suffix.lower() in _TEXTS:
+            with (
+                contextlib.suppress(OSError),
+                io.TextIOWrapper(open_file(path), "utf-8", "replace") as stream,
+            ):
                 texts.append(Text(Place(path.name, None, 1), stream.read(_MAX_README)))
     return tuple(texts)
 
@@ -162,12 +166,7 @@ def parse(code: str) -> ast.Module:
 
 def _content(path: Path) -> str:
     try:
-        status = path.stat()
-        require(
-            stat.S_ISREG(status.st_mode),
-            f"{path.name} cannot be read (it is not a file): give an {KINDS} file",
-        )
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(_MAX_BYTES + 1)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
         raise UserError(f"{path.name} cannot be read ({error.strerror}): give an {KINDS} file") from error
@@ -283,9 +282,7 @@ def _indent(line: str) -> str:
 def read_code(file: Path) -> str | None:
     """A .py file that a submission imports; None where there is none, or it is no Python, or too long."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            return None
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             content = stream.read(_MAX_CODE + 1)
         if len(content) > _MAX_CODE:
             return None

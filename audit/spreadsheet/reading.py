@@ -2,8 +2,8 @@
 
 import csv
 import io
+import os
 import re
-import stat
 import subprocess
 import sys
 import warnings
@@ -29,6 +29,7 @@ from audit.spreadsheet.package import (
 )
 from audit.spreadsheet.recalculation import converted, is_installed, recalculated
 from harness.errors import UserError, require
+from harness.files import open_file
 
 SUFFIXES = (".xlsx", ".csv", ".tsv", ".ods", ".xls")
 KINDS = ".xlsx, .ods, .xls or .csv"
@@ -92,17 +93,13 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
         f"{file.name} is not an {KINDS} file: open it in a spreadsheet program and save it as .xlsx",
     )
     try:
-        status = file.stat()
-        require(
-            stat.S_ISREG(status.st_mode),
-            f"{file.name} cannot be read (it is not a file): give an {KINDS} file, or a folder",
-        )
-        require(
-            status.st_size <= _MAX_BYTES,
-            f"{file.name} is too large ({status.st_size / 2**20:.0f} MB): give a file of at most "
-            f"{_MAX_BYTES // 2**20} MB, the table's sheet alone",
-        )
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            require(
+                size <= _MAX_BYTES,
+                f"{file.name} is too large ({size / 2**20:.0f} MB): give a file of at most "
+                f"{_MAX_BYTES // 2**20} MB, the table's sheet alone",
+            )
             content = stream.read(_MAX_BYTES)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
         raise UserError(

@@ -1,9 +1,7 @@
-"""Students' workbooks, computed by LibreOffice once for all tests; a folder's audit without forks."""
+"""Students' workbooks, computed by LibreOffice once for all tests."""
 
 import pytest
 
-from audit import submissions
-from audit.spreadsheet import parallel
 from tests.audit.spreadsheet import make_workbooks
 from tests.audit.spreadsheet.make_workbooks import CLEAN, WARNED, WRONG
 from tests.backprop.test_workbook import recalculate
@@ -19,10 +17,3 @@ def _computed(folder):
     books = {name: make_workbooks.clean(name).book for name in CLEAN}
     books |= {make.__name__: make().book for make in (*WRONG, *WARNED)}
     recalculate(folder, books)
-
-
-@pytest.fixture
-def unforked(monkeypatch):
-    """A folder's files are audited one after another: a process with JAX in it must not fork."""
-    for module in (parallel, submissions):
-        monkeypatch.setattr(module, "in_parallel", lambda audit, items, dead: map(audit, items))

@@ -141,7 +141,7 @@ def test_a_folder_of_folders_is_one_table_and_a_bad_file_stops_nothing(students)
     assert "is damaged or no notebook" in (out / "report.html").read_text()
 
 
-def test_several_with_commas_and_a_class_by_name(students, unforked, tmp_path, capsys):
+def test_several_with_commas_and_a_class_by_name(students, tmp_path, capsys):
     names = f"{students}/anna/submission.ipynb,{students}/dan/src/model.py:Net"
     code, out, err = audit(capsys, names, tmp_path / "out")
     assert (code, err) == (0, "")

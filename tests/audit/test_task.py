@@ -30,7 +30,7 @@ def launched(*flags):
 
 
 def audit(workbook, workdir):
-    """Audit a file, or a folder where `unforked`."""
+    """Audit a file, or a folder."""
     return launched(*flags_for(workbook, workdir))
 
 
@@ -120,7 +120,7 @@ def test_a_later_audit_leaves_no_stale_copy(students_books, tmp_path):
     assert not (tmp_path / "audited.xlsx").exists()
 
 
-def test_a_folder_is_one_table(students_books, unforked, tmp_path):
+def test_a_folder_is_one_table(students_books, tmp_path):
     folder, out = tmp_path / "class", tmp_path / "class" / "out"
     for name in ("anna", "ben"):
         (folder / name).mkdir(parents=True)
@@ -153,7 +153,7 @@ def test_a_folder_is_one_table(students_books, unforked, tmp_path):
     assert audit(folder, out).stdout == done.stdout  # what the first audit wrote is not audited
 
 
-def test_a_folder_in_which_all_is_right_ends_with_0(students_books, unforked, tmp_path):
+def test_a_folder_in_which_all_is_right_ends_with_0(students_books, tmp_path):
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "clean.xlsx").write_bytes((students_books / "letters.xlsx").read_bytes())
     assert audit(tmp_path / "class", tmp_path / "out").returncode == 0

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 import openpyxl
@@ -74,9 +73,7 @@ def test_what_the_audit_refuses_is_its_own_line(folder, tmp_path_factory):
 
 def test_a_file_is_not_waited_for_without_end(folder):
     answer = audited(WRONG.name, WRONG.read_bytes(), seconds=0)
-    assert (
-        shown(answer).strip().startswith("03a_Epartialw.xlsx was not audited within 0 seconds, which is all")
-    )
+    assert shown(answer).strip() == "03a_Epartialw.xlsx takes more than 0 seconds: give a smaller file"
 
 
 def _killed(file):
@@ -85,9 +82,7 @@ def _killed(file):
 
 def test_a_process_that_dies_takes_nobody_with_it(folder, monkeypatch):
     monkeypatch.setattr(bounded_audit, "_answer", _killed)
-    assert (
-        shown(audited("a.xlsx", b"PK")).strip().startswith("a.xlsx was not audited: it took too much memory")
-    )
+    assert shown(audited("a.xlsx", b"PK")).strip().startswith("a.xlsx takes more than 1 GB of memory, or ")
 
 
 def test_a_large_file_is_refused_before_anything_is_done(folder, monkeypatch):
@@ -121,33 +116,3 @@ def test_several_people_at_once_get_their_own_answers_to_files_of_one_name(folde
     right = [words(file_text(audit_file(file))) for file in files]
     for file, answer, expected in zip(files * 2, answers, right * 2, strict=True):
         assert words(shown(answer).replace("homework.xlsx", file.name)) == expected
-
-
-def test_libreoffice_ends_with_the_process_that_waits_for_it(tmp_path, monkeypatch):
-    """A program in its place says that it runs, and then does nothing for an hour."""
-    running = tmp_path / "running"
-    program = tmp_path / "soffice"
-    program.write_text(f"#!/bin/sh\necho $$ > {running}.new; mv {running}.new {running}; exec sleep 3600\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    given = tmp_path / "given"
-    given.mkdir()
-    book = openpyxl.Workbook()
-    book.active["A1"] = "=1+1"
-    book.save(given / "without_values.xlsx")
-    spawn = multiprocessing.get_context("spawn")  # it has this PATH
-    receiver, sender = spawn.Pipe(duplex=False)
-    given_file = given / "without_values.xlsx"
-    process = spawn.Process(target=bounded.work, args=(bounded_audit._answer, given_file, sender))
-    process.start()
-    sender.close()
-    while not running.exists():
-        assert process.is_alive()
-        time.sleep(0.05)
-    process.terminate()
-    process.join()
-    with pytest.raises(EOFError):
-        receiver.recv()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(running.read_text()), 0)
-    assert [file.name for file in given.iterdir()] == ["without_values.xlsx"]
