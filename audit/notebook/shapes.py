@@ -44,9 +44,11 @@ def flattened(tensor: Tensor, start: Any, end: Any, site: Site) -> Tensor:
     if not is_index(start, shape) or not is_index(end, shape):
         raise Refused(site, "what it flattens is not known without running the code")
     start, end = start % len(shape), end % len(shape)
+    if start > end:
+        raise Refused(site, "it flattens up to a dimension before its first one")
     if start == 0 and end > 0:
         raise Refused(site, "it does not keep the images of a batch apart")
-    flat = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]) if end > start else shape
+    flat = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
     return Tensor(flat, tensor.layout, tensor.node)
 
 

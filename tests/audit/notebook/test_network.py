@@ -333,6 +333,10 @@ REFUSED = {
         "neither part of this sum",
     ),
     "images of a batch mixed": (net(HEAD, "return self.conv(x).view(-1, 10)"), "images of a batch apart"),
+    "a flattening that ends before it starts": (
+        net(HEAD, "return self.conv(x).mean((2, 3)).flatten(1, 0)"),
+        "flattens up to a dimension before its first",
+    ),
     "channels that do not fit": (
         net(HEAD + "self.b = nn.Conv2d(12, 10, 1)", "return self.b(self.conv(x)).mean((2, 3))"),
         "it takes 12 channels and gets 10",
