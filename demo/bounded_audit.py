@@ -21,7 +21,7 @@ STYLE = """
 .audit section { margin: 1.2em 0; padding-left: 0.9em; border-left: 4px solid var(--border-color-primary) }
 .audit section.wrong { border-color: #d55e00 }
 .audit section.right { border-color: #009e73 }
-.audit section.warnings { border-color: #e69f00 }
+.audit section.warnings, .audit section.shown { border-color: #e69f00 }
 .audit h4 { margin: 0 0 0.5em }
 .audit dl { display: grid; grid-template-columns: 7.5em minmax(0, 1fr); gap: 0.25em 0.6em; margin: 0;
   font-size: 14px; line-height: 1.45 }

@@ -22,6 +22,15 @@ def warnings_on(table: Table, rate: Rate, wrong: Mapping[str, np.ndarray]) -> li
     return [*_pasted(table, wrong), *_rates_that_differ(table, rate)]
 
 
+def missing_in(table: Table, rate: Rate) -> list[str]:
+    """What a table does not show, and how to hand that in."""
+    if table.rows == 1:
+        return ["there is one row, and so no update to check: give at least two"]
+    if np.isnan(rate.value):
+        return ["the learning rate is not known, so the updates are not checked: label it, eta = 0.5"]
+    return []
+
+
 def notes_on(
     table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
 ) -> list[str]:
@@ -94,8 +103,6 @@ def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
             warnings.append(
                 f"the sheet's name says eta = {label.value:g}, the table has {rate.value:g} ({rate.source})"
             )
-    if np.isnan(rate.value) and table.rows > 1:
-        warnings.append("the learning rate is not known, so the updates are not checked: label it, eta = 0.5")
     eta = table.values.get("eta", np.array([]))
     if len(set(eta[np.isfinite(eta)].tolist())) > 1:
         warnings.append("the column eta changes from row to row")

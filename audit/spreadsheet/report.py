@@ -55,6 +55,7 @@ def _table_text(audit: TableAudit) -> str:
         lines.append(line("eta", f"{_number(rate.value)} ({rate.source})"))
     if audit.findings:
         lines += _first_wrong(audit)
+    lines += [line("not shown", words) for words in audit.missing]
     lines += [line("warning", warning) for warning in audit.warnings]
     lines += [line("note", note) for note in audit.notes]
     return "\n".join(lines)
@@ -127,7 +128,7 @@ def folder_line(row: tuple[str, ...], files: Sequence[Path], folder: Path) -> st
 
 def _in_short(audit: TableAudit) -> str:
     if not audit.findings:
-        return ""
+        return "; ".join(audit.missing)
     first = audit.findings[0]
     return f"{first.cells[0].address}, {heading(first.name)}: {first.mistake or 'no known mistake'}"
 
@@ -206,7 +207,7 @@ def csv_rows(audit: FileAudit, folder: Path) -> Iterator[list[object]]:
 
 def _csv_row(audit: TableAudit) -> tuple[object, ...]:
     start = (audit.table.sheet, audit.verdict, audit.rate.value, audit.table.rows)
-    notes = "; ".join((*audit.warnings, *audit.notes))
+    notes = "; ".join((*audit.missing, *audit.warnings, *audit.notes))
     if not audit.findings:
         return (*start, *[""] * 10, notes)
     first = audit.findings[0]

@@ -29,7 +29,7 @@ def settled(table: Table) -> Table:
             table = table.with_columns({column: name for name, column in found.items()}) if found else table
     read = _counters(table) | _referred_to(table)
     unread = {column: text for column, text in table.unread.items() if column not in read}
-    return replace(table, unread=unread, warnings=(*table.warnings, *_unread_words(table, unread)))
+    return replace(table, unread=unread, missing=(*table.missing, *_unread_words(table, unread)))
 
 
 def _rows(table: Table) -> list[int]:
@@ -241,4 +241,4 @@ def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
         return []
     absent = [heading(name) for name in _missing(table) if name in table.network.equations]
     sought = f"; no column is read as {', '.join(absent)}" if absent else ""
-    return [f"not understood, and so not checked: {', '.join(columns)}{sought}"]
+    return [f"not understood, and so not checked: {', '.join(columns)}{sought}: head each by what it holds"]

@@ -55,6 +55,7 @@ class Table:
       source: the sheet, for what a formula refers to.
       labels: learning rates beside the table.
       warnings: what keeps a table from being right without reserve; notes: what does not.
+      missing: what it does not show, and how to hand that in.
     """
 
     network: Network
@@ -72,6 +73,7 @@ class Table:
     labels: tuple[Label, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -98,6 +100,7 @@ class _Found:
     row: int
     names: dict[int, str]
     warnings: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def find_tables(sheet: Sheet) -> tuple[Table, ...]:
@@ -184,11 +187,12 @@ def _table(
     columns = {name: column for name, column in columns.items() if name not in others}
     if not set(network.weights) <= set(columns):
         absent = ", ".join(name for name in network.weights if name not in columns)
-        found.warnings.append(f"no column for {absent}: what depends on it is not checked")
+        found.missing.append(f"no column is headed {absent}: add it, or its heading")
     if any(number(end + 1, column) for column in columns.values()):
-        found.warnings.append(f"row {end} is blank: the rows below it are not read")
+        found.missing.append(f"row {end} is blank: the rows below it are not read")
     numbers = _numbers(sheet, network, columns, rows)
-    found.warnings += _blank(network, columns, numbers["cells"], first)
+    blank, inside = _blank(network, columns, numbers["cells"], first)
+    (found.missing if inside else found.warnings).extend(blank)
     constants = {
         name: float(sheet.cells[place].value)  # numbers, as _parameters found them
         for place, name in reversed(parameters.items())
@@ -207,6 +211,7 @@ def _table(
         source=sheet,
         labels=labels,
         warnings=tuple(found.warnings),
+        missing=tuple(found.missing),
     )
 
 
@@ -332,15 +337,16 @@ def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: r
 
 def _blank(
     network: Network, columns: Mapping[str, int], cells: Mapping[str, tuple[Cell | None, ...]], first: int
-) -> list[str]:
+) -> tuple[list[str], bool]:
+    """What is said of blank cells, and whether there are any above the last row."""
     computed = [name for name in columns if name not in (*network.given, "eta")]
     rows = range(len(cells[computed[0]])) if computed else range(0)
     blank = [(row, name) for row in rows for name in computed if cells[name][row] is None]
     if not blank:
-        return []
+        return [], False
     row, name = blank[0]
     more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
-    return [f"{address(first + row, columns[name])}{more} blank: not checked"]
+    return [f"{address(first + row, columns[name])}{more} blank: not checked"], row < rows[-1]
 
 
 def _number(cell: Cell | None) -> float:

@@ -24,7 +24,7 @@ from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.rate import Rate, find_rate
 from audit.spreadsheet.reading import read_sheets
-from audit.spreadsheet.remarks import notes_on, warnings_on, without_typed_targets
+from audit.spreadsheet.remarks import missing_in, notes_on, warnings_on, without_typed_targets
 from audit.spreadsheet.roles import settled
 from audit.spreadsheet.tables import MAX_TABLES, Table, find_tables, other_networks
 from backprop.config import BackpropConfig
@@ -50,6 +50,7 @@ class TableAudit:
     Attributes:
       findings: in the order of computation, the first wrong cell first.
       consequences: what is wrong only because of them.
+      missing: what the table does not show, and how to hand that in.
       warnings: what keeps the table from being right without reserve; notes: what does not.
       checked: how many cells were compared with what they should be.
     """
@@ -58,6 +59,7 @@ class TableAudit:
     rate: Rate
     findings: tuple[Finding, ...]
     consequences: tuple[Consequence, ...]
+    missing: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     checked: int
@@ -69,11 +71,16 @@ class TableAudit:
             return "wrong"
         if not self.checked:
             return "nothing to check"
+        if self.missing:
+            return "not shown"
         return "right, with warnings" if self.warnings else "right"
 
 
-VERDICTS = ("wrong", "right, with warnings", "right", "nothing to check", "no table", "unreadable")
-"""Of a file, that of its first table that has the first of these."""
+VERDICTS = (
+    *("wrong", "not shown", "right, with warnings", "right"),
+    *("nothing to check", "no table", "unreadable"),
+)
+"""Of a file, the first of these that any of its tables has."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,7 @@ def audit_table(table: Table) -> TableAudit:
         rate,
         tuple(findings),
         _consequences(table, columns, findings),
+        (*table.missing, *missing_in(table, rate)),
         (*warnings, *warnings_on(table, rate, wrong)),
         (*table.notes, *notes_on(table, judge, columns, idle)),
         sum(_checked(table, right, name) for name in in_table),

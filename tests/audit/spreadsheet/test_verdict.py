@@ -32,7 +32,8 @@ def test_no_false_alarm_in_any_layout(audited, name):
     assert table.rate.value == CLEAN[name].lr
     assert table.table.rows == CLEAN[name].rows
     assert set(table.table.columns) == set(CLEAN[name].names)
-    assert (audit.verdict == "right") == (set(CLEAN[name].names) == set(COLUMNS))
+    right = "right" if set(CLEAN[name].names) == set(COLUMNS) else "right, with warnings"
+    assert audit.verdict == ("not shown" if name == "one_row" else right)
 
 
 @pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
