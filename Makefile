@@ -1,4 +1,5 @@
 # make run: both tasks; make test: the tests; make test-slow: a full training; make lint.
+# make test-torch: the tests beside PyTorch itself, which no other command installs.
 # Everything is installed into .venv, from constraints.txt; no network is needed for data.
 # After it, `. .venv/bin/activate` makes that Python the shell's.
 # With another Python, PYTHON=python3.13, into .venv-python3.13.
@@ -7,7 +8,7 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow lint clean
+.PHONY: run test test-torch test-slow lint clean
 
 run: $(VENV)/run
 	$(BIN)/python launch.py --task=backprop --lrs=0.1,0.2,0.5,0.8,1.0,2.0
@@ -16,8 +17,11 @@ run: $(VENV)/run
 test: $(VENV)/test
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
+test-torch: $(VENV)/torch
+	$(BIN)/python -m pytest -m torch --numprocesses=auto --dist=worksteal
+
 test-slow: $(VENV)/test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not torch"
 
 lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
@@ -39,6 +43,10 @@ $(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/run
 	$(INSTALL) --editable ".[tests]"
+	touch $@
+
+$(VENV)/torch: $(VENV)/test
+	$(INSTALL) --editable ".[tests,torch]"
 	touch $@
 
 $(VENV)/lint: $(VENV)/run

@@ -58,6 +58,7 @@ def main() -> None:
     target = 100 * CnnConfig().target_accuracy
     parser.add_argument("--target", type=float, default=target, help="per cent of the test images")
     parser.add_argument("--steps", type=int, default=40, help="of PyTorch, a measurement; 0: leave it out")
+    parser.add_argument("--peer_python", default=sys.executable, help="the Python that has PyTorch")
     parser.add_argument("flags", nargs="*", help="of launch.py and of one seed, after --")
     given = parser.parse_args()
     flags = ["--model=sprint_20k", "--compilation_cache=none", *given.flags]
@@ -75,7 +76,7 @@ def main() -> None:
     for network, epochs in _REPORTED_EPOCHS.items() if given.steps else ():
         batch_size = ZOO[network].recipe.batch_size
         theirs = [peer for peer in PEERS if peer.startswith("PyTorch")]
-        measured = speeds(network, batch_size, given.steps, given.seeds, theirs)
+        measured = speeds(network, batch_size, given.steps, given.seeds, theirs, given.peer_python)
         best = max(measured, key=lambda peer: statistics.median(measured[peer]))
         whole = [epochs * _IMAGES / speed for speed in measured[best]]
         times = [each / statistics.median(seconds) for each in whole]

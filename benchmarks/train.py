@@ -2,7 +2,9 @@
 
 All train by the network's recipe with SGD and straight images (peers.common_recipe); ours also by the
 recipe itself. Each peer is a process of its own with all cores, that trains when it is its turn: the
-others wait, without a thread running. `--batch_size=128 --repeats=5 --steps=40` and names of networks
+others wait, without a thread running. `--peer_python=PYTHON` names the Python that has PyTorch, where this
+one has none: with the project's packages, as `make test-torch PYTHON=python3.11` installs them.
+`--batch_size=128 --repeats=5 --steps=40` and names of networks
 change it.
 """
 
@@ -69,17 +71,23 @@ def serve(peer: str, network: str, batch_size: int, steps: int) -> None:
 
 
 def speeds(
-    network: str, batch_size: int, steps: int, repeats: int, names: Iterable[str] = PEERS
+    network: str,
+    batch_size: int,
+    steps: int,
+    repeats: int,
+    names: Iterable[str] = PEERS,
+    peer_python: str = sys.executable,
 ) -> dict[str, list[float]]:
-    """Images a second of each peer that works here, in turn, `repeats` times."""
-    command = [sys.executable, "-m", "benchmarks.train", network]
+    """Images a second of each peer that works here, in turn, `repeats` times; PyTorch's in `peer_python`."""
+    command = ["-m", "benchmarks.train", network]
     command += [f"--batch_size={batch_size}", f"--steps={steps}"]
     measured: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         processes = {}
         for peer in names:
+            python = peer_python if peer.startswith("PyTorch") else sys.executable
             process = subprocess.Popen(
-                [*command, f"--peer={peer}"],
+                [python, *command, f"--peer={peer}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -118,10 +126,10 @@ def show(network: str, measured: dict[str, list[float]]) -> None:
     for peer, values in measured.items():
         ratios = [ours / theirs for ours, theirs in zip(measured["ours"], values, strict=True)]
         print(f"{peer:<34}{spread(values, ',.0f'):>26}{spread(ratios, '.2f'):>24}")
-    best = max(
-        (peer for peer in measured if peer.startswith("PyTorch")),
-        key=lambda peer: statistics.median(measured[peer]),
-    )
+    theirs = [peer for peer in measured if peer.startswith("PyTorch")]
+    if not theirs:
+        return
+    best = max(theirs, key=lambda peer: statistics.median(measured[peer]))
     ratios = [ours / theirs for ours, theirs in zip(measured["ours"], measured[best], strict=True)]
     print(f"ours against the best of PyTorch ({best}): {spread(ratios, '.2f')}")
 
@@ -133,6 +141,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peer_python", default=sys.executable)
     parser.add_argument("--peer", choices=PEERS, help="measure this one whenever a line comes in")
     flags = parser.parse_args()
     if flags.peer:
@@ -143,7 +152,8 @@ def main() -> None:
         f"median of {flags.repeats} alternating repeats (min to max)"
     )
     for network in flags.networks:
-        show(network, speeds(network, flags.batch_size, flags.steps, flags.repeats))
+        numbers = flags.batch_size, flags.steps, flags.repeats
+        show(network, speeds(network, *numbers, peer_python=flags.peer_python))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers and all their process
 
 import jax
 import jaxtyping
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -34,6 +35,7 @@ jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 from hypothesis import settings  # noqa: E402
 
 from audit import bounded  # noqa: E402
+from tests import recorded  # noqa: E402
 
 bounded.PROCESSES = multiprocessing.get_context("forkserver")  # a process with JAX in it must not fork
 bounded.PROCESSES.set_forkserver_preload(["audit.spreadsheets", "audit.notebooks"])
@@ -137,6 +139,16 @@ def _descend(folder: Path) -> None:
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     (folder / "output").write_text(done.stdout)
+
+
+@pytest.fixture(params=["recorded", pytest.param("live", marks=pytest.mark.torch)])
+def pytorch(request: pytest.FixtureRequest) -> Callable[[str, str], dict[str, np.ndarray]]:
+    """What PyTorch computes, of a kind and a case: as it is kept or, with -m torch, made anew."""
+    if request.param == "recorded":
+        return recorded.read
+    from tests.recorded import pytorch
+
+    return pytorch.compute
 
 
 @pytest.fixture

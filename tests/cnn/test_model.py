@@ -1,13 +1,11 @@
 import functools
-import importlib
-import os
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,31 +20,18 @@ from cnn.architecture import (
     Dropout,
     ReLU,
     Residual,
-    format_table,
     summarize,
 )
 from cnn.cpu import dropout, global_max, step_options
 from cnn.model import Network, image_keys
 from cnn.text import parse
-from cnn.zoo import ZOO, Entry
+from cnn.zoo import ZOO
+from tests.recorded import cases
+from tests.recorded.cases import NETWORKS
 
 EPS = float(np.finfo(np.float32).eps)
 QUICKLY = {"xla_backend_optimization_level": 0}
 """Without LLVM's optimisations, which take most of the time here; XLA's own, its fusions, stay."""
-DROPOUTS = Dropout | ChannelDropout
-PUBLISHED = [name for name, entry in ZOO.items() if entry.reported is not None]
-WRITTEN = Entry(  # with the layers that no network of the zoo has
-    """
-    conv 8 3x3 stride 2 bias, batch norm, leaky ReLU
-    2 x (residual (conv 8 3x3 pad 1, batch norm, GELU, dropout 0.05, residual (conv 8 3x3 pad 1 as conv 1)))
-    conv 8 3x3 pad 1 groups 8, batch norm, conv 16 1x1 groups 2 bias
-    max pool, channel dropout 0.1, conv 12 3x3 pad 1, leaky ReLU 0.2
-    global average and max pool, residual (GELU), dense 10 bias
-    """,
-    ZOO["bn_4k"].recipe,
-    note="",
-)
-NETWORKS = ZOO | {"written": WRITTEN}
 
 
 def some_slow(names, *, but):
@@ -57,20 +42,12 @@ def some_slow(names, *, but):
 @pytest.fixture(scope="module")
 def images():
     """The first 32 MNIST training images."""
-    return data.load("mnist", None).train.images[:32]
+    return cases.images(32).images
 
 
 @pytest.fixture(scope="module")
 def labels():
-    return data.load("mnist", None).train.labels[:32]
-
-
-def without_dropout(layers):
-    """The same layers, in residuals, too, but for what draws at random."""
-    left = [layer for layer in layers if not isinstance(layer, DROPOUTS)]
-    return tuple(
-        Residual(without_dropout(layer.layers)) if isinstance(layer, Residual) else layer for layer in left
-    )
+    return cases.images(32).labels
 
 
 def rounding(count):
@@ -100,111 +77,41 @@ def terms(architecture):
     return within(architecture.layers, summarize(architecture), architecture.input_shape)
 
 
-def _torch():
-    """PyTorch on one thread; without it the test fails where CI=true, and is skipped elsewhere."""
-    torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
-    torch.set_num_threads(1)  # more of them wait for each other on cores that are busy
-    return torch
-
-
-def _normalized(images, dtype=np.float32):
-    return (images / dtype(255) - dtype(0.1307)) / dtype(0.3081)
-
-
-def _to_torch(images, dtype=np.float32):
-    import torch
-
-    return torch.from_numpy(_normalized(images, dtype).transpose(0, 3, 1, 2))
-
-
-def _drawn(setup):
-    """A state before the first step: init_state, which takes seconds to compile, says the shapes alone.
-
-    No scale, bias or statistic is trivial; kernels keep the variance of what goes through them and a ReLU.
-    """
-    shapes, generator = train.init_state.eval_shape(setup, jax.random.key(0)), np.random.default_rng(4)
-
-    def draw(path, leaf):
-        bound = (6 / np.prod(leaf.shape[:-1])) ** 0.5
-        ranges = {"kernel": (-bound, bound), "scale": (0.5, 2), "var": (0.5, 2)}
-        return generator.uniform(*ranges.get(path[-1].key, (-0.3, 0.3)), leaf.shape).astype(leaf.dtype)
-
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    drawn = (jax.tree.map_with_path(draw, tree) for tree in (shapes.params, shapes.batch_stats))
-    return zeros._replace(**dict(zip(("params", "batch_stats"), drawn, strict=True)))
-
-
 @pytest.mark.numeric
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_equal_pytorch(name, images):
-    torch = _torch()
-    from tests.cnn import torch_twin
-
-    setup = train.Config(
-        Network(NETWORKS[name].architecture, "torch"), NETWORKS[name].recipe, 1000, 0.1307, 0.3081
-    )
-    state = _drawn(setup)._replace(ema=None)
-    twin = torch_twin.build(NETWORKS[name].architecture).eval()
-    torch_twin.copy_weights(state, twin)
+def test_logits_equal_pytorch(name, pytorch, images):
+    setup = cases.config_of(NETWORKS[name].architecture, NETWORKS[name].recipe)
+    state = cases.drawn(setup)._replace(ema=None)
     ours = train.evaluate(state, data.Examples(jnp.asarray(images), jnp.zeros(32, jnp.int32)), config=setup)
-    with torch.no_grad():
-        theirs = twin(_to_torch(images)).numpy()
+    theirs = pytorch("logits", name)["logits"]
     assert np.ptp(theirs, axis=0).min() > 1e-3
     allowed = rounding(terms(NETWORKS[name].architecture)) * np.abs(theirs).max()
     np.testing.assert_allclose(ours.logits, theirs, rtol=0, atol=allowed)
 
 
-def _averaging(layers, decay=0.9):
-    """A configuration whose state has the average of two drawn ones."""
-    recipe = ZOO["bn_4k"].recipe.with_flags({"ema_decay": decay})
-    setup = train.Config(Network(Architecture(parse(layers)), "torch"), recipe, 1000, 0.1307, 0.3081)
-    state = _drawn(setup)
-    if decay:
-        ema = optax.ema(decay).init({"params": state.params, "batch_stats": state.batch_stats})
-        for factor in (1.0, 3.0):
-            params = jax.tree.map(lambda leaf, factor=factor: factor * leaf, state.params)
-            _, ema = optax.ema(decay).update({"params": params, "batch_stats": state.batch_stats}, ema)
-        state = state._replace(ema=ema)
-    return setup, state
-
-
-NORMALIZED = """
-conv 6 3x3, batch norm, dropout 0.5, ReLU, conv 8 3x3 stride 2, batch norm, channel dropout 0.5
-global average pool, dense 10
-"""
-
-
 @pytest.mark.numeric
-def test_averaged_weights_have_the_statistics_of_pytorchs_update_bn(images):
-    torch = _torch()
-    from tests.cnn import torch_twin
-
-    setup, state = _averaging(NORMALIZED)
+def test_averaged_weights_have_the_statistics_of_pytorchs_update_bn(pytorch, images):
+    setup, state = cases.averaged()
     before = train.evaluated_variables(state, setup)
     state = train.with_statistics(state, jnp.asarray(images).reshape(2, 16, 28, 28, 1), config=setup)
     averaged = train.evaluated_variables(state, setup)
     jax.tree.map(np.testing.assert_array_equal, averaged["params"], before["params"])
-    twin = torch_twin.build(setup.network.architecture)
-    torch_twin.copy_weights(state._replace(**averaged), twin)
-    for module in twin:
-        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
-            module.p = 0.0
-    torch.optim.swa_utils.update_bn(_to_torch(images).split(16), twin)
-    pairs = torch_twin.weights_by_name(state._replace(**averaged), twin)
-    count = rounding(16 * 26 * 26)
-    for layer in ("1", "5"):
-        (mean, their_mean), (var, their_var) = (
-            pairs[f"{layer}.running_{which}"] for which in ("mean", "var")
-        )
-        square = (their_var + their_mean**2).max()
-        np.testing.assert_allclose(mean, their_mean, rtol=0, atol=count * square**0.5)
+    theirs, count = pytorch("statistics", "averaged"), rounding(16 * 26 * 26)
+    assert averaged["batch_stats"].keys() == {"Normalization_0", "Normalization_1"}
+    for name, ours in averaged["batch_stats"].items():
+        mean, var = (theirs[f"batch_stats/{name}/{which}"] for which in ("mean", "var"))
+        square = (var + mean**2).max()
+        np.testing.assert_allclose(ours["mean"], mean, rtol=0, atol=count * square**0.5)
         # Ours is the mean of the squares less the square of the mean, and each is rounded.
-        np.testing.assert_allclose(var, their_var, rtol=0, atol=3 * count * square)
+        np.testing.assert_allclose(ours["var"], var, rtol=0, atol=3 * count * square)
 
 
-@pytest.mark.parametrize(("layers", "decay"), [(NORMALIZED, 0.0), ("conv 4 3x3, ReLU, dense 10", 0.9)])
+@pytest.mark.parametrize(("layers", "decay"), [(cases.NORMALIZED, 0.0), ("conv 4 3x3, ReLU, dense 10", 0.9)])
 def test_without_an_average_or_batch_norm_there_are_no_statistics_to_take(layers, decay, images):
-    setup, state = _averaging(layers, decay)
+    recipe = ZOO["bn_4k"].recipe.with_flags({"ema_decay": decay})
+    setup = cases.config_of(Architecture(parse(layers)), recipe)
+    state = cases.drawn(setup)
+    state = cases.with_average(state, decay) if decay else state
     assert train.with_statistics(state, jnp.asarray(images).reshape(2, 16, 28, 28, 1), config=setup) is state
 
 
@@ -223,7 +130,7 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
 
     def gradient(dtype):
         network = setup.network.clone(dtype=dtype)
-        inputs = jnp.asarray(_normalized(images, np.float64), dtype)
+        inputs = jnp.asarray(cases.normalized(images, np.float64), dtype)
 
         def loss(params):
             updated = {"params": params, "batch_stats": state.batch_stats}
@@ -243,97 +150,76 @@ def test_a_gradient_does_not_hang_on_how_values_are_rounded(images, labels, monk
         np.testing.assert_allclose(ours, right, atol=1e-2 * np.linalg.norm(right) + 1e-7)
 
 
-@pytest.mark.parametrize("name", some_slow([*PUBLISHED, "written"], but={"deep_15k", "written"}))
-def test_two_training_steps_equal_pytorch(name, images, labels, monkeypatch):
+@pytest.mark.parametrize("name", some_slow(cases.TRAINED, but={"deep_15k", "written"}))
+def test_two_training_steps_equal_pytorch(name, pytorch, images, labels, monkeypatch):
     """Two, so that momentum and moved statistics count; the second is an epoch's last, smaller batch.
 
     Every float32 of the code is a float64 here: a value that rounding moves past 0 would show.
     """
-    torch = _torch()
+    theirs = pytorch("two_steps", name)
     monkeypatch.setattr(jnp, "float32", jnp.float64)
-    from tests.cnn import torch_twin
-
-    architecture = Architecture(without_dropout(NETWORKS[name].architecture.layers))
+    architecture = Architecture(cases.without_dropout(NETWORKS[name].architecture.layers))
     recipe = replace(NETWORKS[name].recipe, batch_size=8)
     network = Network(architecture, recipe.initialization, jnp.float64)
-    setup = train.Config(network, recipe, images=8 + 5, mean=0.1307, std=0.3081)
-    twin = torch_twin.build(architecture).double().train()
-    optimizer = torch.optim.SGD(twin.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+    setup = train.Config(network, recipe, images=8 + 5, mean=cases.MEAN, std=cases.DEVIATION)
     with jax.enable_x64(True):
         # A second step whose state had other types than the first one's would be compiled anew.
-        state = jax.tree.map(
-            lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, _drawn(setup)
+        before = jax.tree.map(
+            lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, cases.drawn(setup)
         )
-        torch_twin.copy_weights(state, twin)
 
         @functools.partial(jax.jit, compiler_options=QUICKLY)
         def step(state, batch):
             state = state._replace(metrics=train.no_metrics())
             return train.train_step(state, batch, config=setup)
 
-        for count in (8, 5):
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(
-                twin(_to_torch(images[:count], np.float64)), torch.from_numpy(labels[:count]).long()
-            )
-            loss.backward()
-            optimizer.step()
+        state = before
+        for count, loss in zip((8, 5), theirs.pop("losses"), strict=True):
             state = step(state, data.Examples(jnp.asarray(images[:8]), jnp.asarray(labels[:8])))
-            metrics = state.metrics
-            assert metrics.seen == count
-            np.testing.assert_allclose(metrics.loss / metrics.seen, loss.item(), rtol=1e-12)
-        after = torch_twin.weights_by_name(state, twin)
-    assert len(after) >= 7
-    for tensor, (ours, theirs) in after.items():
-        assert ours.dtype == np.float64
-        # In float64 even the sums over 8 images of 26 x 26 places leave twelve digits.
-        np.testing.assert_allclose(ours, theirs, atol=1e-12, rtol=1e-9, err_msg=tensor)
+            assert state.metrics.seen == count
+            np.testing.assert_allclose(state.metrics.loss / count, loss, rtol=1e-12)
+        changes = jax.tree.map(np.subtract, *map(cases.variables_of, (state, before)))
+    ours = flatten_dict(changes, sep="/")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) >= 7
+    for tensor, change in ours.items():
+        assert change.dtype == np.float64
+        # In float64 even the sums over 8 images of 26 x 26 places leave twelve digits; float32 rounds theirs.
+        np.testing.assert_allclose(change, theirs[tensor], atol=1e-12, rtol=EPS / 2 + 1e-9, err_msg=tensor)
 
 
 @pytest.mark.numeric
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bn_dropout_14k", "strided_18k", "compact_20k"])
-def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name):
+@pytest.mark.parametrize("name", cases.WHOLE_BATCH)
+def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name, pytorch):
     """XLA has other kernels for many values than for few, some of them wrong: jax-ml/jax issue 39103.
 
     Compiled as a run compiles its steps.
     """
-    torch = _torch()
-    from tests.cnn import torch_twin
-
-    entry = ZOO[name]
-    layers = without_dropout(entry.architecture.layers)
+    entry, theirs = ZOO[name], pytorch("whole_batch", name)
+    layers = cases.without_dropout(entry.architecture.layers)
     straight = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0.0)
     recipe = entry.recipe.with_flags(
         {"batch_size": 128, "optimizer": "sgd", "schedule": "constant", **straight}
     )
-    setup = train.Config(Network(Architecture(layers), "torch"), recipe, 1000, 0.1307, 0.3081)
-    images, labels = (array[:128] for array in data.load("mnist", None).train)
-    key = jax.random.key(0)
-    state = train.init_state(setup, key)
-    twin = torch_twin.build(Architecture(layers)).train()
-    torch_twin.copy_weights(state, twin)
-    twin.double()
+    setup = cases.config_of(Architecture(layers), recipe)
+    state = cases.drawn(setup)
     step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=step_options(1))
-    after = step(state, data.Examples(images, labels))
-
-    loss = torch.nn.functional.cross_entropy(
-        twin(_to_torch(images, np.float64)), torch.from_numpy(labels).long()
+    after = step(state, cases.images(128))
+    np.testing.assert_allclose(
+        after.metrics.loss / after.metrics.seen, theirs.pop("loss"), rtol=rounding(128)
     )
-    loss.backward()
-    np.testing.assert_allclose(after.metrics.loss / after.metrics.seen, loss.item(), rtol=rounding(128))
-    parameters = twin.named_parameters(remove_duplicate=False)
-    gradients = {tensor: weight.grad.numpy() for tensor, weight in parameters}
-    before, after = (torch_twin.weights_by_name(each, twin) for each in (state, after))
-    for tensor, (ours, theirs) in after.items():
-        if tensor in gradients:  # a value that rounding moves past 0 is in them, too
-            right = gradients[tensor] + recipe.weight_decay * before[tensor][0]
-            moved = (before[tensor][0] - ours) / recipe.learning_rate
+    before, after = (flatten_dict(cases.variables_of(each), sep="/") for each in (state, after))
+    assert after.keys() == theirs.keys()
+    for tensor, ours in after.items():
+        if tensor.startswith("params"):  # a value that rounding moves past 0 is in its gradient, too
+            right = theirs[tensor] + recipe.weight_decay * before[tensor]
+            moved = (before[tensor] - ours) / recipe.learning_rate
             tolerance = 1e-2 * np.linalg.norm(right) + 1e-5
             np.testing.assert_allclose(moved, right, atol=tolerance, err_msg=tensor)
         else:
             allowed = rounding(128 * 28 * 28)  # of statistics, which take a tenth of the batch's
-            np.testing.assert_allclose(ours, theirs, rtol=allowed, atol=allowed, err_msg=tensor)
+            np.testing.assert_allclose(ours, theirs[tensor], rtol=allowed, atol=allowed, err_msg=tensor)
 
 
 @pytest.mark.numeric
@@ -342,7 +228,7 @@ def test_a_shared_convolution_is_one_with_the_same_weights(images):
     first, own = Conv(4, 3, padding=1), Conv(4, 3, padding=1)
     shared = Network(Architecture((first, own, ReLU(), Conv(4, 3, padding=1, shares=1), Dense(10))), "he")
     copied = Network(Architecture((first, own, ReLU(), own, Dense(10))), "he")
-    inputs = jnp.asarray(_normalized(images))
+    inputs = jnp.asarray(cases.normalized(images))
     params = shared.init(jax.random.key(0), inputs[:1], train=False)["params"]
     assert set(params) == {"Conv_0", "Conv_1", "Dense_0"}
     both = params | {"Conv_2": params["Conv_1"]}
@@ -435,47 +321,31 @@ def test_channel_dropout_drops_a_channel_of_an_image_as_one(rate, axes):
     assert not (values[0] == values).all()
 
 
-@pytest.mark.parametrize(
-    "name",
-    some_slow(
-        [name for name in PUBLISHED if "dropout" in format_table(ZOO[name].architecture)],
-        but={"bn_dropout_4k"},
-    ),
-)
-def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, images):
+@pytest.mark.parametrize("name", some_slow(cases.WITH_DROPOUT, but={"bn_dropout_4k"}))
+def test_what_dropout_does_to_logits_is_distributed_as_in_pytorch(name, pytorch, images):
     """While training: mean and variance of every logit over 400 draws, and what two logits have in common."""
-    torch = _torch()
-    from tests.cnn import torch_twin
-
-    draws, few = 400, images[:4]
-    setup = train.Config(Network(ZOO[name].architecture, "torch"), ZOO[name].recipe, 1000, 0.1307, 0.3081)
-    state = train.init_state(setup, jax.random.key(3))
-    twin = torch_twin.build(ZOO[name].architecture).train()
-    torch_twin.copy_weights(state, twin)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    inputs = jnp.asarray(_normalized(few))
+    draws, theirs = 400, pytorch("dropout", name)
+    setup = cases.config_of(ZOO[name].architecture)
+    variables = jax.tree.map(jnp.asarray, cases.variables_of(cases.drawn(setup)))
+    few = jnp.asarray(cases.normalized(images[:4]))
 
     def logits(key):
         rngs = {"dropout": key}
-        return setup.network.apply(variables, inputs, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+        return setup.network.apply(variables, few, train=True, mutable=["batch_stats"], rngs=rngs)[0]
 
     all_logits = jax.jit(lambda keys: jax.lax.map(logits, keys), compiler_options=QUICKLY)
     ours = np.asarray(all_logits(jax.random.split(jax.random.key(0), draws)))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        theirs = np.stack([twin(_to_torch(few)).numpy() for _ in range(draws)])
-    error = np.sqrt((ours.var(0) + theirs.var(0)) / draws)
-    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 5 * error).all()
+    error = np.sqrt((ours.var(0) + theirs["var"]) / draws)
+    assert (np.abs(ours.mean(0) - theirs["mean"]) < 5 * error).all()
     # The variance of a variance from 400 draws: a tenth for normal ones, and more for rare large drops.
-    assert 0.8 < (ours.var(0) / theirs.var(0)).mean() < 1.25
-    of_images = [each.mean(-1).var(0).mean() for each in (ours, theirs)]
-    assert 0.7 < of_images[0] / of_images[1] < 1.4
+    assert 0.8 < (ours.var(0) / theirs["var"]).mean() < 1.25
+    assert 0.7 < ours.mean(-1).var(0).mean() / theirs["of_images"].mean() < 1.4
 
 
 def test_training_drops_and_evaluation_does_not(images):
     layers = (Conv(4, 5, stride=3), ChannelDropout(0.3), ReLU(), Dense(6), Dropout(0.3), Dense(10))
     network = Network(Architecture(layers), "torch")
-    inputs = jnp.asarray(_normalized(images))
+    inputs = jnp.asarray(cases.normalized(images))
     variables = network.init(jax.random.key(0), inputs[:1], train=False)
 
     @functools.partial(jax.jit, static_argnames="train")

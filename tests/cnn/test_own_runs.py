@@ -6,22 +6,17 @@ import json
 import re
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 
 from cnn import data, export, plots, train
-from cnn.architecture import Architecture, AveragePool, Conv, Dense
 from cnn.loop import fit
-from cnn.model import Network
-from cnn.recipe import Recipe
 from cnn.zoo import ZOO, Entry
 from launch import main
-from tests.cnn import torch_twin
 from tests.cnn.test_own_images import data_set, saved
+from tests.recorded import cases
 
 LAYERS = "conv 8 5x5 stride 2, batch norm, ReLU, global average pool, dense 7 bias"
 
@@ -76,21 +71,12 @@ def test_a_description_has_the_data_sets_size(tmp_path, capsys):
 
 
 @pytest.mark.numeric
-def test_colours_are_computed_as_pytorch_and_onnx_do():
+def test_colours_are_computed_as_pytorch_and_onnx_do(pytorch):
     """The logits of images whose channels are normalised each by its own mean and deviation."""
-    shape = 32, 32, 3
-    layers = (Conv(16, 3, padding=1, bias=False), Conv(9, 3, stride=2), AveragePool(), Dense(7))
-    mean, deviation = (0.2, 0.3, 0.4), (0.1, 0.2, 0.3)
-    network = Network(Architecture(layers, shape), "torch")
-    config = train.Config(network, Recipe(epochs=1, batch_size=1), 1, mean, deviation)
-    state = train.init_state(config, jax.random.key(0))
-    values = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    config = cases.config_of(cases.COLOURS, mean=cases.COLOURS_MEAN, deviation=cases.COLOURS_DEVIATION)
+    variables, values = cases.variables_of(cases.drawn(config)), cases.coloured_images()
     ours = np.asarray(train.predict(variables, jnp.asarray(values), config=config))
-    twin = torch_twin.build(network.architecture)
-    torch_twin.copy_weights(state, twin)
-    normalised = ((values / 255 - np.array(mean)) / np.array(deviation)).astype(np.float32)
-    theirs = twin(torch.from_numpy(normalised.transpose(0, 3, 1, 2))).detach().numpy()
+    theirs = pytorch("coloured_logits", "noise")["logits"]
     largest = float(np.abs(ours).max())
     assert np.abs(ours - theirs).max() < export.allowed(largest)
     content = export.to_onnx(variables, name="mine", config=config).SerializeToString()

@@ -10,24 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launch
 from cnn import data, recipe, train
-from cnn.architecture import Architecture, AveragePool, Conv
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
-from cnn.model import Network
 from cnn.recipe import Distortion, Recipe
 from cnn.results import _at_target
 from cnn.task import require_new_or_same
 from cnn.zoo import ZOO
 from harness.errors import UserError
 from harness.workdir import write_config
+from tests.recorded import cases
+from tests.recorded.cases import STEPPED, STEPS_PER_EPOCH, setup_of
 
-torch = pytest.importorskip("torch")
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -138,7 +138,6 @@ def test_python_is_told_the_same(values):
         Recipe(epochs=1, batch_size=1, **values)
 
 
-STEPPED = {"schedule": "step", "step_size": 2, "gamma": 0.5}
 PLATEAU = {"schedule": "plateau", "factor": 0.5, "patience": 3}
 
 
@@ -186,62 +185,14 @@ def test_a_run_from_before_these_flags_is_read(tmp_path):
 
 # Schedules: their rates at all steps, in float32, which rounds an angle and its cosine a few times.
 
-STEPS_PER_EPOCH = 5
-LAYERS = (Conv(10, 28), AveragePool())
 
-
-def setup_of(epochs=6, **values):
-    network = Network(Architecture(LAYERS), "torch")
-    right = Recipe(epochs=epochs, batch_size=8, **values)
-    return train.Config(network, right, images=8 * STEPS_PER_EPOCH - 3, mean=0.1, std=0.3)
-
-
-def one_cycle(optimizer, setup):
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        setup.recipe.learning_rate,
-        epochs=setup.recipe.epochs,
-        steps_per_epoch=STEPS_PER_EPOCH,
-        pct_start=setup.recipe.warmup,
-    )
-
-
-def by_steps(kind, **arguments):
-    return lambda optimizer, setup: kind(optimizer, **arguments)
-
-
-SCHEDULES = torch.optim.lr_scheduler
-EVERY_SCHEDULE = {  # ours, PyTorch's, and whether that one is stepped after each epoch
-    "constant": ({}, by_steps(SCHEDULES.ConstantLR, factor=1.0), False),
-    "OneCycleLR": ({"schedule": "OneCycleLR"}, one_cycle, False),
-    "OneCycleLR-0.3": ({"schedule": "OneCycleLR", "warmup": 0.3}, one_cycle, False),
-    "OneCycleLR-0.25": ({"schedule": "OneCycleLR", "warmup": 0.25}, one_cycle, False),
-    "OneCycleLR-0": ({"schedule": "OneCycleLR", "warmup": 0.0}, one_cycle, False),
-    "step": (STEPPED, by_steps(SCHEDULES.StepLR, step_size=2, gamma=0.5), True),
-    "multistep": (
-        {"schedule": "multistep", "milestones": (1, 4), "gamma": 0.3},
-        by_steps(SCHEDULES.MultiStepLR, milestones=[1, 4], gamma=0.3),
-        True,
-    ),
-    "cosine": ({"schedule": "cosine"}, by_steps(SCHEDULES.CosineAnnealingLR, T_max=30), False),
-}
-
-
-@pytest.mark.parametrize("name", EVERY_SCHEDULE)
-def test_rates_and_momentum_are_pytorchs(name):
-    values, make, each_epoch = EVERY_SCHEDULE[name]
-    setup = setup_of(learning_rate=0.1, **values)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
-    scheduler, theirs = make(optimizer, setup), []
-    for step in range(6 * STEPS_PER_EPOCH):
-        theirs.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
-        optimizer.step()
-        if not each_epoch or (step + 1) % STEPS_PER_EPOCH == 0:
-            scheduler.step()
-    rates, momenta = np.array(theirs).T
-    np.testing.assert_allclose(rates_of(setup), rates, atol=16 * EPS * 0.1)
+@pytest.mark.parametrize("name", cases.SCHEDULES)
+def test_rates_and_momentum_are_pytorchs(name, pytorch):
+    setup = setup_of(learning_rate=0.1, **cases.SCHEDULES[name])
+    theirs = pytorch("schedule", name)
+    np.testing.assert_allclose(rates_of(setup), theirs["rates"], atol=16 * EPS * 0.1)
     ours = jax.vmap(lambda step: jnp.float32(train.momentum_at(setup, step)))(jnp.arange(30))
-    np.testing.assert_allclose(ours, momenta, atol=16 * EPS)
+    np.testing.assert_allclose(ours, theirs["momenta"], atol=16 * EPS)
 
 
 def rates_of(setup):
@@ -271,85 +222,70 @@ def ended(patience):
     return setup, state, jax.jit(functools.partial(train.end_epoch, config=setup))
 
 
+@pytest.mark.parametrize("patience", cases.PATIENCE)
+def test_plateau_is_pytorchs(patience, pytorch):
+    losses, rates = cases.losses(patience), pytorch("plateau", str(patience))["rates"]
+    assert {*(np.diff(rates) < 0)} == {True, False}
+    reduces_as(rates, patience, losses)
+
+
+@pytest.mark.torch
 @settings(max_examples=25)
-@given(st.integers(0, 2), st.lists(st.integers(1, 9), min_size=1, max_size=20))
-def test_plateau_is_pytorchs(patience, losses):
-    setup, state, end_epoch = ended(patience)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
-    scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+@given(st.sampled_from(cases.PATIENCE), st.lists(st.integers(1, 9), min_size=1, max_size=20))
+def test_plateau_of_any_losses_is_pytorchs(patience, losses):
+    from tests.recorded import pytorch
+
+    reduces_as(pytorch.plateau_rates(patience, losses), patience, losses)
+
+
+def plateau_rates(rate, patience, losses):
+    """Before the first epoch, and after each: halved after more than `patience` without a gain."""
+    rates, best, waited = [rate], math.inf, 0
     for loss in losses:
-        assert train.learning_rate(state, 3, config=setup) == pytest.approx(
-            optimizer.param_groups[0]["lr"], rel=2 * EPS
-        )
-        scheduler.step(float(loss))
+        best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
+        if waited > patience:
+            rate, waited = rate / 2, 0
+        rates.append(rate)
+    return rates
+
+
+def reduces_as(rates, patience, losses):
+    assert plateau_rates(0.1, patience, losses) == pytest.approx(list(rates))
+    setup, state, end_epoch = ended(patience)
+    for rate, loss in zip(rates[:-1], losses, strict=True):
+        assert train.learning_rate(state, 3, config=setup) == pytest.approx(rate, rel=2 * EPS)
         state = end_epoch(state, jnp.float32(loss))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     updates, _ = train.make_optimizer(setup).update({"w": jnp.ones(1)}, state.opt_state, {"w": jnp.ones(1)})
-    assert float(updates["w"][0]) == pytest.approx(-optimizer.param_groups[0]["lr"], rel=4 * EPS)
+    assert float(updates["w"][0]) == pytest.approx(-rates[-1], rel=4 * EPS)
 
 
 # Optimizers: updates of a tiny network, in float64.
 
-X, Y = (np.random.default_rng(0).normal(size=size) for size in ((16, 4), (16, 2)))
-WEIGHTS = [np.random.default_rng(1).normal(size=size) for size in ((4, 3), (3,), (3, 2))]
 
-
-def loss_of(library, weights):
-    first, bias, second = weights
-    return ((library.tanh(X_OF[library] @ first + bias) @ second - X_OF[library, "y"]) ** 2).mean()
-
-
-X_OF = {jnp: X, (jnp, "y"): Y, torch: torch.from_numpy(X), (torch, "y"): torch.from_numpy(Y)}
-TORCH = {
-    "sgd": lambda weights, r: torch.optim.SGD(
-        weights, r.learning_rate, r.momentum, 0, r.weight_decay, r.nesterov
-    ),
-    "adam": lambda weights, r: torch.optim.Adam(weights, r.learning_rate, weight_decay=r.weight_decay),
-    "adamw": lambda weights, r: torch.optim.AdamW(weights, r.learning_rate, weight_decay=r.weight_decay),
-}
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"weight_decay": 0.1},
-        {"momentum": 0.0},
-        {"nesterov": True, "weight_decay": 0.01},
-        {"schedule": "OneCycleLR"},
-        {"optimizer": "adam", "weight_decay": 0.1},
-        {"optimizer": "adam", "schedule": "OneCycleLR"},
-        {"optimizer": "adamw", "weight_decay": 0.1},
-    ],
-    ids=lambda values: "-".join(map(str, values.values())),
-)
-def test_updates_are_pytorchs(values):
+@pytest.mark.parametrize("name", cases.UPDATES)
+def test_updates_are_pytorchs(name, pytorch):
+    theirs = pytorch("updates", name)
     with jax.enable_x64(True):
-        updates_are_pytorchs(values)
+        updates_are(list(zip(*(theirs[f"weights_{index}"] for index in range(3)), strict=True)), name)
 
 
-def updates_are_pytorchs(values):
-    setup = setup_of(epochs=2, learning_rate=0.05, **values)
+def updates_are(theirs, name):
+    setup = setup_of(epochs=2, learning_rate=0.05, **cases.UPDATES[name])
+    loss_of = functools.partial(cases.loss_of, jnp.tanh, cases.X, cases.Y)
 
     @jax.jit
     def update(weights, state, step):
         optimizer = train.make_optimizer(setup, step)
-        updates, state = optimizer.update(jax.grad(functools.partial(loss_of, jnp))(weights), state, weights)
+        updates, state = optimizer.update(jax.grad(loss_of)(weights), state, weights)
         return jax.tree.map(jnp.add, weights, updates), state
 
-    ours = [jnp.asarray(each) for each in WEIGHTS]
+    ours = [jnp.asarray(each) for each in cases.WEIGHTS]
     state = train.make_optimizer(setup).init(ours)
-    theirs = [torch.from_numpy(each.copy()).requires_grad_() for each in WEIGHTS]
-    optimizer = TORCH[setup.recipe.optimizer](theirs, setup.recipe)
-    scheduler = one_cycle(optimizer, setup) if "schedule" in values else None
     for step in range(STEPS_PER_EPOCH):
         ours, state = update(ours, state, jnp.int32(step))
-        optimizer.zero_grad()
-        loss_of(torch, theirs).backward()
-        optimizer.step()
-        if scheduler:
-            scheduler.step()
-        for mine, other, before in zip(ours, theirs, WEIGHTS, strict=True):
-            np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
+        for mine, other, before in zip(ours, theirs[step], cases.WEIGHTS, strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-6)
             assert not np.allclose(mine, before, atol=1e-6)
 
 
@@ -383,21 +319,24 @@ def test_muons_momentum_cycles_too():
 
 # The loss.
 
-SMOOTHING = st.floats(0, 1, exclude_max=True)
+
+@pytest.mark.parametrize("share", cases.SMOOTHING)
+def test_smoothed_labels_are_pytorchs(share, pytorch):
+    smooths_as(pytorch("smoothed", str(share))["losses"], share, *cases.logits_and_labels(0))
 
 
+@pytest.mark.torch
 @settings(max_examples=25)
-@given(SMOOTHING, st.integers(0, 1000))
-def test_smoothed_labels_are_pytorchs(share, seed):
-    random = np.random.default_rng(seed)
-    logits, labels = (
-        random.normal(0, 3, (7, 10)).astype(np.float32),
-        random.integers(0, 10, 7).astype(np.int32),
-    )
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 1000))
+def test_smoothed_labels_of_any_logits_are_pytorchs(share, seed):
+    from tests.recorded import pytorch
+
+    given_ = cases.logits_and_labels(seed)
+    smooths_as(pytorch.smoothed_losses(share, *given_), share, *given_)
+
+
+def smooths_as(theirs, share, logits, labels):
     ours = train.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), share)
-    theirs = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits), torch.from_numpy(labels).long(), label_smoothing=share, reduction="none"
-    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -418,10 +357,10 @@ def test_a_step_learns_from_smoothed_labels_and_an_evaluation_does_not(images, s
     step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=FAST_TO_COMPILE)
     metrics = step(state, batch).metrics
     evaluated = train.evaluate(state, batch, config=setup)
-    logits, labels = torch.tensor(np.asarray(evaluated.logits)), torch.tensor(np.asarray(batch.labels)).long()
-    loss = functools.partial(torch.nn.functional.cross_entropy, logits, labels)
-    assert float(metrics.loss) / 8 == pytest.approx(float(loss(label_smoothing=share)), rel=1e-5)
-    assert float(evaluated.loss) == pytest.approx(float(loss()), rel=1e-5)
+    losses = -scipy.special.log_softmax(np.asarray(evaluated.logits), axis=1)
+    plain = losses[np.arange(8), batch.labels].mean()
+    assert float(metrics.loss) / 8 == pytest.approx((1 - share) * plain + share * losses.mean(), rel=1e-5)
+    assert float(evaluated.loss) == pytest.approx(plain, rel=1e-5)
 
 
 # The distortions; what moves pixels is in test_augment.py.
@@ -524,15 +463,11 @@ def test_what_leaves_the_range_of_grey_is_clipped(images):
     assert (bright == 1).sum() > (grey(images) == 1).sum()
 
 
-@pytest.mark.parametrize("crop_size", [22, 21, 28, 1])
-def test_zoom_is_a_centre_crop_resized(images, crop_size):
-    """PyTorch's interpolate resizes as torchvision's Resize does; the crop is at round((28 - size) / 2)."""
+@pytest.mark.parametrize("crop_size", cases.CROP_SIZES)
+def test_zoom_is_a_centre_crop_resized(images, crop_size, pytorch):
     before = np.tile(np.asarray(grey(images)), (50, 1, 1, 1))
     after = distorted(jnp.asarray(before), 2, Distortion(zoom=0.1, crop_size=crop_size))
-    first = round((28 - crop_size) / 2)
-    centre = before[:16, first : first + crop_size, first : first + crop_size].transpose(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(torch.from_numpy(centre), (28, 28), mode="bilinear")
-    expected = np.tile(resized.numpy().transpose(0, 2, 3, 1), (50, 1, 1, 1))
+    expected = np.tile(pytorch("resized", str(crop_size))["images"], (50, 1, 1, 1))
     zoomed = np.isclose(after, expected, atol=1e-5).all((1, 2, 3))
     assert (zoomed | (np.asarray(after) == before).all((1, 2, 3))).all()
     if crop_size < 28:
@@ -614,11 +549,9 @@ def test_a_plateaus_learning_rate_follows_the_validation_loss_and_goes_on_after_
     assert "target 10.00% first reached in epoch 1, held to the end from epoch" in capsys.readouterr().out
     assert json.loads((tmp_path / "whole" / "summary.json").read_text())["target_held_from_epoch"] >= 1
     for seed in (0, 1):
-        optimizer = torch.optim.SGD([torch.zeros(1)], lr=20.0)
-        scheduler = SCHEDULES.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
-        for row in (row for row in whole if row["seed"] == seed):
-            assert row["learning_rate"] == optimizer.param_groups[0]["lr"]
-            scheduler.step(row["validation_loss"])
-        assert optimizer.param_groups[0]["lr"] < 20
+        of_seed = [row for row in whole if row["seed"] == seed]
+        rates = plateau_rates(20.0, 0, [row["validation_loss"] for row in of_seed])
+        assert [row["learning_rate"] for row in of_seed] == rates[:-1]
+        assert rates[-1] < 20
     rows("resumed", *flags, "--epochs=3")
     assert rows("resumed", "--task=mnist", "--resume", "--epochs=6") == whole

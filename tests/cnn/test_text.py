@@ -332,7 +332,6 @@ class Forgotten:
 
 
 def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
-    torch_twin = pytest.importorskip("tests.cnn.torch_twin")
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse the type at once
     network = model.Network(Architecture((Forgotten(),)), "torch")
     setup = train.Config(network, ZOO["bn_4k"].recipe, 1, 0.1, 0.3)
@@ -342,13 +341,21 @@ def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
         lambda: architecture._effect(Forgotten(), (28, 28, 1)),
         lambda: network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False),
         lambda: export.to_onnx({}, name="forgotten", config=setup),
-        lambda: torch_twin.build(network.architecture),
     )
-    for module in (export, torch_twin):
-        monkeypatch.setattr(module, "summarize", lambda _: (row,))
+    monkeypatch.setattr(export, "summarize", lambda _: (row,))
     for place in places:
         with pytest.raises(TypeError, match=r"Forgotten\(\) is not a layer: the layers are Crop, Conv"):
             place()
+
+
+@pytest.mark.torch
+def test_a_kind_of_layer_that_pytorchs_twin_lacks_raises(monkeypatch, unchecked):
+    from tests.cnn import torch_twin
+
+    row = architecture.LayerSummary("forgotten", (28, 28, 1), 0, 1)
+    monkeypatch.setattr(torch_twin, "summarize", lambda _: (row,))
+    with pytest.raises(TypeError, match=r"Forgotten\(\) is not a layer: the layers are Crop, Conv"):
+        torch_twin.build(Architecture((Forgotten(),)))
 
 
 # Runs whose network is a text.

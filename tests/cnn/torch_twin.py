@@ -1,10 +1,11 @@
 """Architectures built in PyTorch, with weights copied from Flax: the tests' peer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict
 from torch import nn
 
 from cnn.architecture import (
@@ -28,7 +29,6 @@ from cnn.architecture import (
     summarize,
     unknown_layer,
 )
-from cnn.train import TrainState
 
 
 class _ConcatPool(nn.Module):
@@ -45,8 +45,8 @@ class _Residual(nn.Module):
         return x + self.inside(x)
 
 
-def build(architecture: Architecture) -> nn.Sequential:
-    """The same layers as PyTorch's modules, for images of shape batch x 1 x 28 x 28."""
+def build(architecture: Architecture, variables: dict[str, Any] | None = None) -> nn.Sequential:
+    """The same layers as PyTorch's modules, for images with channels first; with our variables, if given."""
     convolutions: list[nn.Module] = []
 
     def modules_of(layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], channels: int) -> nn.Sequential:
@@ -91,59 +91,36 @@ def build(architecture: Architecture) -> nn.Sequential:
         return nn.Sequential(*modules)
 
     rows = summarize(architecture)
-    return nn.Sequential(*modules_of(architecture.layers, rows, architecture.input_shape[-1]), nn.Flatten())
+    twin = nn.Sequential(*modules_of(architecture.layers, rows, architecture.input_shape[-1]), nn.Flatten())
+    if variables is not None:
+        ours = flatten_dict(variables, sep="/")
+        for name, tensor in tensors(twin).items():
+            tensor.copy_(torch.from_numpy(np.array(ours.pop(name))))  # a view, and so it sets the twin's own
+        assert not ours
+    return twin
 
 
-def copy_weights(state: TrainState, twin: nn.Sequential) -> None:
-    """Our params and batch_stats into the twin."""
-    with torch.no_grad():
-        for ours, theirs in _pairs(state, twin):
-            theirs.copy_(torch.from_numpy(np.array(ours)))
-
-
-def weights_by_name(state: TrainState, twin: nn.Sequential) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every tensor's name with our value and PyTorch's, in PyTorch's layout."""
-    names = [name for name, _ in _tensors(twin)]
-    return {
-        name: (ours, theirs.detach().numpy())
-        for name, (ours, theirs) in zip(names, _pairs(state, twin), strict=True)
-    }
-
-
-def _tensors(twin: nn.Sequential) -> list[tuple[str, torch.Tensor]]:
-    return [(name, tensor) for name, tensor in twin.state_dict().items() if "num_batches" not in name]
-
-
-def _in_order(modules: nn.Sequential) -> Iterator[nn.Module]:
-    """Those in residuals at the residual's place; a shared one as often as it works."""
-    for module in modules:
-        if isinstance(module, _Residual):
-            yield from _in_order(module.inside)
-        else:
-            yield module
-
-
-def _pairs(state: TrainState, twin: nn.Sequential) -> list[tuple[np.ndarray, torch.Tensor]]:
-    """Each of PyTorch's tensors after our value for it, in PyTorch's layout."""
+def tensors(
+    twin: nn.Sequential, of: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
+) -> dict[str, torch.Tensor]:
+    """What `of` makes of PyTorch's tensors, each under the name and in the layout of our value."""
     counts: dict[str, int] = {}
     names: dict[nn.Module, str] = {}
-    pairs = []
-    for module in _in_order(twin):
+    found: dict[str, torch.Tensor | None] = {}
+    for _, module in twin.named_modules(remove_duplicate=False):  # in the order in which they work
         kind = {nn.Conv2d: "Conv", nn.BatchNorm2d: "Normalization", nn.Linear: "Dense"}.get(type(module))
         if kind is None:
             continue
-        name = names.setdefault(
-            module, f"{kind}_{counts.get(kind, 0)}"
-        )  # the first one's, where it is shared
+        name = names.setdefault(module, f"{kind}_{counts.get(kind, 0)}")  # the first's, where it is shared
         counts[kind] = counts.get(kind, 0) + 1
-        params = jax.tree.map(np.asarray, state.params[name])
+        weight = {"Conv": "kernel", "Normalization": "scale", "Dense": "kernel"}[kind]
+        found |= {f"params/{name}/{weight}": module.weight, f"params/{name}/bias": module.bias}
         if kind == "Normalization":
-            statistics = jax.tree.map(np.asarray, state.batch_stats[name])
-            pairs += [(params["scale"], module.weight), (params["bias"], module.bias)]
-            pairs += [(statistics["mean"], module.running_mean), (statistics["var"], module.running_var)]
-            continue
-        axes = (3, 2, 0, 1) if kind == "Conv" else (1, 0)
-        pairs.append((params["kernel"].transpose(axes), module.weight))
-        if module.bias is not None:
-            pairs.append((params["bias"], module.bias))
-    return pairs
+            found |= {f"batch_stats/{name}/mean": module.running_mean}
+            found |= {f"batch_stats/{name}/var": module.running_var}
+    axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+    return {
+        name: of(tensor).detach().permute(axes[tensor.dim()])
+        for name, tensor in found.items()
+        if tensor is not None
+    }
