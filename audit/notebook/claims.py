@@ -63,7 +63,7 @@ def _parameters(network: ReadNetwork, most: int) -> Claim:
 
 def _epochs(recipe: ReadRecipe, training: Training | None, most: int) -> Claim:
     code = recipe.epochs.value if recipe.epochs else None
-    run = len(training.epochs) if training else None
+    run = training.num_epochs if training else None
     found = [f"{code} in the code"] if code is not None else []
     found += [f"{run} in the log"] if run is not None else []
     counts = [count for count in (code, run) if count is not None]
@@ -75,7 +75,7 @@ def _accuracy(training: Training | None, target: float) -> Claim:
     asked = f"at least {percent(target)}"
     if training is None:
         return Claim("accuracy", asked, f"no log of a training was found: {HAND_IN}", None)
-    count, best, last = len(training.epochs), training.best, training.last
+    count, best, last = training.num_epochs, training.best, training.last
     if training.split == "train":
         return Claim(
             "accuracy", asked, f"{percent(last)} after {count} epochs, of the 60,000 training images", False

@@ -10,9 +10,12 @@ from typing import Any
 
 from audit.notebook import cells
 from audit.notebook.cells import Source
-from audit.notebook.log import TRAINING_IMAGES, chosen, trainings_of
+from audit.notebook.interpreter import follow
+from audit.notebook.log import chosen, trainings_of
 from audit.notebook.mistakes import MISTAKES
 from audit.notebook.network import CLASSES, ReadNetwork, read_network
+from audit.notebook.outputs import TRAINING_IMAGES
+from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
@@ -123,7 +126,7 @@ def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_nam
     if recipe.recipe is None:
         raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
     epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
-    logs = trainings_of(source, () if source.is_notebook else cells.texts_beside(source.path))
+    logs = trainings_of(source, cells.texts_beside(source.path), Prints(follow(source)))
     log = chosen(logs)
     if log is None:
         return "there is no log of a training"
@@ -134,9 +137,9 @@ def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_nam
     for fact in (*network.facts, *recipe.facts):
         if fact.name in _OTHER_IMAGES:
             return f"{MISTAKES[fact.name].what} ({fact.place})"
-    if log.unfinished or len(log.epochs) != epochs:
+    if log.unfinished or log.num_epochs != epochs:
         begun = " and the beginning of another" if log.unfinished else ""
-        return f"epochs in the log: {len(log.epochs)}{begun}, in the code: {epochs}"
+        return f"epochs in the log: {log.num_epochs}{begun}, in the code: {epochs}"
     images = TRAINING_IMAGES - recipe.held_out
     if log.steps and log.steps not in (images // size, -(-images // size)):
         return f"the log has {log.steps:,} steps an epoch, which batches of {size} do not give"

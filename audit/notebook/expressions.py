@@ -119,18 +119,20 @@ def _dict(run: Run, node: ast.Dict, frame: Frame) -> Any:
 
 
 def _joined(run: Run, node: ast.JoinedStr, frame: Frame) -> Any:
-    parts = []
+    parts, values = [], []
     for part in node.values:
         if isinstance(part, ast.Constant):
             parts.append(str(part.value))
+            values.append(part.value)
             continue
         assert isinstance(part, ast.FormattedValue)
         value = evaluate(run, part.value, frame)
         spec = evaluate(run, part.format_spec, frame) if part.format_spec else ""
         text = formatted(value, spec)
         parts.append(text)
+        values.append(value)
     if any(part is None for part in parts) or sum(map(len, parts)) > LONGEST:
-        return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(parts))
+        return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(values))
     return "".join(parts)
 
 

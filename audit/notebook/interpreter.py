@@ -44,7 +44,7 @@ def _follow_cells(run: Run, files: "_Files") -> None:
         if cell.writes:
             files.written[Path(cell.writes).stem] = cell.code
         elif cell.code:
-            number = cell.number if source.is_notebook else None
+            number = run.cell = cell.number if source.is_notebook else None
             statements.follow(run, cell.code, Unit(source.path.name, number, source.path.parent), run.scope)
 
 

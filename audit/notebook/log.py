@@ -1,7 +1,7 @@
 """The log that a training left in a notebook's outputs: accuracy by epoch, as it was printed.
 
-Programs print it in many styles. What is read here is their common part: a progress bar that ends, a line
-that counts epochs, and an accuracy with a word that says which images it is of.
+Where the code that printed a line is there, the line is read by it (prints.py), otherwise by its words
+(outputs.py).
 """
 
 import itertools
@@ -11,10 +11,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from audit.notebook.cells import Source, Text
-
-_MOST_TEXT = 5_000_000  # characters of a cell's output that are read
-_LONGEST_LINE = 2_000
-TRAINING_IMAGES = 60_000
+from audit.notebook.outputs import TRAINING_IMAGES, Said, lines_of, said_in
+from audit.notebook.prints import Prints
 
 
 class Epoch(NamedTuple):
@@ -46,6 +44,7 @@ class Training(NamedTuple):
         says that there were 60,000.
       unfinished: whether an epoch begins after the last evaluation.
       final_test: what was printed of the test images once, after epochs of validation.
+      ran: how many epochs the log counts, where not each of them was evaluated; otherwise 0.
     """
 
     cell: int
@@ -54,6 +53,12 @@ class Training(NamedTuple):
     split: str = "test"
     final_test: Fraction | None = None
     unfinished: bool = False
+    ran: int = 0
+
+    @property
+    def num_epochs(self) -> int:
+        """How many epochs it had."""
+        return max(self.ran, len(self.epochs))
 
     @property
     def best(self) -> Fraction:
@@ -63,7 +68,7 @@ class Training(NamedTuple):
     @property
     def best_epoch(self) -> int:
         """The first epoch that has it, counted from 1."""
-        return [epoch.accuracy for epoch in self.epochs].index(self.best) + 1
+        return self._number([epoch.accuracy for epoch in self.epochs].index(self.best) + 1)
 
     @property
     def last(self) -> Fraction:
@@ -76,134 +81,89 @@ class Training(NamedTuple):
         for number, epoch in reversed(list(enumerate(self.epochs, 1))):
             if epoch.accuracy < Fraction(str(target)):
                 break
-            first = number
+            first = self._number(number)
         return first
 
+    def _number(self, evaluation: int) -> int:
+        """The epoch of an evaluation, both counted from 1."""
+        if evaluation == len(self.epochs):
+            return self.num_epochs
+        return (self.epochs[evaluation - 1].number or evaluation) if self.ran else evaluation
 
-def trainings_of(source: Source, beside: Sequence[Text]) -> tuple[Training, ...]:
-    """Those in a notebook's outputs; of a .py file, those with progress bars in the texts beside it."""
-    if source.is_notebook:
-        return read_log((cell.number, cell.output) for cell in source.cells if cell.kind == "code")
-    return tuple(each for each in read_log((0, text.text) for text in beside) if each.steps)
+
+def trainings_of(source: Source, beside: Sequence[Text], prints: Prints) -> tuple[Training, ...]:
+    """Those in a notebook's outputs, otherwise in the texts beside it, the first that has any."""
+    outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
+    found = read_log(outputs, prints)
+    for text in beside:
+        found = found or read_log([(0, text.text)], prints)
+    return found
 
 
-def read_log(outputs: Iterable[tuple[int, str]]) -> tuple[Training, ...]:
+def read_log(outputs: Iterable[tuple[int, str]], prints: Prints | None = None) -> tuple[Training, ...]:
     """Every training that a notebook's outputs tell of, in their order.
 
     Args:
       outputs: the number and the text of each cell's output, in the order of the notebook.
+      prints: what the code prints.
     """
     trainings: list[Training] = []
     for cell, text in outputs:
-        for training in _trainings(cell, list(_events(text))):
+        for number, training in enumerate(_trainings(cell, _said(text, prints))):
             before = trainings[-1] if trainings else None
-            if before is not None and _goes_on(before, training):
-                trainings[-1] = before._replace(epochs=before.epochs + training.epochs)
+            if before is not None and number == 0 and _goes_on(before, training, prints):
+                trainings[-1] = before._replace(
+                    epochs=before.epochs + training.epochs, unfinished=training.unfinished
+                )
             else:
                 trainings.append(training)
     return tuple(trainings)
 
 
-def _goes_on(before: Training, training: Training) -> bool:
-    """Whether a cell's log is a later part of the training before: its epochs are counted on."""
+def _said(text: str, prints: Prints | None) -> list[Said]:
+    """What an output says, by the code that printed it where that says as much as the words alone do."""
+    lines = _ended(list(lines_of(text)))
+    by_words = list(said_in(lines))
+    by_code = prints.said_in(lines) if prints else []
+    evaluations = [
+        sum(said.kind not in ("epoch", "steps", "train") for said in each) for each in (by_code, by_words)
+    ]
+    return (
+        by_code
+        if 0 < evaluations[1] <= 2 * evaluations[0] or evaluations[0] > 0 == evaluations[1]
+        else by_words
+    )
+
+
+def _ended(lines: list[str]) -> list[str]:
+    """Without the earlier ends of an epoch's bar that was written again with what came later."""
+    kept: list[str] = []
+    last: tuple[tuple[str, str] | None, int] = None, 0
+    for line in lines:
+        bar = _EPOCH_BAR.match(line)
+        if bar and (bar[1], bar[2]) == last[0]:
+            del kept[last[1]]
+        if bar:
+            last = (bar[1], bar[2]), len(kept)
+        kept.append(line)
+    return kept
+
+
+_EPOCH_BAR = re.compile(r"(ep(?:och)?\b[^%|━]*\d)\W*(?:100%\||━)[^|]*?\|?\s*(\d+)/\2(?!\d)", re.I)
+
+
+def _goes_on(before: Training, training: Training, prints: Prints | None) -> bool:
+    """Whether a cell's log is a later part of the training before.
+
+    Its epochs are counted on; or the cell trains the network that was trained before, as its code has it.
+    """
     last, first = before.epochs[-1].number, training.epochs[0].number
-    return last is not None and first == last + 1 and first > 1
+    if last is not None and first == last + 1 and first > 1:
+        return True
+    return prints is not None and training.cell > before.cell and prints.goes_on(before.cell, training.cell)
 
 
-class _Event(NamedTuple):
-    """What a line says: an epoch's `number`, a bar's `steps`, an `accuracy` of `train` or `test` images."""
-
-    kind: str
-    value: int | Fraction
-    images: int | None = None
-    loss: float | None = None
-
-
-_NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\b\x00]")
-_WARNING = re.compile(r"\w+Warning:|^warnings\.warn")
-_BAR = re.compile(r"(\d{1,7})/(\d{1,7}) \[(?:\d|=)")  # tqdm: 469/469 [00:12<00:00; Keras: 469/469 [=====
-_EPOCH = re.compile(r"\bepochs?\s*(?:no\.?|number|num)?\s*[:=#\-]*\s*[\[(]?\s*(\d{1,4})\b(?!\.\d)", re.I)
-_NO_EPOCH = re.compile(r"reducing learning rate|\bbest\b|patience|early stop", re.I)
-_ASIDE = re.compile(
-    r"[\[(]?\b(?:best|max(?:imum)?|highest|so far|improved|increased|target|saving|saved|reached)\b.*",
-    re.I,
-)
-_ACCURACY = re.compile(
-    r"\b(?:\w*_)?acc(?:uracy)?(?:_\w+)?\b[^\d%\n]{0,40}?"
-    r"(?:(?P<right>\d{1,6})\s*/\s*(?P<of>\d{2,6})|(?P<number>\d{1,3}(?:\.\d+)?(?:e-\d+)?)\s*(?P<percent>%?))",
-    re.I,
-)
-_PERCENT = re.compile(r"\(\s*(\d{1,3}(?:\.\d+)?)\s*%?\s*\)")
-_LOSS = re.compile(r"loss\w*[^\d\n]{0,20}?(\d+\.\d+(?:e-?\d+)?|\d+e-?\d+)", re.I)
-_SPLITS = re.compile(
-    r"(?P<test>test|eval)|(?P<validation>val(?:id(?:ation)?)?(?![a-z])|\bdev\b)|(?P<train>train)", re.I
-)
-
-
-def _events(text: str) -> Iterator[_Event]:
-    """The events of a cell's output in their order; of a bar only its end."""
-    header = ""
-    for line in re.split(r"[\r\n]+", _NOISE.sub("", text[:_MOST_TEXT])):
-        line = line[:_LONGEST_LINE].strip()
-        if line and not _WARNING.search(line):
-            yield from _of_line(line, header)
-            header = line
-
-
-def _of_line(line: str, header: str) -> Iterator[_Event]:
-    if (found := _EPOCH.search(line)) and not _NO_EPOCH.search(line):
-        yield _Event("epoch", int(found[1]))
-    bars = list(_BAR.finditer(line))
-    if bars and bars[-1][1] != bars[-1][2]:  # the bar is under way
-        return
-    yield from _accuracies(line, header, in_bar=bool(bars))
-    if bars and not re.search(r"test|val", line, re.I):
-        yield _Event("steps", int(bars[-1][2]))
-
-
-def _accuracies(line: str, header: str, *, in_bar: bool) -> Iterator[_Event]:
-    line = _ASIDE.sub("", line)
-    start = 0
-    for found in _ACCURACY.finditer(line):
-        before = line[start : found.end()]
-        start = found.end()
-        accuracy, images = _fraction(found, line)
-        if accuracy is None:
-            continue
-        kind = _kind(before, line, header, images, in_bar=in_bar)
-        loss = _LOSS.search(before)
-        yield _Event(kind, accuracy, images, float(loss[1]) if loss else None)
-
-
-def _fraction(found: re.Match[str], line: str) -> tuple[Fraction | None, int | None]:
-    """An accuracy as a fraction, and of how many images it is."""
-    if found["of"]:
-        right, of = int(found["right"]), int(found["of"])
-        return (Fraction(right, of), of) if right <= of else (None, None)
-    number = Fraction(found["number"])
-    if number > 100:
-        return None, None
-    if found["percent"] or number > 1:
-        return number / 100, None
-    return number, None
-
-
-def _kind(before: str, line: str, header: str, images: int | None, *, in_bar: bool) -> str:
-    """Which images an accuracy is of: test, validation, train, or other where nothing says it."""
-    splits = [str(match.lastgroup) for match in _SPLITS.finditer(before)]
-    if splits:
-        return splits[-1]
-    others = len(_ACCURACY.findall(line)) > 1  # of which another one has the line's word
-    if in_bar or others:
-        return "train"
-    for words in (line, header):
-        splits = [str(match.lastgroup) for match in _SPLITS.finditer(words)]
-        if len(set(splits)) == 1:
-            return splits[0]
-    return "train" if images == TRAINING_IMAGES else "other"
-
-
-def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
+def _trainings(cell: int, events: Sequence[Said]) -> Iterator[Training]:
     """The trainings of a cell.
 
     An epoch is an evaluation after anything else: a line that counts, a bar, an accuracy in training. One
@@ -221,14 +181,16 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
     test = next((event.value for event in reversed(events) if event.kind == "test"), None)
     training = Training(cell, (), split="validation" if split == "validation" else "test")
     epochs: list[Epoch] = []
+    numbers: set[int] = set()
     number, train, steps, fresh = None, None, None, True
     for event in events:
         if event.kind == "epoch":
             if number is not None and int(event.value) < number and epochs:
-                yield _finished(training, epochs, steps)
-                epochs, steps = [], None
+                yield _finished(training, epochs, steps, len(numbers))
+                epochs, steps, numbers = [], None, set()
             fresh = fresh or int(event.value) != number
             number = int(event.value)
+            numbers.add(number)
         elif event.kind == "steps":
             steps, fresh = max(steps or 0, int(event.value)), True
         elif event.kind == "train":
@@ -239,16 +201,23 @@ def _trainings(cell: int, events: Sequence[_Event]) -> Iterator[Training]:
             epochs.append(Epoch(number, Fraction(event.value), event.images, train, event.loss))
             train, fresh = None, False
     if epochs:
-        yield _finished(training, epochs, steps)._replace(
+        counts = len(numbers) or (kinds.count("steps") if len(epochs) == 1 else 0)
+        yield _finished(training, epochs, steps, counts)._replace(
             final_test=Fraction(test) if split == "validation" and test else None,
             unfinished=number != epochs[-1].number,
         )
 
 
-def _finished(training: Training, epochs: Sequence[Epoch], steps: int | None) -> Training:
-    """With its epochs; 60,000 images are the training set, whatever the log calls them."""
+def _finished(training: Training, epochs: list[Epoch], steps: int | None, counts: int) -> Training:
+    """With its epochs, of which it counts so many; an evaluation before the first of them is none of them.
+
+    60,000 images are the training set, whatever the log calls them.
+    """
+    if epochs[0].number is None and len(epochs) == counts + 1 > 1:
+        del epochs[0]
     split = "train" if any(epoch.images == TRAINING_IMAGES for epoch in epochs) else training.split
-    return training._replace(epochs=tuple(epochs), steps=steps, split=split)
+    ran = counts if counts > len(epochs) + 1 else 0
+    return training._replace(epochs=tuple(epochs), steps=steps, split=split, ran=ran)
 
 
 def chosen(trainings: Sequence[Training]) -> Training | None:

@@ -282,7 +282,7 @@ def _epochs_at_limit(recipe: ReadRecipe, training: Training | None, limits: Limi
     assigned = Limits().max_epochs
     if recipe.epochs is None or recipe.epochs.value != assigned or limits.max_epochs != assigned:
         return
-    if training and len(training.epochs) != assigned:
+    if training and training.num_epochs != assigned:
         return
     detail = ""
     if training:
@@ -369,7 +369,7 @@ def _other_version(source: Source, recipe: ReadRecipe, training: Training | None
     if place and training.steps and fits and training.steps not in fits:
         size = " or ".join(map(str, sizes))
         yield Fact("steps_unlike_code", place, f"{training.steps:,} an epoch, and the batch size is {size}")
-    code, run = recipe.epochs.value if recipe.epochs else None, len(training.epochs)
+    code, run = recipe.epochs.value if recipe.epochs else None, training.num_epochs
     if (
         place
         and code is not None

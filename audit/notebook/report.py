@@ -105,7 +105,7 @@ def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
     row: dict[str, object] = {"notes": audit.refused or _not_shown(audit)}
     if training is not None:
         row |= {
-            "epochs_run": len(training.epochs),
+            "epochs_run": training.num_epochs,
             "best_accuracy": float(training.best),
             "best_epoch": training.best_epoch,
             "last_accuracy": float(training.last),

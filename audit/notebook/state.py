@@ -67,6 +67,7 @@ class Run:
         self.loops: list[Loop] = []
         self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
         self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
+        self.cell: int | None = None  # that is being followed
         self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
         self._steps = self.depth = self.conditional = self._entered = 0
 
@@ -125,7 +126,9 @@ class Run:
     def record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
         """Remember an event."""
         if len(self.events) < _MOST_EVENTS:
-            self.events.append(Event(what, site, tuple(self.loops), self.conditional > 0, key, value))
+            self.events.append(
+                Event(what, site, tuple(self.loops), self.conditional > 0, key, value, self.cell)
+            )
 
     def truth(self, value: Any) -> bool | None:
         """Whether a value counts as true; None where it is not known."""

@@ -171,7 +171,7 @@ def training_of(run: Run, model: Any) -> Training:
     others = tuple(each for each in taken if each is not optimizer and _module_of(each) is module)
     steps = tuple(event for event in events if any(_is_step(event, each) for each in (optimizer, *others)))
     loops = loops_of(steps)
-    loader = _loader_of(loops[-1].over, run) if loops else None
+    loader = loader_of(loops[-1].over, run) if loops else None
     evaluated = tuple(_evaluated(events, module, loops, run))
     return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
 
@@ -228,7 +228,7 @@ def loss_in(value: Any) -> tuple[Opaque, Opaque] | None:
 def loaders(events: tuple[Event, ...], run: Run) -> list[Loader]:
     """All DataLoaders that the code makes, in order."""
     made = [event.what for event in events if event.what.function == "torch.utils.data.DataLoader"]
-    return [loader for each in made if (loader := _loader_of(each, run)) is not None]
+    return [loader for each in made if (loader := loader_of(each, run)) is not None]
 
 
 def transforms_of(value: Any, site: Site | None) -> tuple[Call, ...] | None:
@@ -297,7 +297,8 @@ def _module_of(optimizer: Opaque) -> Any:
     return module_in((*optimizer.args, *optimizer.kwargs.values()))
 
 
-def _loader_of(value: Any, run: Run) -> Loader | None:
+def loader_of(value: Any, run: Run) -> Loader | None:
+    """The nearest DataLoader that a value was made of."""
     for each in made_of(value):
         if each.function == "torch.utils.data.DataLoader" and each.site is not None:
             given = arguments(each)
@@ -383,7 +384,7 @@ def _evaluated(
         if loop is None or any(loop is each for each in (*seen, *loops)):
             continue
         seen.append(loop)
-        loader = _loader_of(loop.over, run)
+        loader = loader_of(loop.over, run)
         if loader is not None:
             yield loop, loader
 

@@ -329,6 +329,7 @@ class Event:
       loops: those that it is in, the outermost first.
       conditional: whether it hangs on a condition that is not known.
       key, value: the attribute or item, and what it is set to; None for a call.
+      cell: the number of the cell that was being followed; None in a .py file.
     """
 
     what: Any
@@ -337,6 +338,7 @@ class Event:
     conditional: bool
     key: Any = None
     value: Any = None
+    cell: int | None = None
 
 
 def origin(value: Any) -> Opaque | None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from audit.notebook import cells
 from audit.notebook.cells import Place, Source, texts_beside
 from audit.notebook.claims import Claim, Limits, claims
+from audit.notebook.interpreter import follow
 from audit.notebook.log import Training, chosen, trainings_of
 from audit.notebook.mistakes import Finding, findings
-from audit.notebook.network import ReadNetwork, read_network
+from audit.notebook.network import ReadNetwork, network_of
+from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
 from harness.errors import UserError
@@ -72,8 +74,9 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
     try:
         source = cells.read(file)
         readmes = texts_beside(file)
-        training = chosen(trainings_of(source, readmes))
-        network = read_network(source, class_name)
+        run = follow(source)
+        training = chosen(trainings_of(source, readmes, Prints(run)))
+        network = network_of(run, class_name)
         recipe = read_recipe(source, network)
     except UserError as error:
         return NotebookAudit(file, training=training, refused=str(error))
