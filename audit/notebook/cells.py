@@ -22,6 +22,7 @@ _MAX_CELLS = 5_000
 _MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
 _MAX_NODES = 400_000  # of the syntax trees of all cells together
 _MAX_README = 300_000  # characters of a text beside the file, the first ones
+_MOST_TEXTS = 100
 _TEXTS = (".log", ".txt", ".md")
 _MAGIC = re.compile(r"\s*(%\w|![^=]|\?|[\w.]+\s*=\s*(%\w|![^=])|[\w.]+\?{1,2}\s*$)")
 _TIMED = re.compile(r"(\s*)%(?:time|prun)\s+(\w.*)")
@@ -133,9 +134,9 @@ def read(path: Path) -> Source:
 
 def texts_beside(file: Path) -> tuple[Text, ...]:
     """The texts in the file's folder, such as a README."""
-    texts = []
+    texts: list[Text] = []
     for path in sorted(file.parent.iterdir()):
-        if path.suffix.lower() in _TEXTS:
+        if path.suffix.lower() in _TEXTS and len(texts) < _MOST_TEXTS:
             with (
                 contextlib.suppress(OSError),
                 io.TextIOWrapper(open_file(path), "utf-8", "replace") as stream,

@@ -17,6 +17,7 @@ from audit.notebook.network import CLASSES, ReadNetwork, read_network
 from audit.notebook.outputs import TRAINING_IMAGES
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.texts import likely_logs, own_texts
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
 from cnn.config import CnnConfig
@@ -126,7 +127,12 @@ def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_nam
     if recipe.recipe is None:
         raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
     epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
-    logs = trainings_of(source, cells.texts_beside(source.path), Prints(follow(source)))
+    beside = cells.texts_beside(source.path)
+    logs = trainings_of(
+        source,
+        (*own_texts(source, beside, [network.class_name]), *likely_logs(source, beside)),
+        Prints(follow(source)),
+    )
     log = chosen(logs)
     if log is None:
         return "there is no log of a training"

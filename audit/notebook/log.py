@@ -44,6 +44,7 @@ class Training(NamedTuple):
         says that there were 60,000.
       unfinished: whether an epoch begins after the last evaluation.
       final_test: what was printed of the test images once, after epochs of validation.
+      file: the text beside the code that the log stands in; empty where it stands in the outputs.
       ran: how many epochs the log counts, where not each of them was evaluated; otherwise 0.
     """
 
@@ -53,6 +54,7 @@ class Training(NamedTuple):
     split: str = "test"
     final_test: Fraction | None = None
     unfinished: bool = False
+    file: str = ""
     ran: int = 0
 
     @property
@@ -92,11 +94,12 @@ class Training(NamedTuple):
 
 
 def trainings_of(source: Source, beside: Sequence[Text], prints: Prints) -> tuple[Training, ...]:
-    """Those in a notebook's outputs, otherwise in the texts beside it, the first that has any."""
+    """Those in a notebook's outputs, otherwise in a text beside it, if possible one that its code printed."""
     outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
     found = read_log(outputs, prints)
-    for text in beside:
-        found = found or read_log([(0, text.text)], prints)
+    for text in sorted(beside, key=lambda each: not _evaluations(prints.said_in(lines_of(each.text)))):
+        in_text = () if found else read_log([(0, text.text)], prints)
+        found += tuple(training._replace(file=text.place.file) for training in in_text)
     return found
 
 
@@ -125,14 +128,13 @@ def _said(text: str, prints: Prints | None) -> list[Said]:
     lines = _ended(list(lines_of(text)))
     by_words = list(said_in(lines))
     by_code = prints.said_in(lines) if prints else []
-    evaluations = [
-        sum(said.kind not in ("epoch", "steps", "train") for said in each) for each in (by_code, by_words)
-    ]
-    return (
-        by_code
-        if 0 < evaluations[1] <= 2 * evaluations[0] or evaluations[0] > 0 == evaluations[1]
-        else by_words
-    )
+    exact, guessed = _evaluations(by_code), _evaluations(by_words)
+    return by_code if exact and guessed <= 2 * exact else by_words
+
+
+def _evaluations(said: Sequence[Said]) -> int:
+    """How many accuracies are of other images than those that are trained on."""
+    return sum(each.kind not in ("epoch", "steps", "train") for each in said)
 
 
 def _ended(lines: list[str]) -> list[str]:

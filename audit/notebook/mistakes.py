@@ -26,10 +26,6 @@ class Words(NamedTuple):
 
 
 MISTAKES = {
-    "epochs_at_limit": Words(
-        "20 epochs, and the assignment asks for fewer than 20",
-        "train for 19 epochs, and give the accuracy after the 19th",
-    ),
     "schedule_never_stepped": Words(
         "a learning rate schedule is made and never stepped, so that the learning rate stays as it is",
         "call scheduler.step() after each epoch, or leave the schedule out of code and claim",
@@ -145,6 +141,10 @@ REMARKS = {
     "bias_before_batch_norm": Words(
         "a bias is followed by a batch norm, which takes it away again", "write bias=False there"
     ),
+    "epochs_at_limit": Words(
+        "exactly 20 epochs: some years of the assignment ask for within 20, some for fewer than 20",
+        "where fewer are asked for, audit with --max_epochs=19, and give the accuracy after the 19th",
+    ),
     "no_seed": Words("no seed is set: another run gives another accuracy", "torch.manual_seed(1)"),
     "cross_entropy_on_log_softmax": Words(
         "cross-entropy gets a log_softmax: it takes it again, which changes nothing",
@@ -208,7 +208,7 @@ def findings(
     limits: Limits,
     *,
     code: str = "",
-    readmes: Sequence[Text] = (),
+    texts: Sequence[Text] = (),
 ) -> tuple[Finding, ...]:
     """All mistakes, then all remarks, each in the order of their places.
 
@@ -218,10 +218,10 @@ def findings(
       training: what its log tells, if it has one.
       limits: of the assignment.
       code: of the cell or file that the class stands in.
-      readmes: texts in files beside it.
+      texts: its own in files beside it.
     """
-    texts = [Text(source.place(cell, 1), cell.text) for cell in source.cells if cell.kind == "markdown"]
-    texts += readmes
+    prose = [Text(source.place(cell, 1), cell.text) for cell in source.cells if cell.kind == "markdown"]
+    texts = [*prose, *texts]
     facts = [
         *network.facts,
         *_of_recipe(recipe),

@@ -28,8 +28,8 @@ _BEST = re.compile(r"(?<![a-z])(?:best|max(?!\()|highest|target|goal|threshold)"
 _ACCURACY = re.compile(r"acc|correct|top-?1|score", re.I)
 _OTHER = re.compile(r"loss|\blr\b|rate|time|epoch|idx|step|len\(|batch|total|num", re.I)
 _NUMBER = (
-    r"(?:tensor\()?(?:[-+]?\d+(?::\d\d)+(?:\.\d+)?|[-+]?\d+(?:,\d{3})*(?:\.\d+|\.(?=[,)]))?(?:e[-+]?\d+)?|nan|inf)"
-    r"(?:, device='\w+:\d'\)|\))?"
+    r"(?>(?:tensor\()?(?:[-+]?\d+(?::\d\d)+(?:\.\d+)?|[-+]?\d+(?:,\d{3})*(?:\.\d+|\.(?=[,)]))?(?:e[-+]?\d+)?|nan|inf)"
+    r"(?:, device='\w+:\d'\)|\))?)"
 )
 _VALUE = rf"((?>{_NUMBER}|[^\s\d|,;:()\[\]{{}}=%]{{0,30}}))"
 _PERCENT_S = re.compile(r"%(?:\(\w+\))?[-+ 0#]*[\d*]*(?:\.\d+)?([a-zA-Z%])")
@@ -131,14 +131,15 @@ class Prints:
         fixed = "".join(part for part in parts if isinstance(part, str))
         if not values or len(parts) > 60 or len(fixed) > 500:
             return
-        regex = "".join(_VALUE if isinstance(part, _Value) else _fixed(part) for part in parts).strip()
-        letters = sum(map(str.isalpha, fixed))
-        regex = rf"(?<![\w.]){regex}" if letters > 2 else rf"^\W*{regex}\W*$"
         roles = tuple(
             self._role(part, "".join(each for each in parts[:index][-1:] if isinstance(each, str)))
             for index, part in enumerate(parts)
             if isinstance(part, _Value)
         )
+        shapes = iter(_VALUE if not role.kind else f"({_NUMBER})" for role in roles)
+        regex = "".join(next(shapes) if isinstance(part, _Value) else _fixed(part) for part in parts)
+        letters = sum(map(str.isalpha, fixed))
+        regex = rf"(?<![\w.]){regex}" if letters > 2 else rf"^\W*{regex}\W*$"
         pattern = found.setdefault(regex, _Pattern(re.compile(regex, re.I), letters, []))
         pattern.roles.append(roles)
 

@@ -33,6 +33,8 @@ def text(audit: NotebookAudit) -> str:
         "\n".join([line("layers", network.text), *_recipe_lines(network, recipe)]),
         "\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]),
     ]
+    if audit.texts:
+        parts[-1] += "\n" + line("texts", texts_read(audit))
     if audit.standing:
         parts[-1] += "\n" + line("standing", standing_text(audit.standing))
     for title, wanted in (("Mistakes:", True), ("Remarks:", False)):
@@ -71,6 +73,12 @@ def _not_shown(audit: NotebookAudit) -> str:
     return "; ".join(f"not shown: {claim.name}, {claim.found}" for claim in audit.missing)
 
 
+def texts_read(audit: NotebookAudit) -> str:
+    """Which files beside it were read as its own, and which of them has the log."""
+    log = audit.training.file if audit.training else ""
+    return ", ".join(f"{name} (the log)" if name == log else name for name in audit.texts)
+
+
 def _claim(claim: Claim) -> str:
     holds = {True: "holds", False: "DOES NOT HOLD", None: "NOT SHOWN"}[claim.holds]
     return f"{holds}: {claim.asked}; {claim.found}"
@@ -102,7 +110,8 @@ def point(audit: NotebookAudit) -> Point | None:
 def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
     """What CSV_HEADER has of one notebook, but for its file and its verdict."""
     network, recipe, training = audit.network, audit.recipe, audit.training
-    row: dict[str, object] = {"notes": audit.refused or _not_shown(audit)}
+    read = f"read beside it: {texts_read(audit)}" if audit.texts else ""
+    row: dict[str, object] = {"notes": "; ".join(filter(None, [audit.refused or _not_shown(audit), read]))}
     if training is not None:
         row |= {
             "epochs_run": training.num_epochs,
@@ -188,6 +197,7 @@ def figures(audit: NotebookAudit) -> str:
         parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
     broken = [claim.name for claim in audit.claims if claim.holds is False]
     parts += [f"not kept: {', '.join(broken)}"] if broken else []
+    parts += [f"with {texts_read(audit)}"] if audit.texts else []
     return "; ".join([*parts, *([_not_shown(audit)] if audit.missing else [])])
 
 

@@ -1,5 +1,7 @@
 """One notebook audited: what it is, what its log says, and whether claim and code hold."""
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from audit.notebook.network import ReadNetwork, network_of
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
+from audit.notebook.texts import likely_logs, own_texts
 from harness.errors import UserError
 
 VERDICTS = ("wrong", "unreadable", "not shown", "right")
@@ -30,6 +33,7 @@ class NotebookAudit:
       claims: the limits, and whether they are kept.
       findings: mistakes first, then remarks.
       standing: among the public submissions; None without the accuracy of test images.
+      texts: the names of the files beside it that were read as its own.
       refused: why it cannot be judged, in one line; None where it can.
     """
 
@@ -40,6 +44,7 @@ class NotebookAudit:
     claims: tuple[Claim, ...] = ()
     findings: tuple[Finding, ...] = ()
     standing: Standing | None = None
+    texts: tuple[str, ...] = ()
     refused: str | None = None
 
     @property
@@ -73,15 +78,21 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
     training = None
     try:
         source = cells.read(file)
-        readmes = texts_beside(file)
         run = follow(source)
-        training = chosen(trainings_of(source, readmes, Prints(run)))
+        prints = Prints(run)
         network = network_of(run, class_name)
+        beside = texts_beside(file)
+        texts = own_texts(source, beside, _links(network, trainings_of(source, (), prints)))
+        logs = (*texts, *(text for text in likely_logs(source, beside) if text not in texts))
+        training = chosen(trainings_of(source, logs, prints))
+        texts += tuple(
+            text for text in logs if training and text.place.file == training.file and text not in texts
+        )
         recipe = read_recipe(source, network)
     except UserError as error:
         return NotebookAudit(file, training=training, refused=str(error))
     code = _code_at(source, network.place)
-    found = findings(source, network, recipe, training, limits, code=code, readmes=readmes)
+    found = findings(source, network, recipe, training, limits, code=code, texts=texts)
     of_test = training is not None and training.split == "test"
     return NotebookAudit(
         file,
@@ -91,7 +102,18 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
         claims(network, recipe, training, limits),
         found,
         standing(network.parameters, float(training.last)) if training and of_test else None,
+        texts=tuple(text.place.file for text in texts),
     )
+
+
+def _links(network: ReadNetwork, trainings: Sequence[Training]) -> Iterator[str]:
+    """What only a text about this submission has."""
+    if not re.fullmatch("(?:my)?(?:net(?:work)?|model|cnn)", network.class_name, re.I):
+        yield network.class_name
+    for parameters in (network.parameters, network.used_parameters):
+        yield from (str(parameters), f"{parameters:,}")
+    for training in trainings:
+        yield from (f"{100 * float(accuracy):.2f}" for accuracy in (training.best, training.last))
 
 
 def _code_at(source: Source, place: Place) -> str:

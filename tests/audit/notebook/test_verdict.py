@@ -113,7 +113,6 @@ def instead(before, after, **others):
 
 SIXTEEN = instead("range(1, 16)", "range(1, 17)", right=[*RIGHT, 9941])
 CASES = {
-    "epochs_at_limit": instead("range(1, 16)", "range(1, 21)", right=[9900] * 14 + [9941] * 6),
     "schedule_never_stepped": instead(LOOP, f"s = optim.lr_scheduler.StepLR(optimizer, 6)\n{LOOP}"),
     "test_is_training_set": instead("train=False", "train=True"),
     "test_images_augmented": instead(TEST, f"{TEST}transforms.RandomRotation(5),"),
@@ -254,6 +253,15 @@ def test_remarks_do_not_make_it_wrong(tmp_path):
     audit = audit_notebook(submission(tmp_path, change=changed), Limits())
     assert sorted(names(audit, mistakes=False)) == ["log_softmax_without_dim", "no_seed"]
     assert audit.verdict == "right"
+
+
+def test_exactly_20_epochs_are_a_remark_and_the_limit_is_the_teachers(tmp_path):
+    file = submission(tmp_path, **instead("range(1, 16)", "range(1, 21)", right=[9900] * 14 + [9941] * 6))
+    audit = audit_notebook(file, Limits())
+    assert (audit.verdict, names(audit), names(audit, mistakes=False)) == ("right", [], ["epochs_at_limit"])
+    assert "some years of the assignment ask for within 20, some for fewer than 20" in audit.findings[0].what
+    audit = audit_notebook(file, Limits(max_epochs=19))
+    assert (audit.verdict, names(audit), names(audit, mistakes=False)) == ("wrong", [], [])
 
 
 def test_a_submission_without_outputs_has_no_accuracy_to_hold(tmp_path):
