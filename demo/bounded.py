@@ -2,6 +2,7 @@
 
 import html
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ _LONGEST_NAME = 200  # bytes; file systems take 255
 # The server has threads, and must not fork: another process imports these once, and is forked for each file.
 _FORKED = "forkserver" in multiprocessing.get_all_start_methods()
 _PROCESSES: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
-_PROCESSES.set_forkserver_preload(["demo.bounded_audit", "demo.bounded_notebook"])
+_PROCESSES.set_forkserver_preload(["demo.bounded_audit", "demo.bounded_notebook", "demo.bounded_drawing"])
+_NICENESS = 10  # of these processes: whoever presses a button is answered first
 Answer = TypeVar("Answer")
 
 
@@ -25,7 +27,7 @@ class Refused(Exception):
 
 
 def read_in_a_process(
-    read: Callable[[Path], Answer], name: str, content: bytes, *, seconds: float = SECONDS, remedy: str
+    read: Callable[[Path], Answer], name: str, content: bytes, *, seconds: float = SECONDS
 ) -> Answer:
     """The function's answer on a file that holds the content, by a process that is ended after that time.
 
@@ -34,14 +36,11 @@ def read_in_a_process(
       name: of the file; what it ends with says of which kind it is.
       content: of the file.
       seconds: that it may take.
-      remedy: what somebody can do whose file is too large.
 
     Raises:
-      Refused: the file is too large, or takes too much.
+      Refused: the file takes too much, or the function raised UserError.
     """
     name = _file_name(name)
-    if len(content) > MOST_BYTES:
-        raise Refused(too_large(name, len(content), remedy))
     try:
         return bounded(_read, (read, name, content), seconds=seconds, processes=_PROCESSES)
     except (Exceeded, UserError) as error:
@@ -49,16 +48,12 @@ def read_in_a_process(
 
 
 def _read(item: tuple[Callable[[Path], Answer], str, bytes]) -> Answer:
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     read, name, content = item
     file = Path(tempfile.gettempdir(), name)  # it goes with the process
     file.write_bytes(content)
     return read(file)
-
-
-def too_large(name: str, size: int, remedy: str) -> str:
-    """One line on a file of so many bytes."""
-    most, given = MOST_BYTES // 2**20, f"{size / 2**20:.1f} MB"
-    return f"{name} is too large ({given}): give a file of at most {most} MB, {remedy}"
 
 
 def refusal(words: str) -> str:
@@ -69,4 +64,5 @@ def refusal(words: str) -> str:
 def _file_name(name: str) -> str:
     """A name that a file may have on this system, with the end of the one that was given."""
     end = name.encode(errors="replace")[-_LONGEST_NAME:].decode(errors="ignore")
-    return Path(end.replace("\0", "")).name or "file"
+    last = Path(end.replace("\0", "")).name
+    return "file" if last in ("", "..") else last

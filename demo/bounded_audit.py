@@ -11,7 +11,6 @@ from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.verdict import FileAudit, audit_file
 from demo.bounded import SECONDS, Refused, read_in_a_process, refusal
 
-REMEDY = "give the table's sheet alone, or use --task=audit"
 _LABEL = 17  # characters, of a line of report
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
@@ -46,7 +45,7 @@ def audited(name: str, content: bytes, seconds: float = SECONDS) -> str:
       seconds: the process that audits it is ended after that many.
     """
     try:
-        return read_in_a_process(_answer, name, content, seconds=seconds, remedy=REMEDY)
+        return read_in_a_process(_answer, name, content, seconds=seconds)
     except Refused as refused:
         return refusal(str(refused))
 

@@ -11,8 +11,6 @@ from audit.notebook.report import figures
 from audit.notebook.verdict import audit_notebook
 from demo.bounded import SECONDS, Refused, read_in_a_process
 
-REMEDY = "give it without its pictures, or use --task=audit"
-
 
 class Read(NamedTuple):
     """What of a notebook the page shows.
@@ -35,7 +33,7 @@ class Read(NamedTuple):
 def read(name: str, content: bytes, seconds: float = SECONDS) -> Read:
     """Read a notebook or a .py file; the process that does it is ended after so many seconds."""
     try:
-        return read_in_a_process(_answer, name, content, seconds=seconds, remedy=REMEDY)
+        return read_in_a_process(_answer, name, content, seconds=seconds)
     except Refused as refused:
         return Read("", str(refused))
 

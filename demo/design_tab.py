@@ -1,7 +1,9 @@
 """The third tab: layers are typed, or read from a notebook; their shapes and parameters show at once."""
 
+import dataclasses
 import html
 import inspect
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -13,17 +15,17 @@ from audit.lines import printable
 from audit.notebook import cells
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
+from cnn.recipe import Recipe
 from cnn.text import LayersError, parse
 from cnn.zoo import DEFAULT, ZOO
-from demo import bounded_notebook, drop
-from demo.bounded import MOST_BYTES, too_large
-from demo.bounded_notebook import REMEDY, Read
-from demo.drop import drop_area, dropped
+from demo import drop
+from demo.bounded_notebook import Read
+from demo.drop import drop_area
 from harness.errors import UserError
 from harness.workdir import flags_text
 
 _BUDGET = CnnConfig.max_parameters
-_AT_ONCE = 4  # notebooks; others wait in Gradio's queue
+_OF_A_RECIPE = {"recipe", "validation_size", *(field.name for field in dataclasses.fields(Recipe))}
 _AROUND = 60  # characters of a line that are quoted on each side of a wrong word
 
 STYLE = (
@@ -60,7 +62,13 @@ def design_tab() -> None:
     with gr.Row():
         with gr.Column():
             start = gr.Dropdown(list(ZOO), value=DEFAULT, label="start with a network of the zoo")
-            notebook = drop_area("a notebook in PyTorch", cells.KINDS, "notebook")
+            notebook = drop_area(
+                "a notebook in PyTorch",
+                cells.KINDS,
+                route="files/notebook",
+                remedy="give it without its pictures, or use --task=audit",
+                elem_id="notebook",
+            )
             said = gr.HTML(elem_id="read")
             layers = gr.Textbox(text, lines=10, max_lines=24, label="layers", elem_id="layers")
             wrong = gr.HTML(problem, elem_id="problem")
@@ -75,7 +83,7 @@ def design_tab() -> None:
         elem_id="command",
     )
     start.input(lambda name: (*_of_the_zoo(name), ""), start, [layers, recipe, said], show_progress="hidden")
-    notebook.upload(read, notebook, [layers, recipe, said, start], concurrency_limit=_AT_ONCE)
+    notebook.upload(read, notebook, [layers, recipe, said, start])
     # While an answer is under way, what is typed waits; of that only the last is answered.
     gr.on(
         [layers.change, recipe.change],
@@ -91,17 +99,19 @@ def read(sent: str) -> tuple[Any, Any, str, Any]:
     """Of a notebook that was dropped: layers, recipe, what is said of it as HTML, and the zoo's choice: none.
 
     One that is refused leaves all but the words as it is.
+
+    Args:
+      sent: the fields of Read in JSON, by way of the browser, which may have changed them.
     """
-    file = dropped(sent)
-    if file.size > MOST_BYTES:
-        found = Read("", too_large(file.name, file.size, REMEDY))
-    elif file.content is None:
-        found = Read("", f"{file.name} could not be read by the browser: give an {cells.KINDS} file")
-    else:
-        found = bounded_notebook.read(file.name, file.content)
+    found = Read(**{"layers": "", **json.loads(sent)})
     if not found.layers:
         return gr.skip(), gr.skip(), _said(found), gr.skip()
-    return found.layers.replace(", ", "\n"), found.settings, _said(found), None
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in found.settings.items()
+        if name in _OF_A_RECIPE
+    }
+    return found.layers.replace(", ", "\n"), settings, _said(found), None
 
 
 def _said(found: Read) -> str:

@@ -5,17 +5,20 @@ import io
 
 import gradio as gr
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from cnn.architecture import format_shape
 from cnn.data import CLASSES, IMAGE_SHAPE
+from demo.bounded import Refused
+from demo.bounded_drawing import SIDE, ink_of
 from demo.trained import Trained, as_mnist, probabilities
 
-_ENLARGED = 7  # times, so that a person sees each pixel
+_AT_ONCE = 4  # drawings; others wait in Gradio's queue
 
 # Gradio's own sketchpad draws only once a tool is chosen, zooms, and needs WebGL.
-_PAPER = """
-<canvas width="280" height="280"></canvas>
+_PAPER = f"""
+<canvas width="{SIDE}" height="{SIDE}"></canvas>
 <button type="button">Clear</button>
 """
 _PEN = """
@@ -50,7 +53,8 @@ STYLE = """
   cursor: crosshair; background: white; border: 2px solid var(--body-text-color); border-radius: 8px }
 #paper button { display: block; margin: 10px auto 0; padding: 6px 24px; border-radius: 8px;
   background: var(--button-secondary-background-fill); color: var(--button-secondary-text-color) }
-#seen img { image-rendering: pixelated }
+#seen p { margin: 0 0 0.6em; text-align: center }
+#seen img { width: 196px; margin: auto; image-rendering: pixelated }
 """
 
 
@@ -64,15 +68,17 @@ def digit_tab(trained: Trained) -> None:
         )
         return
 
-    def answer(drawn: str) -> tuple[dict[str, float] | None, np.ndarray | None]:
-        """The probabilities, and what the network sees, enlarged; nothing where nothing is drawn."""
-        ink = ink_of(drawn)
+    def answer(drawn: str) -> tuple[dict[str, float] | None, str]:
+        """The probabilities, and what the network sees; nothing where nothing is drawn."""
+        try:
+            ink = ink_of(drawn)
+        except Refused as refused:
+            raise gr.Error(str(refused), print_exception=False) from None
         if not ink.any():
-            return None, None
+            return None, ""
         image = as_mnist(ink)
         answers = probabilities(trained, image)
-        shown = np.kron(image, np.ones((_ENLARGED, _ENLARGED), np.uint8))
-        return {str(label): float(value) for label, value in enumerate(answers)}, shown
+        return {str(label): float(value) for label, value in enumerate(answers)}, _seen(image)
 
     with gr.Row():
         with gr.Column():
@@ -80,16 +86,16 @@ def digit_tab(trained: Trained) -> None:
         with gr.Column():
             label = gr.Label(num_top_classes=10, label=f"the answer of {trained.name}", elem_id="answer")
         with gr.Column():
-            seen = gr.Image(
-                label="what the network sees: scaled and centred as MNIST was",
-                height=250,
-                buttons=[],
-                elem_id="seen",
-            )
-    paper.input(answer, paper, [label, seen], show_progress="hidden")
+            seen = gr.HTML(elem_id="seen")
+    paper.input(answer, paper, [label, seen], show_progress="hidden", concurrency_limit=_AT_ONCE)
 
 
-def ink_of(drawn: str) -> np.ndarray:
-    """The opacity of a PNG in a data URL: uint8 [height width]."""
-    png = base64.b64decode(drawn.partition(",")[2])
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[..., 3]
+def _seen(image: UInt8[np.ndarray, "height width"]) -> str:
+    """An image as HTML that holds all of it: gr.Image would leave a file for each."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "png")
+    source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+    return (
+        "<p>what the network sees: scaled and centred as MNIST was</p>"
+        f'<img src="{source}" alt="the drawing in {len(image)}x{len(image)} pixels">'
+    )

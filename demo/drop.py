@@ -1,15 +1,11 @@
 """An area of the page on which a file is dropped, or which is pressed to choose one."""
 
-import base64
-import json
-from typing import NamedTuple
-
 import gradio as gr
 
 from demo.bounded import MOST_BYTES
 
 # Gradio's own upload would leave the file in a folder of the server's, under a name made from its content:
-# two people with the same file would share it. This one sends the file with the event.
+# two people with the same file would share it. This one asks a route of demo/server.py.
 _DROP = """
 <label>
   <input type="file">
@@ -19,17 +15,27 @@ _DROP = """
 """
 _SEND = """
 const area = element.querySelector("label"), input = element.querySelector("input");
-const send = (file) => {
+const words = element.querySelector("b"), invitation = words.textContent;
+window.visitor ??= String(Math.random());
+const answer = async (file) => {
+  if (file.size > props.most_bytes)
+    return JSON.stringify({words: `${file.name} is too large (${(file.size / 2**20).toFixed(1)} MB): `
+      + `give a file of at most ${props.most_bytes / 2**20} MB, ${props.remedy}`});
+  const query = new URLSearchParams({name: file.name, visitor: window.visitor});
+  try {
+    const response = await fetch(`${props.route}?${query}`, {method: "POST", body: file});
+    const text = await response.text();
+    return response.ok ? text : JSON.stringify({words: `${file.name} was not read: ${text}`});
+  } catch {
+    return JSON.stringify({words: `${file.name} could not be read by the browser, or the page has ended`});
+  }
+};
+const send = async (file) => {
   if (!file) return;
-  const deliver = (content) => {
-    props.value = JSON.stringify({name: file.name, size: file.size, content: content});
-    trigger("upload");
-  };
-  if (file.size > props.most_bytes) return deliver(null);
-  const reader = new FileReader();
-  reader.onload = () => deliver(reader.result.split(",")[1] || "");
-  reader.onerror = () => deliver(null);
-  reader.readAsDataURL(file);
+  words.textContent = `${file.name} is being read`;
+  props.value = await answer(file);
+  words.textContent = invitation;
+  trigger("upload");
 };
 input.addEventListener("change", () => { send(input.files[0]); input.value = ""; });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"])
@@ -50,31 +56,26 @@ STYLE = """
 """
 
 
-class Dropped(NamedTuple):
-    """A file as the browser sent it; content is None where it is too large or could not be read."""
+def drop_area(what: str, kinds: str, *, route: str, remedy: str, elem_id: str) -> gr.HTML:
+    """The area, in the gr.Blocks that is being built.
 
-    name: str
-    size: int
-    content: bytes | None
+    With its event `upload` its value is JSON: what the route answered, or `words` why there is no answer.
 
-
-def drop_area(what: str, kinds: str, elem_id: str) -> gr.HTML:
-    """The area, in the gr.Blocks that is being built; its event `upload` gives `dropped` its argument."""
+    Args:
+      what: is dropped.
+      kinds: of files.
+      route: of demo/server.py.
+      remedy: what somebody can do whose file is too large.
+      elem_id: in the page.
+    """
     return gr.HTML(
         html_template=_DROP,
         js_on_load=_SEND,
         what=what,
         kinds=kinds,
+        route=route,
+        remedy=remedy,
         most_bytes=MOST_BYTES,
         elem_id=elem_id,
         elem_classes="drop",
-    )
-
-
-def dropped(sent: str) -> Dropped:
-    """What the browser sent: the file's name and size and, unless it is too large, its content."""
-    file = json.loads(sent)
-    content = file["content"]
-    return Dropped(
-        str(file["name"]), int(file["size"]), None if content is None else base64.b64decode(content)
     )

@@ -36,7 +36,7 @@ def run_tab(trained: Trained) -> None:
     gr.Markdown(
         f"### {trained.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
         f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
-        f"{flags.resolved_recipe.epochs}, in {trained.run.folder}{means}"
+        f"{flags.resolved_recipe.epochs}, in {trained.run.folder.name}{means}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):

@@ -229,6 +229,14 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
     "demo": {
         "workdir": ("a", FOLDER),
         "port": ("7860", COUNT | {"65536": "from 1 to 65535"}),
+        "host": (
+            "192.168.0.5",
+            {"": "is not an address", "pc12": "is not an address", "0.0.0.0": "needs --allowed_hosts"},
+        ),
+        "allowed_hosts": (
+            "pc12",
+            {"": "'' is not a host", "*": "'*' is not a host", "a:80": "'a:80' is not"},
+        ),
         "share": ("true", {}),
     },
 }

@@ -2,10 +2,6 @@
 
 import importlib.util
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.attacks.page import served
+
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
@@ -24,42 +21,6 @@ SCREENS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
 NEVER = 600_000  # milliseconds: what has not come by then does not come, on however busy a machine
-
-
-def serve(*flags):
-    """The process of the page, and its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "launch.py", "--task=demo", f"--port={port}", *flags],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    line = process.stdout.readline()
-    assert line == f"The page is at http://127.0.0.1:{port}/; Ctrl-C ends it.\n", process.communicate()
-    return process, f"http://127.0.0.1:{port}/"
-
-
-class SlowProgram:
-    """A program in LibreOffice's place that says when it runs, and fails once it is released."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        program = folder / "soffice"
-        program.write_text(
-            f"#!/bin/sh\ntouch {folder}/runs\nwhile [ ! -e {folder}/released ]; do sleep 0.1; done\nexit 1\n"
-        )
-        program.chmod(0o755)
-
-    def wait(self):
-        while not (self.folder / "runs").exists():
-            time.sleep(0.05)
-
-    def release(self):
-        (self.folder / "released").touch()
 
 
 class Opened(NamedTuple):
@@ -89,26 +50,16 @@ def chromium():
 
 
 @pytest.fixture(scope="package")
-def temporary(tmp_path_factory):
-    """Where the page's process puts temporary files."""
-    return tmp_path_factory.mktemp("temporary")
-
-
-@pytest.fixture(scope="package")
-def slow_program(tmp_path_factory):
-    return SlowProgram(tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture(scope="package")
-def address(chromium, default_run, temporary, slow_program):
+def trained_page(chromium, default_run, tmp_path_factory):
     """A page with a network that was trained for two epochs of 4,000 images."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TMPDIR", str(temporary))
-        patched.setenv("PATH", f"{slow_program.folder}:{os.environ['PATH']}")
-        process, address = serve(f"--workdir={default_run / 'run'}")
-    yield address
-    process.kill()
-    process.communicate()
+    run = default_run / "run"
+    with served(tmp_path_factory.mktemp("page"), f"--workdir={run}", run=run) as page:
+        yield page
+
+
+@pytest.fixture(scope="package")
+def address(trained_page):
+    return trained_page.address
 
 
 @pytest.fixture(scope="package")
@@ -141,15 +92,11 @@ def page(request, pages):
 
 
 @pytest.fixture
-def nothing_left(temporary):
+def nothing_left(trained_page):
     """The page's process keeps no file that came while the test ran."""
-    before = _files(temporary)
+    before = trained_page.files()
     yield
-    assert _files(temporary) == before
-
-
-def _files(folder):
-    return {file for file in folder.rglob("*") if file.is_file()}
+    assert trained_page.files() == before
 
 
 def opened(page, tab):

@@ -17,8 +17,7 @@ import pytest
 
 from audit.spreadsheet.report import file_text
 from audit.spreadsheet.verdict import audit_file
-from demo import bounded, bounded_audit
-from demo.bounded import MOST_BYTES
+from demo import bounded_audit
 from demo.bounded_audit import audited
 from tests.audit.spreadsheet import hostile
 
@@ -83,12 +82,6 @@ def _killed(file):
 def test_a_process_that_dies_takes_nobody_with_it(folder, monkeypatch):
     monkeypatch.setattr(bounded_audit, "_answer", _killed)
     assert shown(audited("a.xlsx", b"PK")).strip().startswith("a.xlsx takes more than 1 GB of memory, or ")
-
-
-def test_a_large_file_is_refused_before_anything_is_done(folder, monkeypatch):
-    monkeypatch.setattr(bounded, "_PROCESSES", None)
-    said = shown(audited("a.xlsx", bytes(MOST_BYTES + 1))).strip()
-    assert said.startswith("a.xlsx is too large (5.0 MB): give a file of at most 5 MB, ")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import launch
 from backprop.config import BackpropConfig
 from backprop.network import Example, Weights, total_error
 from cnn import data
-from tests.demo.conftest import NEVER, opened, serve
+from tests.attacks.page import served
+from tests.demo.conftest import NEVER, opened
 
 pytestmark = pytest.mark.browser
 
@@ -85,7 +86,7 @@ def points_of_curve(page, at_least=2):
     return [float(point.split(",")[1]) for point in re.split("[ML]", line.get_attribute("d"))[1:]]
 
 
-def test_a_person_draws_a_seven(page):
+def test_a_person_draws_a_seven(page, nothing_left):
     from playwright.sync_api import expect
 
     opened(page, "Draw a digit")
@@ -151,23 +152,22 @@ def test_a_person_looks_at_the_run(page, default_run):
 
 
 @pytest.mark.slow
-def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, request, capsys):
+def test_without_a_run_the_page_says_how_to_make_one_and_ctrl_c_ends_it(chromium, tmp_path, capsys):
     from playwright.sync_api import expect
 
-    process, address = serve()
-    request.addfinalizer(process.kill)
-    page = chromium.new_page()
-    page.set_default_timeout(NEVER)
-    page.goto(address)
-    for tab in ("Draw a digit", "The run"):
-        opened(page, tab).get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
-            "visible=true"
-        ).wait_for()
-    expect(opened(page, "Design a network").locator("#summary")).to_contain_text("24 left")
-    assert launch.main(["launch.py", "--task=demo", f"--port={urlsplit(address).port}"]) == 2
-    said = capsys.readouterr().err
-    assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", said)
-    page.close()
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=NEVER / 1000) == ("", "launch.py: interrupted\n")
-    assert process.returncode == 130
+    with served(tmp_path, run=None) as demo:
+        page = chromium.new_page()
+        page.set_default_timeout(NEVER)
+        page.goto(demo.address)
+        for tab in ("Draw a digit", "The run"):
+            opened(page, tab).get_by_text("python launch.py --task=mnist --workdir=runs/mine").locator(
+                "visible=true"
+            ).wait_for()
+        expect(opened(page, "Design a network").locator("#summary")).to_contain_text("24 left")
+        assert launch.main(["launch.py", "--task=demo", f"--port={urlsplit(demo.address).port}"]) == 2
+        said = capsys.readouterr().err
+        assert re.fullmatch(r"launch.py: --port=\d+ cannot be used \(.*\): give another one\n", said)
+        page.close()
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.communicate(timeout=NEVER / 1000) == ("", "launch.py: interrupted\n")
+        assert demo.process.returncode == 130
