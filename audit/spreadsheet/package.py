@@ -4,8 +4,10 @@ The format: ECMA-376, part 2 (Open Packaging Conventions).
 """
 
 import io
+import posixpath
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -16,13 +18,15 @@ from openpyxl.utils.cell import range_boundaries
 from harness.errors import UserError, require
 
 MAX_ROWS, MAX_COLUMNS = 2**20, 2**14  # of a sheet in a spreadsheet program
-_MAX_UNPACKED = 50 * 2**20
+MAX_UNPACKED = 50 * 2**20
 _MAX_PARTS = 2000
-_MAX_DEPTH = 100  # of elements in elements; spreadsheet programs stay below 30
-_MAX_FORMULA = 8192  # as in Excel
-_MAX_COST = 1_000_000
+MAX_DEPTH = 100  # of elements in elements; spreadsheet programs stay below 30
+MAX_FORMULA = 8192  # as in Excel
+MAX_COST = 1_000_000
 _OF_CELLS = frozenset(("row", "c", "v", "f", "is", "si", "t"))
 _OTHER_COST = 10  # openpyxl makes an object, or several, of each other element
+_SHEET_COST = 1000
+_BYTES_A_COST = 200  # openpyxl keeps a picture's bytes for each place that shows it
 _FORMULAS = frozenset(("f", "formula", "formula1", "formula2", "definedName"))
 _RANGES = frozenset(("mergeCell", "hyperlink", "comment", "table"))
 """What openpyxl makes all cells of a range for, blank or not."""
@@ -95,60 +99,6 @@ def checked(name: str, content: bytes) -> Package:
         raise damaged(name, "its archive is broken or cut short") from error
 
 
-def checked_ods(name: str, content: bytes) -> bytes:
-    """The cells of an .ods file in an archive of our own: its content.xml and no other part.
-
-    Raises:
-      UserError: not an .ods file, or one that is damaged, encrypted, too large or reaches outside.
-    """
-    require(
-        content.startswith(b"PK"),
-        f"{name} is not an .ods file inside: open it in a spreadsheet program and save it as .xlsx",
-    )
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            part = archive.getinfo("content.xml")
-            megabytes = f"{part.file_size / 2**20:.0f} MB"
-            require(
-                part.file_size <= _MAX_UNPACKED,
-                f"{name} is too large when unpacked ({megabytes}): give the table's sheet alone",
-            )
-            _refuse(
-                name,
-                "macros"
-                if any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist())
-                else "",
-            )
-            cells = archive.open(part).read(part.file_size)
-        _Scan(name).read(cells)
-    except UserError:
-        raise
-    except expat.ExpatError as error:
-        raise damaged(
-            name, f"its cells are not XML from line {error.lineno} on, or protected by a password"
-        ) from error
-    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
-        raise damaged(name, "its archive is broken or cut short") from error
-    copy = io.BytesIO()
-    with zipfile.ZipFile(copy, "w") as archive:
-        archive.writestr("mimetype", _ODS)
-        archive.writestr("content.xml", cells)
-        archive.writestr("META-INF/manifest.xml", _MANIFEST)
-    return copy.getvalue()
-
-
-_ODS = "application/vnd.oasis.opendocument.spreadsheet"
-_MANIFEST = (
-    '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" '
-    f'manifest:version="1.2"><manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/>'
-    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/>'
-    "</manifest:manifest>"
-)
-_OF_ODS = frozenset(
-    ("table-source", "dde-source", "dde-link", "database-range-source", "event-listener", "script")
-)
-
-
 def require_plain_xls(name: str, content: bytes) -> None:
     """Raise UserError unless a file is an .xls file without macros, password and embedded objects."""
     require(
@@ -157,8 +107,36 @@ def require_plain_xls(name: str, content: bytes) -> None:
     )
     if "EncryptedPackage".encode("utf-16-le") in content:
         raise UserError(f"{name} is protected by a password: save it without one")
-    _refuse(name, "macros" if "_VBA_PROJECT".encode("utf-16-le") in content else "")
-    _refuse(name, "embedded objects" if "MBD".encode("utf-16-le") in content else "")
+    refuse(name, "macros" if "_VBA_PROJECT".encode("utf-16-le") in content else "")
+    refuse(name, "embedded objects" if "MBD".encode("utf-16-le") in content else "")
+
+
+def refuse(name: str, what: str) -> None:
+    """Raise UserError if there is something to refuse."""
+    require(not what, f"{name} contains {what}: save it as an .xlsx file without, with values in their place")
+
+
+def require_inside(name: str, formula: str) -> None:
+    """Raise UserError if a formula refers to another file or an address."""
+    plain = without_texts(formula)
+    require(
+        not (_REACHES_OUT.search(formula) or _OTHER_FILE.search(plain) or "#$" in plain),
+        f"{name} holds a formula that refers to other files or addresses "
+        f"({' '.join(formula.split())[:60]}): replace it with its value and save it again",
+    )
+
+
+def without_texts(formula: str) -> str:
+    """A formula without its texts in quotation marks; a sheet's name may hold such a mark, too."""
+    return re.sub(r"""\"(?:[^"]|"")*"|('(?:[^']|'')*')""", lambda found: found[1] or "", formula)
+
+
+def too_costly(name: str) -> UserError:
+    """The error for a file that is too much work to read."""
+    return UserError(
+        f"{name} is too large (more than about {MAX_COST // 6} formulas, or as much else): "
+        "give the table's sheet alone"
+    )
 
 
 def damaged(name: str, reason: str) -> UserError:
@@ -213,9 +191,9 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> Package:
     names = [part.filename for part in parts]
     unpacked = sum(part.file_size for part in parts)
     require(
-        unpacked <= _MAX_UNPACKED and len(parts) <= _MAX_PARTS,
+        unpacked <= MAX_UNPACKED and len(parts) <= _MAX_PARTS,
         f"{name} is too large when unpacked ({unpacked / 2**20:.0f} MB in {len(parts)} parts): "
-        f"give at most {_MAX_UNPACKED // 2**20} MB, the table's sheet alone",
+        f"give at most {MAX_UNPACKED // 2**20} MB, the table's sheet alone",
     )
     require(
         "xl/workbook.xml" in names,
@@ -232,43 +210,69 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> Package:
         for part in parts:
             if part in links:
                 continue
-            _refuse(
-                name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), "")
-            )
+            refuse(name, next((what for start, what in _PARTS.items() if start in part.filename.lower()), ""))
             if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise damaged(name, f"{part.filename} is compressed in a way that .xlsx files are not")
             with archive.open(part) as stream:
                 content = stream.read(part.file_size)  # without a number it inflates what is there
             if links and part.filename in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
                 content = _LINK_REFERENCES.sub(b"", _LINK_RELATION.sub(b"", content))
-            if _IS_XML.match(content):
-                scan.read(content)
+            scan.read(part.filename, content)
             repacked.writestr(part.filename, content)
+    if scan.most() > MAX_COST:
+        raise too_costly(name)
     notes = ("a link to another file, which no cell, chart or name refers to, was left out",) if links else ()
     return Package(copy.getvalue(), notes)
 
 
-def _refuse(name: str, what: str) -> None:
-    """Raise UserError if there is something to refuse."""
-    require(not what, f"{name} contains {what}: save it as an .xlsx file without, with values in their place")
-
-
 class _Scan:
-    """Reads all XML parts of a file once: what they cost openpyxl, and whether they reach outside."""
+    """Reads all XML parts of a file once: what they cost openpyxl, and whether they reach outside.
+
+    Attributes:
+      cost: of all parts; costs: of each.
+      uses: of a part, how often it names each of its relations.
+      relations: of a part, their names and the parts that they lead to.
+    """
 
     def __init__(self, name: str):
         self.name = name
         self.cost = 0
+        self.costs: dict[str, int] = {}
+        self.uses: dict[str, Counter[str]] = {}
+        self.relations: dict[str, list[tuple[str, str]]] = {}
         self.depth = 0
         self.formula: list[str] | None = None
         self.shared: dict[str | None, int] = {}
 
-    def read(self, content: bytes) -> None:
+    def most(self) -> int:
+        """What the costliest part costs with all that is read for it, as often as it is named."""
+        costs: dict[str, int] = {}
+
+        def cost(part: str) -> int:
+            if part not in costs:
+                costs[part] = 0  # in a circle, which openpyxl does not follow
+                costs[part] = self.costs.get(part, 0) + sum(
+                    max(1, self.uses.get(part, Counter())[label]) * cost(target)
+                    for label, target in self.relations.get(part, ())
+                )
+            return costs[part]
+
+        return max(map(cost, self.costs), default=0)
+
+    def read(self, part: str, content: bytes) -> None:
         """Read a part.
 
         Raises:
           UserError: it costs too much, or reaches outside. ExpatError: it is not XML.
         """
+        self.costs[part] = len(content) // _BYTES_A_COST
+        if not _IS_XML.match(content):
+            return
+        folder, _, file = part.rpartition("/")
+        self.folder = folder.removesuffix("_rels").removesuffix("/")
+        self.related = self.relations.setdefault(posixpath.join(self.folder, file.removesuffix(".rels")), [])
+        self.used = self.uses.setdefault(part, Counter())
+        before = self.cost
         self.depth, self.shared = 0, {}
         self.parser = parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -276,6 +280,7 @@ class _Scan:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.Parse(content, True)
+        self.costs[part] += self.cost - before
 
     def _doctype(self, *_: object) -> None:
         raise damaged(self.name, "it defines XML entities")
@@ -283,12 +288,15 @@ class _Scan:
     def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
         tag = tag.rpartition(":")[2]
         self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise damaged(self.name, f"more than {_MAX_DEPTH} elements within each other")
+        if self.depth > MAX_DEPTH:
+            raise damaged(self.name, f"more than {MAX_DEPTH} elements within each other")
         self._add(1 if tag in _OF_CELLS else _OTHER_COST)
         if attributes:  # a pattern may take the square of an attribute's length
             squares = sum([len(value) ** 2 for value in attributes.values()])
             self._add(max(0, len(attributes) - 10) + squares // 1000)
+            for key in attributes:
+                if ":" in key:
+                    self.used[attributes[key]] += 1
         if tag in _FORMULAS:
             self.formula, self.attributes = [], attributes
             self.parser.CharacterDataHandler = self.formula.append
@@ -298,13 +306,13 @@ class _Scan:
         elif tag == "Relationship":
             kind = attributes.get("Type", "").rpartition("/")[2]
             outside = attributes.get("TargetMode") == "External" and kind != "hyperlink"
-            _refuse(self.name, _RELATIONS.get(kind, "links to other files" if outside else ""))
-        elif tag in _OF_ODS:
-            _refuse(self.name, "links to other files, or macros")
-        elif "table:formula" in attributes:
-            self._formula(attributes["table:formula"])
+            refuse(self.name, _RELATIONS.get(kind, "links to other files" if outside else ""))
+            target = posixpath.normpath(posixpath.join("/", self.folder, attributes.get("Target", "")))
+            self.related.append((attributes.get("Id", ""), target[1:]))
+        elif tag == "sheet":
+            self._add(_SHEET_COST)
         elif tag in ("Override", "Default"):
-            _refuse(self.name, "macros" if "macroEnabled" in attributes.get("ContentType", "") else "")
+            refuse(self.name, "macros" if "macroEnabled" in attributes.get("ContentType", "") else "")
 
     def _end(self, tag: str) -> None:
         self.depth -= 1
@@ -315,26 +323,13 @@ class _Scan:
             if self.attributes.get("t") == "shared":  # openpyxl writes the first one out for each cell
                 length = self.shared.setdefault(self.attributes.get("si"), length)
             require(
-                length <= _MAX_FORMULA,
-                f"{self.name} holds a formula of {length} letters: give at most {_MAX_FORMULA}, as in Excel",
+                length <= MAX_FORMULA,
+                f"{self.name} holds a formula of {length} letters: give at most {MAX_FORMULA}, as in Excel",
             )
             self._add(length // 20)
-            self._formula(text)
-
-    def _formula(self, text: str) -> None:
-        plain = re.sub(r'"[^"]*"', "", text)
-        if (
-            _REACHES_OUT.search(text) or _OTHER_FILE.search(plain) or "#$" in plain
-        ):  # 'file:///a.ods'#$Sheet1.A1
-            raise UserError(
-                f"{self.name} holds a formula that refers to other files or addresses "
-                f"({' '.join(text.split())[:60]}): replace it with its value and save it again"
-            )
+            require_inside(self.name, text)
 
     def _add(self, cost: int) -> None:
         self.cost += cost
-        require(
-            self.cost <= _MAX_COST,
-            f"{self.name} is too large (more than about {_MAX_COST // 6} formulas, or as much else): "
-            "give the table's sheet alone",
-        )
+        if self.cost > MAX_COST:
+            raise too_costly(self.name)

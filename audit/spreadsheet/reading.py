@@ -17,17 +17,17 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
+from audit.spreadsheet.opendocument import checked_ods
 from audit.spreadsheet.package import (
     MAX_COLUMNS,
     MAX_ROWS,
     Package,
     bare,
     checked,
-    checked_ods,
     damaged,
     require_plain_xls,
 )
-from audit.spreadsheet.recalculation import converted, is_installed, recalculated
+from audit.spreadsheet.recalculation import converted, is_installed, is_isolated, recalculated
 from harness.errors import UserError, require
 from harness.files import open_file
 
@@ -36,6 +36,7 @@ KINDS = ".xlsx, .ods, .xls or .csv"
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_CELLS = 400_000  # of a .csv file, those that are not blank
 _LONGEST_TEXT = 1000
+_MOST_BITS = 1023  # of a whole number that is a float, too
 _INDIRECT = re.compile(r"\bINDIRECT\s*\(", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d{1,4})?", re.IGNORECASE)
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
@@ -127,6 +128,11 @@ def as_xlsx(name: str, content: bytes) -> bytes:
         is_installed(),
         f"{name} is an {kind} file, which LibreOffice would read, but it is not there: {advice}",
     )
+    require(
+        kind == ".ods" or is_isolated(),
+        f"{name} is an .xls file, which may link to other files, and LibreOffice cannot be kept from them "
+        f"here: {advice}",
+    )
     try:
         return converted(content, kind)
     except (OSError, subprocess.SubprocessError) as error:
@@ -203,6 +209,8 @@ def _filled(name: str, sheet: Worksheet) -> Iterator[OpenpyxlCell]:
         if cell.value is not None:
             if not (1 <= cell.row <= MAX_ROWS and 1 <= cell.column <= MAX_COLUMNS):
                 raise damaged(name, f"a cell in row {cell.row}, column {cell.column}")
+            if isinstance(cell.value, int) and cell.value.bit_length() > _MOST_BITS:
+                raise damaged(name, f"a number of hundreds of digits in {cell.coordinate}")
             yield cell
 
 

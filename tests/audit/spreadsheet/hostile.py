@@ -7,7 +7,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import xlsxwriter
 
@@ -210,6 +210,12 @@ def merged_over_the_table():
     return packed(members | {SHEET: sheet})
 
 
+def error_of_4000_digits():
+    members = parts(right())
+    sheet = re.sub(rb'(<c r="U4">)<v>[^<]*</v>', rb"\1<v>%s</v>" % (b"9" * 4000), members[SHEET])
+    return packed(members | {SHEET: sheet})
+
+
 def linked(ref):
     return after_table(f'<hyperlinks><hyperlink ref="{ref}" location="A1"/></hyperlinks>')
 
@@ -217,6 +223,83 @@ def linked(ref):
 def with_name(text):
     names = f'<definedNames><definedName name="eta">{text}</definedName></definedNames>'
     return edited("xl/workbook.xml", "</sheets>", f"</sheets>{names}")
+
+
+def shared_sheet(entries=500, rows=1000):
+    """Many sheets that are the same part."""
+    row = "<row>" + "<c><v>1</v></c>" * 20 + "</row>"
+    members = parts(with_sheet(row * rows))
+    names = "".join(f'<sheet name="s{n}" sheetId="{n + 9}" r:id="rId1"/>' for n in range(entries))
+    return packed(members | {BOOK: members[BOOK].replace(b"</sheets>", names.encode() + b"</sheets>")})
+
+
+def shared_picture(places=2000, megabytes=1):
+    """Many places in a drawing that show the same picture."""
+    return with_drawing("image", "media/a.png", png() + b"\0" * megabytes * 2**20, places)
+
+
+def png(side=1):
+    """A black picture."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(side * (side + 1))))
+        + chunk(b"IEND", b"")
+    )
+
+
+def shared_chart(places=2000, points=1000):
+    """Many places in a drawing that show the same chart."""
+    values = "".join(f'<c:pt idx="{n}"><c:v>1</c:v></c:pt>' for n in range(points))
+    chart = (
+        f'<c:chartSpace xmlns:c="{DRAWN}/chart"><c:chart><c:plotArea><c:layout/><c:barChart><c:ser>'
+        '<c:idx val="0"/><c:order val="0"/><c:val><c:numRef><c:f>A1</c:f>'
+        f"<c:numCache>{values}</c:numCache></c:numRef></c:val></c:ser></c:barChart></c:plotArea></c:chart></c:chartSpace>"
+    )
+    return with_drawing("chart", "charts/a.xml", chart, places)
+
+
+DRAWN = "http://schemas.openxmlformats.org/drawingml/2006"
+
+
+def with_drawing(kind, part, content, places):
+    shown = {
+        "image": '<xdr:pic><xdr:nvPicPr><xdr:cNvPr id="1" name="a"/><xdr:cNvPicPr/></xdr:nvPicPr>'
+        '<xdr:blipFill><a:blip r:embed="rId1"/></xdr:blipFill><xdr:spPr/></xdr:pic>',
+        "chart": '<xdr:graphicFrame><xdr:nvGraphicFramePr><xdr:cNvPr id="1" name="a"/>'
+        "<xdr:cNvGraphicFramePr/></xdr:nvGraphicFramePr><xdr:xfrm/><a:graphic><a:graphicData>"
+        '<c:chart r:id="rId1"/></a:graphicData></a:graphic></xdr:graphicFrame>',
+    }[kind]
+    place = "<xdr:col>1</xdr:col><xdr:colOff>0</xdr:colOff><xdr:row>1</xdr:row><xdr:rowOff>0</xdr:rowOff>"
+    anchor = (
+        f"<xdr:oneCellAnchor><xdr:from>{place}</xdr:from><xdr:ext cx='1' cy='1'/>{shown}<xdr:clientData/>"
+        "</xdr:oneCellAnchor>"
+    )
+    drawing = (
+        f'<xdr:wsDr xmlns:xdr="{DRAWN}/spreadsheetDrawing" xmlns:a="{DRAWN}/main" xmlns:c="{DRAWN}/chart" '
+        f'xmlns:r="{OFFICE}">{anchor * places}</xdr:wsDr>'
+    )
+    relation = (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Id="rId1" Type="{}/{}" Target="{}"/></Relationships>'
+    )
+    drawn = f'<drawing xmlns:r="{OFFICE}" r:id="rId1"/></worksheet>'.encode()
+    members = parts(right())
+    return packed(
+        members
+        | {
+            SHEET: members[SHEET].replace(b"</worksheet>", drawn),
+            "xl/worksheets/_rels/sheet1.xml.rels": relation.format(OFFICE, "drawing", "../drawings/a.xml"),
+            "xl/drawings/a.xml": drawing,
+            "xl/drawings/_rels/a.xml.rels": relation.format(OFFICE, kind, f"../{part}"),
+            f"xl/{part}": content,
+        }
+    )
 
 
 def of_macro_type():
@@ -229,8 +312,95 @@ def of_another_size():
     return right().replace(struct.pack("<I", size), struct.pack("<I", size // 2))
 
 
-def ods():
-    return packed({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<a/>"})
+def ods(*, styles="", inside="", in_cell="", after=""):
+    """A wrong table as an .ods file, with more XML in several places."""
+    rows = []
+    for number, row in enumerate(TABLE):
+        cells = [ods_text(cell) if isinstance(cell, str) else ods_number(cell) for cell in row]
+        if number == 3:
+            cells[20] = ods_number(9, inside=in_cell)
+        rows.append(f"<table:table-row>{''.join(cells)}</table:table-row>")
+    spaces = "".join(f' xmlns:{name}="{OASIS}{space}"' for name, space in _SPACES.items())
+    content = (
+        f'<office:document-content{spaces} office:version="1.2" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f"<office:automatic-styles>{styles}</office:automatic-styles><office:body><office:spreadsheet>"
+        f'<table:table table:name="a">{inside}{"".join(rows)}</table:table>{after}'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    return packed({"mimetype": _ODS, "content.xml": content, "META-INF/manifest.xml": _MANIFEST})
+
+
+def ods_number(value, more="", inside=""):
+    kind = f'office:value-type="float" office:value="{value}"{more}'
+    return f"<table:table-cell {kind}>{inside}</table:table-cell>"
+
+
+def ods_text(text):
+    return f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
+
+
+OASIS = "urn:oasis:names:tc:opendocument:xmlns:"
+_SPACES = {
+    **{name: f"{name}:1.0" for name in ("office", "table", "text", "style", "form")},
+    "draw": "drawing:1.0",
+    "x": "drawing:1.0",
+    "svg": "svg-compatible:1.0",
+    "of": "of:1.2",
+}
+_ODS = "application/vnd.oasis.opendocument.spreadsheet"
+_MANIFEST = (
+    f'<manifest:manifest xmlns:manifest="{OASIS}manifest:1.0" manifest:version="1.2">'
+    f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{_ODS}"/><manifest:file-entry '
+    'manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+)
+_LINK = 'xlink:href="{}" xlink:type="simple" xlink:show="embed" xlink:actuate="onLoad"'
+_SIZE = 'svg:width="5cm" svg:height="5cm" svg:x="0cm" svg:y="0cm"'
+FOLLOWED = {
+    # what of an .ods file LibreOffice follows: where in ods() it stands, and how it is written
+    "a picture": (
+        "inside",
+        f"<table:shapes><draw:frame {_SIZE}><draw:image {_LINK}/></draw:frame></table:shapes>",
+    ),
+    **{
+        f"{kind} in a cell": ("in_cell", f"<draw:frame {_SIZE}><draw:{kind} {_LINK}/></draw:frame>")
+        for kind in ("image", "object", "object-ole", "plugin", "floating-frame")
+    },
+    "another prefix": ("in_cell", f"<x:frame {_SIZE}><x:image {_LINK}/></x:frame>"),
+    "a linked area": (
+        "in_cell",
+        f'<table:cell-range-source table:name="Sheet1" table:filter-name="calc8" {_LINK} '
+        'table:last-column-spanned="1" table:last-row-spanned="1"/>',
+    ),
+    "a background": (
+        "styles",
+        '<style:style style:name="b" style:family="table-cell"><style:table-cell-properties>'
+        f"<style:background-image {_LINK}/></style:table-cell-properties></style:style>",
+    ),
+    "a filling": (
+        "styles",
+        f'<draw:fill-image draw:name="f" {_LINK}/><style:style style:name="g" style:family="graphic">'
+        '<style:graphic-properties draw:fill="bitmap" draw:fill-image-name="f"/></style:style>',
+    ),
+    "a form": (
+        "inside",
+        f'<office:forms><form:form form:name="f" {_LINK}><form:image form:id="i" form:image-data="{{}}"/>'
+        f'</form:form></office:forms><table:shapes><draw:control draw:control="i" {_SIZE}/></table:shapes>',
+    ),
+    "a link": ("in_cell", f"<text:p><text:a {_LINK}>9</text:a></text:p>"),
+}
+
+
+def following(*addresses, what=tuple(FOLLOWED)):
+    """An .ods file that holds those of FOLLOWED, for each of the addresses."""
+    parts_of: dict[str, str] = {}
+    for place, written in map(FOLLOWED.__getitem__, what):
+        for address in addresses:
+            parts_of[place] = parts_of.get(place, "") + written.replace("{}", address)
+    return ods(**parts_of)
+
+
+def ods_formula(text):
+    return repeated(ods_number(1, f" table:formula={quoteattr(text)}"))
 
 
 EXTERNAL = ' TargetMode="External"'
@@ -250,6 +420,11 @@ XLSX = {
     "overlapping parts": (overlapping, DAMAGED),
     "two parts of a name": (twice_named, "two parts have the same name"),
     "LZMA": (lambda: packed(parts(right()), zipfile.ZIP_LZMA), "in a way that .xlsx files are not"),
+    "many sheets of one part": (shared_sheet, LARGE),
+    "a picture in many places": (shared_picture, LARGE),
+    "a picture in two places": (lambda: shared_picture(2), RIGHT),
+    "a chart in many places": (shared_chart, LARGE),
+    "a chart in two places": (lambda: shared_chart(2), RIGHT),
     "dimension of all": (lambda: edited(SHEET, 'ref="A1:AE7"', 'ref="A1:XFD1048576"'), RIGHT),
     "the last corner": (lambda: with_row(1048576, '<c r="XFD1048576"><v>1</v></c>'), RIGHT),
     "beyond the last row": (lambda: with_cell('<c r="A1048577"><v>1</v></c>'), DAMAGED),
@@ -300,13 +475,15 @@ XLSX = {
     "a long shared formula": (long_shared_formula, LARGE),
     "a password": (lambda: OLE + "EncryptedPackage".encode("utf-16-le"), "protected by a password"),
     "xls": (lambda: OLE, "old .xls format"),
-    "ods": (ods, NO_XLSX),
+    "ods": (lambda: packed({"mimetype": _ODS, "content.xml": "<a/>"}), NO_XLSX),
     "HTML": (lambda: b"<html><table><tr><td>w1</td></tr></table></html>", NO_XLSX),
     "empty": (lambda: b"", "is empty"),
     "cut": (lambda: right()[:3000], DAMAGED),
     "a number beyond all": (lambda: with_cell('<c r="A99"><v>1e999</v></c>'), RIGHT),
     "nan": (lambda: with_cell('<c r="A99"><v>nan</v></c>'), DAMAGED),
     "a number of 5,000 digits": (lambda: with_cell(f'<c r="A99"><v>{"9" * 5000}</v></c>'), DAMAGED),
+    "a number of 4,000 digits": (lambda: with_cell(f'<c r="A99"><v>{"9" * 4000}</v></c>'), DAMAGED),
+    "an error of 4,000 digits": (error_of_4000_digits, DAMAGED),
     "text as a number": (lambda: with_cell('<c r="A99"><v>one</v></c>'), DAMAGED),
     "a string that is not there": (lambda: with_cell('<c r="A99" t="s"><v>99</v></c>'), DAMAGED),
 }
@@ -337,4 +514,35 @@ CSV = {
     "a blank cell": (lambda: csv_table(value=""), "U4 is blank: not checked"),
     "an archive": (right, "is not a text file inside"),
     "spaces": (lambda: b" \n\t", "is empty"),
+}
+
+
+def repeated(cells, rows=1):
+    return ods(
+        after=f'<table:table table:name="b"><table:table-row table:number-rows-repeated="{rows}">{cells}'
+        "</table:table-row></table:table>"
+    )
+
+
+ODS = {
+    "repeated rows": (lambda: repeated(ods_number(1), 10**6), LARGE),
+    "repeated columns": (lambda: repeated(ods_number(1, ' table:number-columns-repeated="9999999"')), LARGE),
+    "repeated texts": (lambda: repeated(ods_text("a" * 10**6), 1000), LARGE),
+    "many sheets": (
+        lambda: ods(after='<table:table table:name="b"/>' * 2000),
+        "contains more than 1000 sheets",
+    ),
+    "deep nesting": (lambda: ods(inside="<text:p>" * 200 + "</text:p>" * 200), "elements within each other"),
+    "billion laughs": (lambda: packed({"content.xml": LAUGHS}), ENTITIES),
+    "WEBSERVICE": (lambda: ods_formula('of:=COM.MICROSOFT.WEBSERVICE("ht"&"tp:/"&"/x")'), REACHES),
+    "INDIRECT": (lambda: ods_formula("of:=INDIRECT('fi'&'le:///a.ods#$b.A1')"), "contains INDIRECT"),
+    "a cell elsewhere": (lambda: ods_formula("of:=['file:///a.ods'#$b.A1]"), ELSEWHERE),
+    "a cell of a relative file": (lambda: ods_formula("of:=['a.ods'#b.A1]"), ELSEWHERE),
+    "a cell behind a quotation mark": (
+        lambda: ods_formula("""of:=['x"y'.A1]+['a.ods'#b.A1]&"" """),
+        ELSEWHERE,
+    ),
+    "DDE": (lambda: ods_formula('of:=DDE("soffice";"/a.ods";"b.A1")'), REACHES),
+    "a linked sheet": (lambda: ods(inside="<table:table-source/>"), ELSEWHERE),
+    "a listener": (lambda: ods(inside="<x:event-listener/>"), ELSEWHERE),
 }

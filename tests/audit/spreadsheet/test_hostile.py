@@ -8,21 +8,33 @@ import subprocess
 import sys
 import threading
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import openpyxl
 import pytest
 
-from audit.spreadsheet import recalculation
+from audit.spreadsheet import reading, recalculation
 from audit.spreadsheet.annotate import annotated
 from audit.spreadsheet.reading import read_sheets
 from audit.spreadsheet.verdict import audit_file
 from harness.errors import UserError
 from tests.audit.spreadsheet.bounded import MEGABYTES
-from tests.audit.spreadsheet.hostile import CSV, RIGHT, XLSX, csv_table, merged_over_the_table, right
+from tests.audit.spreadsheet.hostile import (
+    CSV,
+    ODS,
+    OLE,
+    RIGHT,
+    XLSX,
+    csv_table,
+    following,
+    merged_over_the_table,
+    png,
+    right,
+)
 from tests.audit.test_task import ROOT, audit, audit_in_a_process
 
-KINDS = {".xlsx": XLSX, ".csv": CSV}
+KINDS = {".xlsx": XLSX, ".ods": ODS, ".csv": CSV}
 CASES = [(kind, name) for kind, cases in KINDS.items() for name in cases]
 
 
@@ -213,3 +225,45 @@ def test_no_formula_fetches_anything(office, server, tmp_path):
     assert asked == []
     urllib.request.urlopen(f"{address}/control").close()
     assert asked == ["/control"]
+
+
+@pytest.fixture
+def isolated(office):
+    if not recalculation.is_isolated():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no namespaces can be made here")
+
+
+def test_an_ods_file_leads_to_no_picture_no_pipe_and_no_network(office, server, tmp_path):
+    address, asked = server
+    (tmp_path / "secret.png").write_bytes(png(64))
+    os.mkfifo(tmp_path / "pipe.png")
+    places = [(tmp_path / name).as_uri() for name in ("secret.png", "pipe.png")]
+    (tmp_path / "table.ods").write_bytes(following(f"{address}/a.png", *places))
+    done = audit(tmp_path / "table.ods", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "FIRST WRONG    U4" in done.stdout
+    assert asked == []
+    with zipfile.ZipFile(tmp_path / "out" / "audited.xlsx") as copy:
+        assert [name for name in copy.namelist() if "media" in name] == []
+
+
+def test_an_xls_file_reads_no_other_file(isolated, tmp_path):
+    (tmp_path / "secret.ods").write_bytes(following())
+    book = openpyxl.load_workbook(io.BytesIO(right()))
+    for row, name in ((98, "secret"), (99, "pipe")):
+        address = (tmp_path / name).as_uri().replace("://", ':/"&"/')  # in two texts it is seen by nobody
+        book.active[f"A{row}"] = f"=INDIRECT(\"'{address}.ods'#$a.A1\")"
+    book.save(tmp_path / "table.xlsx")
+    profile = f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}"
+    command = ["soffice", profile, "--headless", "--convert-to", "xls", "--outdir", tmp_path]
+    subprocess.run([*command, tmp_path / "table.xlsx"], check=True, capture_output=True)
+    os.mkfifo(tmp_path / "pipe.ods")
+    (sheet,) = read_sheets(tmp_path / "table.xls")
+    assert (sheet.cells[98, 1].value, sheet.cells[99, 1].value) == ("#REF!", "#REF!")
+
+
+def test_where_libreoffice_cannot_be_isolated_no_xls_file_is_given_to_it(monkeypatch, office, tmp_path):
+    monkeypatch.setattr(reading, "is_isolated", lambda: False)
+    (tmp_path / "table.xls").write_bytes(OLE)
+    with pytest.raises(UserError, match=r"cannot be kept from them here: .* save it as \.xlsx"):
+        read_sheets(tmp_path / "table.xls")

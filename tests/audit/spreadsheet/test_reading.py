@@ -126,7 +126,10 @@ REFUSED = {
     "macro.ods": (archive(content_xml="<a/>", Basic__a="x"), "contains macros"),
     "out.ods": (archive(content_xml="<table-source/>"), "links to other files"),
     "cell.ods": (
-        archive(content_xml='<c xmlns:table="t" table:formula="of:=WEBSERVICE(1)"/>'),
+        archive(
+            content_xml='<t:table-cell xmlns:t="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+            't:formula="of:=WEBSERVICE(1)"/>'
+        ),
         "refers to other files or addresses",
     ),
     "odd.ods": (archive(content_xml="<a"), "is damaged"),
