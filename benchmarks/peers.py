@@ -138,8 +138,9 @@ class _PlainNetwork(nn.Module):
                         )
                         convolutions.append(new if shares is None else convolutions[shares])
                         x = convolutions[-1](x)
-                    case BatchNorm():
-                        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                    case BatchNorm(plain):
+                        norm = nn.BatchNorm(not train, momentum=0.9, use_bias=not plain, use_scale=not plain)
+                        x = norm(x)
                     case Dropout(rate):
                         x = nn.Dropout(rate, deterministic=not train)(x)
                     case ChannelDropout(rate):

@@ -47,7 +47,13 @@ class Conv:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation with PyTorch's epsilon (1e-5) and momentum (0.1)."""
+    """Batch normalisation with PyTorch's epsilon (1e-5) and momentum (0.1).
+
+    Attributes:
+      plain: without a scale and a shift for each channel (affine=False).
+    """
+
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ FORMS = (
         ("features", "kernel"),
         {"stride": "stride", "pad": "padding", "groups": "groups", "bias": "bias", "as conv": "shares"},
     ),
-    Form(BatchNorm, "batch norm"),
+    Form(BatchNorm, "batch norm", (), {"plain": "plain"}),
     Form(ReLU, "ReLU"),
     Form(SiLU, "SiLU"),
     Form(GELU, "GELU"),
@@ -435,8 +441,8 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
     """
     side, channels = shape[0], shape[-1]
     match layer:
-        case BatchNorm():
-            return _Effect(shape, parameters=2 * channels)
+        case BatchNorm(plain):
+            return _Effect(shape, parameters=0 if plain else 2 * channels)
         case ReLU() | SiLU() | GELU() | LeakyReLU() | Dropout():
             return _Effect(shape)
         case Dense(features, bias):

@@ -189,8 +189,11 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
                         pads=[padding] * 4,
                         group=groups,
                     )
-                case BatchNorm():
+                case BatchNorm(plain):
                     at = f"Normalization_{next(numbers[BatchNorm])}"
+                    if plain:
+                        ones = np.ones(shape[-1], np.float32)
+                        arrays.update({f"{at}/scale": ones, f"{at}/bias": 0 * ones})
                     labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
                     add("BatchNormalization", *labels, epsilon=EPSILON)
                 case ReLU():

@@ -77,10 +77,11 @@ class Network(nn.Module):
                         )
                         convolutions.append(convolve if shares is None else convolutions[shares])
                         x = convolutions[-1](x)
-                    case kinds.BatchNorm():
+                    case kinds.BatchNorm(plain):
                         is_second = layers is self.architecture.layers and index == 1
                         sums = self._first_sums(images, convolutions, real) if train and is_second else None
-                        x = Normalization(self.forms, self.axis_name)(x, train=train, real=real, sums=sums)
+                        normalize = Normalization(self.forms, self.axis_name, plain)
+                        x = normalize(x, train=train, real=real, sums=sums)
                     case kinds.Dropout(rate) if train and drop:
                         x = self.forms.dropout(x, rate, self._dropout_keys(x))
                     case kinds.ChannelDropout(rate) if train and drop:
@@ -166,10 +167,12 @@ class Normalization(nn.Module):
     Attributes:
       forms: of the operations that have several.
       axis_name: mesh axis that the batch is sharded over; None: no axis.
+      plain: whether nothing is scaled and shifted.
     """
 
     forms: cpu.Forms
     axis_name: str | None = None
+    plain: bool = False
 
     @nn.compact
     def __call__(
@@ -187,8 +190,10 @@ class Normalization(nn.Module):
           sums: of these images' values and of their squares, where the caller knows them.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        scale, bias = jnp.ones(channels), jnp.zeros(channels)
+        if not self.plain:
+            scale = self.param("scale", nn.initializers.ones, (channels,))
+            bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         mean, var = running_mean.value, running_var.value

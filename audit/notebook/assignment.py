@@ -33,6 +33,7 @@ def assign(run: Run, target: ast.expr, value: Any, frame: Frame) -> None:
         case ast.Name(id=name):
             scope = frame.scope.shared.get(name, frame.scope)
             scope.names[name] = value
+            run.note_field(name, value, site)
         case ast.Attribute(value=owner, attr=name):
             set_attribute(run, run.evaluate(owner, frame), name, value, site)
         case ast.Subscript(value=owner, slice=key):
@@ -62,6 +63,7 @@ def _unpack(run: Run, targets: list[ast.expr], value: Any, site: Site, frame: Fr
 
 def set_attribute(run: Run, owner: Any, name: str, value: Any, site: Site) -> None:
     """What owner.name = value does."""
+    run.note_field(name, value, site)
     match owner:
         case Instance():
             _set_name(run, owner, owner.attributes, name, value, site)

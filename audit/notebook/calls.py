@@ -8,9 +8,11 @@ from typing import Any
 
 from audit.notebook import tensors
 from audit.notebook.assignment import set_attribute
+from audit.notebook.datasets import split_of
 from audit.notebook.frames import Frame, TooLong
 from audit.notebook.functions import UNKNOWN, builtin, parsed_arguments
 from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
+from audit.notebook.lightning import run_trainer
 from audit.notebook.modules import children, count_of_layer, make_layer, make_sequence, walk
 from audit.notebook.natives import METHODS, MOST_TURNS, READING, name_of, native_method
 from audit.notebook.state import Given, Run
@@ -33,6 +35,13 @@ from audit.notebook.values import (
 )
 
 _DEEPEST = 30  # calls within calls
+_HAS_GPU = {
+    f"torch.{kind}.{name}"
+    for kind in ("cuda", "accelerator", "xpu", "backends.mps", "mps")
+    for name in ("is_available", "is_built", "device_count", "current_accelerator")
+}
+_SELF = {"to", "cuda", "cpu", "train", "eval", "float", "requires_grad_", "share_memory", "half", "double"}
+_SELF |= {"bfloat16", "type", "to_empty"}
 _RANDOM = ("torch.rand", "torch.randn", "torch.zeros", "torch.ones", "torch.empty")
 
 
@@ -67,7 +76,7 @@ def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
                 return run.training
             if name in owner.children:
                 return owner.children[name]
-            if name in ("weight", "bias"):
+            if name in ("weight", "bias") and owner.kind in LAYERS:
                 has = count_of_layer(owner) > 0 and (name == "weight" or owner.arguments.get("bias", True))
                 return Opaque("attribute", name, site, of=owner) if has else None
             if owner.kind in LAYERS and name in LAYERS[owner.kind]:
@@ -107,7 +116,7 @@ def _instance_attribute(run: Run, owner: Instance, name: str, site: Site, frame:
     getter = owner.cls.find("__getattr__")
     if isinstance(getter, Function):
         return _call_function(getter, Given(run, (owner, name), {}, site, frame))
-    if owner.is_module:
+    if owner.is_module or name == "save_hyperparameters":
         return Method(owner, name)
     return Opaque("attribute", f"{owner.cls.name}.{name}", site, of=owner)
 
@@ -115,12 +124,20 @@ def _instance_attribute(run: Run, owner: Instance, name: str, site: Site, frame:
 def _opaque_attribute(run: Run, owner: Opaque, name: str, site: Site) -> Any:
     if name in owner.attributes:
         return owner.attributes[name]
+    if name == "__dict__" and owner.attributes:  # the command line's arguments
+        return dict(owner.attributes)
     if owner.kind == "library":
         full = canonical(f"{owner.name}.{name}")
         constant = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}.get(full)
+        if name in ("__name__", "__qualname__"):
+            return owner.name.rpartition(".")[2]
         return constant if constant is not None else Opaque("library", full)
     if owner.function == "torch.device" and name == "type" and isinstance(owner.args[0], str):
         return owner.args[0].partition(":")[0]
+    if owner.function == "torch.accelerator.current_accelerator" and name == "type":
+        return "cuda"
+    if name == "dataset" and (split := split_of(owner)) is not None:
+        return split[0]
     signature = OBJECTS.get(owner.function)
     if signature is not None and name in signature:
         given = bind(signature, owner.args, owner.kwargs)
@@ -182,7 +199,9 @@ def _call_function(function: Function, given: Given) -> Any:
     returned = [*inside.returned, signal.value if signal and signal.kind == "return" else None]
     if len(returned) > 1 and returned[-1] is None:
         returned.pop()
-    return run.one_of(returned, site)
+    result = run.one_of(returned, site)
+    run.note_field(function.name, result, site)
+    return result
 
 
 def _bind(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | str:
@@ -247,7 +266,7 @@ def _base_constructor(instance: Instance, given: Given) -> None:
     kind = instance.cls.torch_base
     if kind in CONTAINERS:
         instance.layer = make_sequence(kind, given.args, given.site)
-    elif kind != "Module":
+    elif kind in LAYERS:
         instance.layer = make_layer(kind, given.args, given.kwargs, given.site)
 
 
@@ -298,15 +317,15 @@ def _call_opaque(function: Opaque, given: Given) -> Any:
             kind = name.removeprefix("torch.nn.")
             if kind in CONTAINERS:
                 return run.new(make_sequence(kind, args, site))
-            if kind in LAYERS:
+            if kind.removeprefix("Lazy") in LAYERS:
                 return run.new(make_layer(kind, args, kwargs, site))
             if kind in ("DataParallel",) and args:
                 return args[0]
-        if name in ("torch.cuda.is_available", "torch.cuda.device_count"):
+        if name in _HAS_GPU:
             run.asked_for_cuda = True
-            return run.has_cuda if name.endswith("available") else int(run.has_cuda)
-        if name == "torch.backends.mps.is_available":
-            return False
+            if not name.endswith("current_accelerator"):
+                return int(run.has_cuda) if name.endswith("count") else run.has_cuda
+            return given.result(function) if run.has_cuda else None
         if name in ("torch.compile", "torch.jit.script") and args and not isinstance(args[0], Tensor):
             return args[0]
         computed = _reflective(name, given)
@@ -327,6 +346,8 @@ def _call_opaque(function: Opaque, given: Given) -> Any:
         parsed = parsed_arguments(function.of, result.method, given)
         if parsed is not None:
             return parsed
+        if function.of.function == "lightning.Trainer":
+            return run_trainer(function.of, result.method, given)
     run.record(result, site)
     return result
 
@@ -343,6 +364,8 @@ def _reflective(name: str, given: Given) -> Any:
         case "setattr" if len(args) == 3 and isinstance(args[1], str):
             set_attribute(run, first, args[1], args[2], site)
             return None
+        case "vars" if isinstance(first, Opaque) and first.attributes:  # the command line's arguments
+            return dict(first.attributes)
         case "setattr" | "delattr" | "vars" if not isinstance(first, Opaque):
             raise Unfollowed(site, "which attribute it sets is not known without running the code")
         case "map" if len(args) == 2 and (items := run.items(args[1])) is not None:
@@ -395,9 +418,13 @@ def _call_of_module(module: Instance | Module, name: str, given: Given) -> Any:
     match name:
         case "forward" | "__call__":
             return call_module(module, given)
-        case "to" | "cuda" | "cpu" | "train" | "eval" | "float" | "requires_grad_" | "share_memory":
-            run.record(Opaque("call", site.text, site, Opaque("attribute", name, of=module), args), site)
+        case _ if name in _SELF:
+            run.record(given.result(Opaque("attribute", name, of=module)), site)
             return module
+        case "save_hyperparameters" if isinstance(module, Instance):
+            names = {key: value for key, value in given.frame.scope.names.items() if value is not module}
+            module.attributes["hparams"] = Opaque("call", "hparams", site, attributes=names)
+            return None
         case "apply":
             for each in walk(module):
                 call(args[0], given.only(each))
@@ -446,15 +473,14 @@ def _hold(run: Run, owner: Instance | Module, name: str, child: Any) -> None:
     names[name] = child
 
 
-def item_of(run: Run, dataset: Instance) -> Any:
-    """What an object's __getitem__ returns for an unknown number; None if that is not followed."""
-    function = dataset.cls.find("__getitem__")
+def call_method(run: Run, owner: Instance, name: str, *args: Any) -> Any:
+    """What a method of an object returns; None if it has none of that name, or it is not followed."""
+    function = owner.cls.find(name)
     if not isinstance(function, Function):
         return None
-    index = Opaque("unknown", "an index", dataset.site)
     try:
-        frame = Frame(Scope({}), dataset.site.unit)
-        return _call_function(function, Given(run, (dataset, index), {}, dataset.site, frame))
+        frame = Frame(Scope({}), owner.site.unit)
+        return _call_function(function, Given(run, (owner, *args), {}, owner.site, frame))
     except (Refused, TooLong):
         return None
 

@@ -21,10 +21,12 @@ _MAX_CODE = 1_000_000  # characters of all cells together, those of text include
 _MAX_CELLS = 5_000
 _MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
 _MAX_NODES = 400_000  # of the syntax trees of all cells together
+_MAX_FAULTS = 10  # statements of a cell that are no Python
 _MAX_README = 300_000  # characters of a text beside the file, the first ones
 _MOST_TEXTS = 100
 _TEXTS = (".log", ".txt", ".md")
-_MAGIC = re.compile(r"\s*(%\w|![^=]|\?|[\w.]+\s*=\s*(%\w|![^=])|[\w.]+\?{1,2}\s*$)")
+_MAGIC = re.compile(r"\s*(%\w|![^=]|\?|[\w.]+\s*=\s*(%\w|![^=])|[\w.]+\?{1,2}\s*$|print\s+[\w\"'])")
+_STARTS = re.compile(r"[^\s)\]}#]")  # a statement that stands in no other
 _TIMED = re.compile(r"(\s*)%(?:time|prun)\s+(\w.*)")
 _OF_PYTHON = {"time", "timeit", "capture", "prun", "python", "python3", "debug"}
 _WRITES = re.compile(r"%%(writefile|file)\s+(?:-\S+\s+)*(\S+)\s*$")
@@ -76,7 +78,8 @@ class Cell:
       execution_count: the number that the notebook shows beside it; None if it was not run.
       output: what it printed, standard output, standard error and text/plain in their order.
       writes: the name of the .py file that the cell saves itself as (%%writefile); its code is that file's.
-      error: why it is no Python; empty where it is.
+      lost: its lines that are no Python, and what hangs on them; they are not in the code.
+      error: why the first of them, or all of it, is no Python; empty where it is.
     """
 
     number: int
@@ -86,6 +89,7 @@ class Cell:
     execution_count: int | None = None
     output: str = ""
     writes: str | None = None
+    lost: tuple[int, ...] = ()
     error: str = ""
 
 
@@ -124,12 +128,20 @@ def read(path: Path) -> Source:
     kind = path.suffix.lower()
     require(kind in SUFFIXES, f"{path.name} is not an {KINDS} file: give a notebook, or the code itself")
     content = _content(path)
-    if kind == ".py":
-        _require_short(path.name, len(content))
-        cells: tuple[Cell, ...] = (_cell(1, "code", content),)
-    else:
-        cells = tuple(_notebook(path.name, content))
-    return Source(path, cells, kind == ".ipynb")
+    is_notebook = content.lstrip().startswith("{") or (kind == ".ipynb" and not _is_code(content))
+    if is_notebook:
+        return Source(path, tuple(_notebook(path.name, content)), is_notebook)
+    _require_short(path.name, len(content))
+    return Source(path, (_cell(1, "code", content),), is_notebook)
+
+
+def _is_code(content: str) -> bool:
+    """Whether a text is Python that imports something."""
+    try:
+        found = any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(parse(content)))
+    except SyntaxError:
+        return False
+    return found
 
 
 def texts_beside(file: Path) -> tuple[Text, ...]:
@@ -155,7 +167,9 @@ def parse(code: str) -> ast.Module:
         with warnings.catch_warnings(action="ignore"):  # about the file's own escapes and comparisons
             tree = ast.parse(code)
     except SyntaxError as error:
-        raise SyntaxError(f"{error.msg} (line {error.lineno})") from error
+        plain = SyntaxError(f"{error.msg} (line {error.lineno})")
+        plain.lineno = error.lineno
+        raise plain from error
     except (RecursionError, MemoryError) as error:
         raise SyntaxError("it nests too deep") from error
     except ValueError as error:  # a null character
@@ -215,12 +229,33 @@ def _cell(number: int, kind: str, text: str, count: int | None = None, output: s
     if kind != "code":
         return Cell(number, kind, text)
     code, writes = _python(text)
-    try:
-        parse(code)
-        error = ""
-    except SyntaxError as problem:
-        code, error = "", str(problem.msg)
-    return Cell(number, kind, text, code, count, output, writes, error)
+    code, lost, error = _without_faults(code)
+    return Cell(number, kind, text, code, count, output, writes, lost, error)
+
+
+def _without_faults(code: str) -> tuple[str, tuple[int, ...], str]:
+    """Python without what is none, the lines that it loses, and why; empty where that is most of it.
+
+    A line goes with the whole statement that it is in: half a class would be another class.
+    """
+    lines, lost, first = code.split("\n"), set[int](), ""
+    for _ in range(_MAX_FAULTS + 1):
+        try:
+            parse("\n".join(lines))
+            return "\n".join(lines), tuple(sorted(lost)), first
+        except SyntaxError as problem:
+            first = first or str(problem.msg)
+            at = min(problem.lineno or 0, len(lines))
+        starts = [number for number, line in enumerate(lines, 1) if _STARTS.match(line)]
+        start = max((number for number in starts if number <= at), default=0)
+        stop = min((number for number in starts if number > at), default=len(lines) + 1)
+        if start == 0 or {*range(start, stop)} <= lost:
+            break
+        lost |= {*range(start, stop)}
+        lines[start - 1 : stop - 1] = [""] * (stop - start)
+        if 2 * len(lost) > len(lines):
+            break
+    return "", (), first
 
 
 def _text(value: Any) -> str:
@@ -287,8 +322,11 @@ def read_code(file: Path) -> str | None:
             content = stream.read(_MAX_CODE + 1)
         if len(content) > _MAX_CODE:
             return None
-        code = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        parse(code)
+        code, _, fault = _without_faults(
+            content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        )
+        if fault and not code:
+            return None
     except (OSError, ValueError, SyntaxError):
         return None
     return code

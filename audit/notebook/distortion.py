@@ -10,7 +10,8 @@ from audit.notebook.training import Call
 
 SIDE = 28
 MEAN, DEVIATION = 0.1307, 0.3081
-_SAME = ("ToTensor", "Normalize", "ToPILImage", "Grayscale", "PILToTensor", "ConvertImageDtype", "ToImage")
+_SAME = ("ToPILImage", "Grayscale", "PILToTensor", "ToImage")
+_TO_UNIT = ("ToTensor", "ConvertImageDtype", "ToDtype")  # white is 1 after them
 _CLOSE = 0.01
 
 
@@ -54,6 +55,13 @@ def normalization(calls: Sequence[Call]) -> tuple[float, float] | None:
     return None
 
 
+def is_unnormalized(calls: Sequence[Call]) -> bool:
+    """Whether they are all known, and none of them is Normalize or may stand for it."""
+    plain = (*_SAME, *_TO_UNIT, "Resize", "CenterCrop", "ColorJitter", "ElasticTransform")
+    names = [call.name for call in calls]
+    return "Normalize" not in names and all(name in plain or name.startswith("Random") for name in names)
+
+
 def distortions(calls: Sequence[Call], place: Place) -> Distortions:
     """What transforms of training images are in our flags; place is where the images are loaded."""
     found = Distortions()
@@ -61,13 +69,17 @@ def distortions(calls: Sequence[Call], place: Place) -> Distortions:
     unit = 255.0  # how much white is
     for index, call in enumerate(calls):
         match call.name:
-            case "ToTensor":
-                unit = 1.0
+            case "ToDtype" if call.arguments.get("scale") is not True:
+                pass
+            case name if name in _TO_UNIT:
+                background, unit = background / unit, 1.0
             case "Normalize":
                 scale = normalization([call])
                 if scale is None or scale[1] == 0:
                     found.lacks(call, "mean and std are not known without running the code")
                     continue
+                if unit > 1:
+                    found.lacks(call, f"white is {unit:g} there: ours normalises images from 0 to 1")
                 background, unit = (background - scale[0]) / scale[1], unit / scale[1]
                 if max(abs(scale[0] - MEAN), abs(scale[1] - DEVIATION)) > _CLOSE / 2:
                     found.differs(

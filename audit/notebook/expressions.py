@@ -149,6 +149,8 @@ def _subscript(run: Run, node: ast.Subscript, frame: Frame) -> Any:
             return found
     if isinstance(owner, Tensor):
         return tensors.item(owner, key, site)
+    if isinstance(owner, Opaque) and isinstance(key, str) and key in owner.attributes:
+        return owner.attributes[key]
     try:
         if isinstance(owner, dict) and is_key(key):
             return owner[key]

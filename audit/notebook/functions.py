@@ -2,12 +2,13 @@
 
 import ast
 import builtins
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from audit.notebook.library import OBJECTS, bind
-from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key
+from audit.notebook.datasets import count
+from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key, is_scalar
 from audit.notebook.state import Given, Run
 from audit.notebook.values import (
     Bound,
@@ -21,6 +22,7 @@ from audit.notebook.values import (
 )
 
 UNKNOWN: Any = object()
+_MOST_PRINTED = 100
 
 
 def builtin(name: str, given: Given) -> Any:
@@ -94,6 +96,24 @@ def builtin(name: str, given: Given) -> Any:
     return UNKNOWN
 
 
+def printed(values: Sequence[Any]) -> str:
+    """What print writes of some values, without those that are not known; of dicts name=value."""
+    return " ".join(map(_written, values[:_MOST_PRINTED]))[:LONGEST]
+
+
+def _written(value: Any) -> str:
+    match value:
+        case Opaque() if value.name == "a text":  # an f-string's parts
+            return "".join(map(_written, value.args))
+        case Opaque() | Instance() if value.attributes:
+            return _written(value.attributes)
+        case dict():
+            return ", ".join(
+                f"{key}={_written(each)}" for key, each in [*value.items()][:_MOST_PRINTED] if is_scalar(each)
+            )
+    return str(value) if is_scalar(value) else "?"
+
+
 def _of_numbers(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What a function of numbers and texts returns."""
     values = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
@@ -108,22 +128,13 @@ def _of_numbers(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
 
 
 def _length(run: Run, value: Any) -> Any:
-    if isinstance(value, Opaque):
-        if value.function == "torch.utils.data.DataLoader":
-            given = bind(OBJECTS[value.function], value.args, value.kwargs)
-            if isinstance(given, dict):
-                images, size = _length(run, given["dataset"]), given.get("batch_size", 1)
-                if isinstance(images, int) and isinstance(size, int) and size > 0:
-                    return images // size if given.get("drop_last") is True else -(-images // size)
-        if value.function == "torchvision.datasets.MNIST":
-            given = bind(OBJECTS[value.function], value.args, value.kwargs)
-            if isinstance(given, dict) and isinstance(given.get("train", True), bool):
-                return 60_000 if given.get("train", True) else 10_000
-        return UNKNOWN
     if isinstance(value, Tensor):
         return value.shape[0]
     if isinstance(value, Module | Instance) and (items := run.items(value)) is not None:
         return len(items)
+    if isinstance(value, Opaque | Instance):
+        length = count(run, value)
+        return UNKNOWN if length is None else length
     if id(value) in run.lost:
         return UNKNOWN
     return len(value) if isinstance(value, list | tuple | dict | str | set | range) else UNKNOWN
@@ -178,16 +189,40 @@ def _copied(value: Any, done: dict[int, Any]) -> Any:
     return copy
 
 
-def parsed_arguments(owner: Opaque, method: str, given: Given) -> Opaque | None:
+def parsed_arguments(owner: Opaque, method: str, given: Given) -> Any:
     """The defaults of the command line's arguments, which the code is taken to be run with."""
     if owner.function != "argparse.ArgumentParser":
         return None
     args, kwargs, site = given.args, given.kwargs, given.site
-    if method == "add_argument" and args and all(isinstance(arg, str) for arg in args):
-        name = next((arg for arg in args if arg.startswith("--")), args[0]).lstrip("-").replace("-", "_")
-        default = False if kwargs.get("action") == "store_true" else kwargs.get("default")
-        owner.attributes.setdefault("(defaults)", {})[kwargs.get("dest", name)] = default
-        return Opaque("unknown", "an argument", site)
-    if method in ("parse_args", "parse_known_args"):
-        return Opaque("call", site.text, site, attributes=dict(owner.attributes.get("(defaults)", {})))
+    defaults = owner.attributes.setdefault("(defaults)", {})
+    match method:
+        case "add_argument" if args and all(isinstance(arg, str) for arg in args):
+            name = next((arg for arg in args if arg.startswith("--")), args[0]).lstrip("-").replace("-", "_")
+            switched = {"store_true": False, "store_false": True}.get(str(kwargs.get("action")))
+            default, kind = kwargs.get("default", switched), kwargs.get("type")
+            if isinstance(default, str) and isinstance(kind, Opaque) and kind.name in ("int", "float"):
+                default = _of_numbers(getattr(builtins, kind.name), (default,), {})
+            defaults[kwargs.get("dest", name)] = default
+        case "set_defaults":
+            defaults |= kwargs
+        case "add_argument_group" | "add_mutually_exclusive_group":
+            return owner
+        case "parse_args" | "parse_known_args":
+            parsed = Opaque("call", site.text, site, attributes=_with_given(defaults, given.first))
+            return parsed if method == "parse_args" else (parsed, [])
     return None
+
+
+def _with_given(defaults: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    """Arguments with those of a list of words, such as ["--lr", "0.1"], in place of their defaults."""
+    values, words = dict(defaults), given if isinstance(given, list | tuple) else []
+    for word, after in itertools.pairwise([*words, ""]):
+        if isinstance(word, str) and word.startswith("--") and isinstance(after, str):
+            name, equals, value = word.lstrip("-").partition("=")
+            name, value = name.replace("-", "_"), value if equals else after
+            kind = type(values.get(name))
+            if kind in (int, float, str):
+                values[name] = _of_numbers(kind, (value,), {})
+            elif kind is bool:
+                values[name] = not values[name]
+    return values

@@ -8,7 +8,7 @@ a layer would. Elsewhere both branches of such a condition are followed, and one
 import functools
 from pathlib import Path
 
-from audit.notebook import expressions, statements
+from audit.notebook import calls, expressions, statements
 from audit.notebook.cells import Source, read_code
 from audit.notebook.state import Run
 from audit.notebook.values import Package, Scope, Unit
@@ -30,6 +30,7 @@ def follow(source: Source, *, has_cuda: bool = True) -> Run:
     files = _Files(run)
     run.evaluate = functools.partial(expressions.evaluate, run)
     run.block = functools.partial(statements.block, run)
+    run.call_method = functools.partial(calls.call_method, run)
     run.package = files.package
     _follow_cells(run, files)
     if source.is_notebook and any(name in run.scope.names for name in run.undefined):
@@ -71,8 +72,9 @@ class _Files:
         if len(parts) > 2 and parts[0] not in ("torch", "torchvision"):  # behind the name of a clone
             around = list(self.run.source.path.parents)[:_MOST_FOLDERS]
             files += [folder.joinpath(*parts[1:]) for folder in around]
-        for file in files:
-            file = file.with_name(f"{file.name}.py")
+        for file in (
+            each for base in files for each in (base.with_name(f"{base.name}.py"), base / "__init__.py")
+        ):
             if file in self.followed:
                 return self.followed[file]
             code = read_code(file)

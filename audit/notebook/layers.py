@@ -194,8 +194,11 @@ class _Step:
             )
         if self.number("num_features") != shape[1]:
             raise self.refuse(f"it takes {self.number('num_features')} channels and gets {shape[1]}")
-        self.plain(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)
-        return self.output(BatchNorm(), shape, layout)
+        self.plain(eps=1e-5, momentum=0.1, track_running_stats=True)
+        affine = self.arguments["affine"]
+        if not isinstance(affine, bool | int | None):
+            raise self.refuse("affine is not known without running the code")
+        return self.output(BatchNorm(plain=not affine), shape, layout)
 
     def pool(self) -> Tensor:
         channels, side = self.maps()

@@ -15,6 +15,9 @@ _ALIASES = {
     "torch.utils.data.dataset.": "torch.utils.data.",
     "torch.optim.sgd.": "torch.optim.",
     "torch.optim.adam.": "torch.optim.",
+    "torch.optim.adamw.": "torch.optim.",
+    "lightning.pytorch.": "lightning.",
+    "pytorch_lightning.": "lightning.",
     "torch.nn.modules.": "torch.nn.",
 }
 _FILES_OF_NN: tuple[str, ...] = ("activation", "batchnorm", "container", "conv", "dropout", "flatten")
@@ -136,6 +139,7 @@ FUNCTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """The functions of a tensor that are layers: which, and their arguments behind the tensor."""
 
 _OPTIMIZER = {"params": REQUIRED}
+_SPEED = {"maximize": False, "foreach": None, "capturable": False, "differentiable": False, "fused": None}
 _SCHEDULE = {"optimizer": REQUIRED}
 OBJECTS: Mapping[str, Mapping[str, Any]] = {
     "torch.utils.data.DataLoader": _arguments(
@@ -148,11 +152,19 @@ OBJECTS: Mapping[str, Mapping[str, Any]] = {
         collate_fn=None,
         pin_memory=False,
         drop_last=False,
+        timeout=0,
+        worker_init_fn=None,
+        multiprocessing_context=None,
+        generator=None,
+        prefetch_factor=None,
+        persistent_workers=False,
+        pin_memory_device="",
     ),
     "torchvision.datasets.MNIST": _arguments(
         "root", train=True, transform=None, target_transform=None, download=False
     ),
     "torch.utils.data.Subset": _arguments("dataset", "indices"),
+    "torch.utils.data.ConcatDataset": _arguments("datasets"),
     "torch.utils.data.random_split": _arguments("dataset", "lengths", generator=None),
     "torch.optim.SGD": _OPTIMIZER
     | {
@@ -161,12 +173,14 @@ OBJECTS: Mapping[str, Mapping[str, Any]] = {
         "dampening": 0.0,
         "weight_decay": 0.0,
         "nesterov": False,
-        "maximize": False,
-    },
+    }
+    | _SPEED,
     "torch.optim.Adam": _OPTIMIZER
-    | {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False},
+    | {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
+    | _SPEED,
     "torch.optim.AdamW": _OPTIMIZER
-    | {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01, "amsgrad": False},
+    | {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01, "amsgrad": False}
+    | _SPEED,
     "torch.optim.lr_scheduler.StepLR": _SCHEDULE
     | {"step_size": REQUIRED, "gamma": 0.1, "last_epoch": -1, "verbose": False},
     "torch.optim.lr_scheduler.MultiStepLR": _SCHEDULE
@@ -207,6 +221,7 @@ OBJECTS: Mapping[str, Mapping[str, Any]] = {
     "torchvision.transforms.Compose": _arguments("transforms"),
     "torchvision.transforms.RandomApply": _arguments("transforms", p=0.5),
     "torchvision.transforms.ToTensor": _arguments(),
+    "torchvision.transforms.ToDtype": _arguments("dtype", scale=False),
     "torchvision.transforms.Normalize": _arguments("mean", "std", inplace=False),
     "torchvision.transforms.Resize": _arguments("size", interpolation=None, max_size=None, antialias=None),
     "torchvision.transforms.CenterCrop": _arguments("size"),

@@ -13,7 +13,7 @@ from audit.notebook.cells import Fact, Place, Source, Text
 from audit.notebook.claims import HAND_IN, Limits, percent
 from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
-from audit.notebook.receptive_fields import Wrong, wrong_in_code, wrong_in_text
+from audit.notebook.receptive_fields import Wrong, wrong_in_code, wrong_in_text, wrong_in_values
 from audit.notebook.recipe import ReadRecipe
 from cnn.architecture import AveragePool, ChannelDropout, Conv, Dense, Dropout, MaxPool
 
@@ -33,6 +33,40 @@ MISTAKES = {
     "one_cycle_stepped_per_epoch": Words(
         "OneCycleLR counts batches and is stepped once an epoch, so that it hardly leaves its first rate",
         "call scheduler.step() after each batch",
+    ),
+    "schedule_stepped_per_batch": Words(
+        "a schedule that counts epochs is stepped after every batch, so that its rate falls far too soon",
+        "call scheduler.step() after each epoch, or give its steps in batches",
+    ),
+    "trained_on_test_images": Words(
+        "the network is trained on the test images, so that the accuracy says nothing of unseen ones",
+        "make the training loader from MNIST(train=True)",
+    ),
+    "other_model_evaluated": Words(
+        "another network is evaluated than the one that is trained, so that the accuracy is not its own",
+        "give the evaluation the network that the optimizer has",
+    ),
+    "optimizer_of_other_model": Words(
+        "the optimizer has another network's weights than those of the one that gets the training images: "
+        "nothing is learnt",
+        "make the optimizer after the network, from its parameters()",
+    ),
+    "no_eval_mode": Words(
+        "the test images are evaluated in training mode: dropout drops, and batch norm takes the statistics "
+        "of the test batch and changes its running ones",
+        "call model.eval() before the evaluation, and model.train() after it",
+    ),
+    "gradients_never_zeroed": Words(
+        "the gradients are never zeroed: each step takes the sum of all batches' gradients so far",
+        "call optimizer.zero_grad() for each batch, before backward()",
+    ),
+    "zeroed_before_step": Words(
+        "the gradients are zeroed between backward() and step(), so that nothing is learnt",
+        "call optimizer.zero_grad() before backward()",
+    ),
+    "printed_settings": Words(
+        "the code prints a setting that the training does not have",
+        "print what the optimizer and the loader have, or give them what is printed",
     ),
     "test_is_training_set": Words(
         "what is evaluated are the training images, so that the accuracy says nothing of unseen ones",
@@ -114,7 +148,7 @@ MISTAKES = {
         "give the class's number",
     ),
     "receptive_fields": Words(
-        "the receptive fields written beside the layers are wrong",
+        "the receptive fields that are written or computed are wrong",
         "a layer adds (kernel - 1) times the product of all strides before it",
     ),
     "steps_unlike_code": Words(
@@ -137,6 +171,10 @@ MISTAKES = {
 """By name, those of FACTS in network.py and recipe.py and this module's own."""
 
 REMARKS = {
+    "schedule_steps": Words("the schedule is not stepped once after each epoch's training"),
+    "not_python": Words(
+        "a line of the cell is no Python and is left out", "remove it, or mark the cell as text"
+    ),
     "log_softmax_without_dim": Words("log_softmax is not told its dimension", "write dim=1"),
     "bias_before_batch_norm": Words(
         "a bias is followed by a batch norm, which takes it away again", "write bias=False there"
@@ -228,7 +266,7 @@ def findings(
         *_dropout_before_pooling(network),
         *_unused(network),
         *_epochs_at_limit(recipe, training, limits),
-        *_receptive_fields(network, code, texts),
+        *_receptive_fields(network, recipe, code, texts),
         *_totals(source, network, texts),
         *_other_version(source, recipe, training),
         *_quoted(training, texts),
@@ -290,7 +328,11 @@ def _epochs_at_limit(recipe: ReadRecipe, training: Training | None, limits: Limi
     yield Fact("epochs_at_limit", recipe.epochs.place, detail)
 
 
-def _receptive_fields(network: ReadNetwork, code: str, texts: Sequence[Text]) -> Iterator[Fact]:
+def _receptive_fields(
+    network: ReadNetwork, recipe: ReadRecipe, code: str, texts: Sequence[Text]
+) -> Iterator[Fact]:
+    for place, computed in wrong_in_values(recipe.fields, network):
+        yield Fact("receptive_fields", place, _in_words(computed))
     wrong = wrong_in_code(code, network)
     if wrong is not None:
         yield Fact("receptive_fields", replace(network.place, line=wrong.line), _in_words(wrong))
@@ -408,6 +450,10 @@ def _quoted(training: Training | None, texts: Sequence[Text]) -> Iterator[Fact]:
 
 
 def _about_the_run(source: Source, training: Training | None) -> Iterator[Fact]:
+    for cell in source.cells:
+        if cell.lost:
+            written = cell.text.split("\n")[cell.lost[0] - 1].strip()
+            yield Fact("not_python", source.place(cell, cell.lost[0]), f"{written[:60]}: {cell.error}")
     counts = [
         (cell.execution_count, cell) for cell in source.cells if cell.kind == "code" and cell.execution_count
     ]

@@ -14,10 +14,13 @@ def make_layer(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site
     Raises:
       Refused: arguments that it does not take.
     """
-    given = bind(LAYERS[kind], args, kwargs)
+    signature = LAYERS[kind.removeprefix("Lazy")]
+    if kind.startswith("Lazy"):  # what comes in tells its first argument, see tensors.apply
+        signature = dict(list(signature.items())[1:])
+    given = bind(signature, args, kwargs)
     if isinstance(given, str):
         raise Refused(site, f"{kind} is called wrongly: {given}")
-    return Module(kind, given, site)
+    return Module(kind.removeprefix("Lazy"), given, site)
 
 
 def make_sequence(kind: str, args: tuple[Any, ...], site: Site) -> Module:
@@ -136,6 +139,20 @@ def _numbers(value: Any) -> int:
             return 1
     assert value.site is not None
     raise Refused(value.site, "the size of this parameter is not known without running the code")
+
+
+def has_weights(layer: Module) -> bool:
+    """Whether it has any that are trained."""
+    weighted = layer.kind in (
+        "Conv2d",
+        "Linear",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "GroupNorm",
+        "LayerNorm",
+        "PReLU",
+    )
+    return weighted and layer.arguments.get("affine", True) is not False
 
 
 def count_of_layer(layer: Module) -> int:

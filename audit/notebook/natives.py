@@ -51,7 +51,8 @@ METHODS: dict[type, set[str]] = {
         "remove",
     },
     dict: {"get", "items", "keys", "values", "update", "pop", "setdefault", "copy"},
-    str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"},
+    str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"}
+    | {"find", "rfind", "count", "index"},
     tuple: {"index", "count"},
     set: {"add"},
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -162,33 +163,77 @@ def trained_module(run: Run) -> Any:
 
     Without such a step it is the last one that an optimizer got; None without an optimizer.
     """
-    given: dict[int, Any] = {}
     stepped, last = None, None
     for event in run.events:
-        call = event.what
-        if call.function.startswith("torch.optim.") and "lr_scheduler" not in call.function:
-            found = module_in((*call.args, *call.kwargs.values()))
-            if found is not None:
-                given[id(call)] = last = found
-        if call.method == "step" and isinstance(call.of.of, Opaque):
-            stepped = given.get(id(call.of.of), stepped)
-    return stepped if stepped is not None else last
+        if is_optimizer(event.what) and modules_given(run, event.what):
+            last = event.what
+        owner = stepped_by(event.what)
+        if owner is not None and is_optimizer(owner) and modules_given(run, owner):
+            stepped = owner
+    optimizer = stepped if stepped is not None else last
+    return None if optimizer is None else module_of(run, optimizer)
 
 
-def module_in(value: Any) -> Any:
-    """The first module that a value was made of, such as model.parameters(); None without one."""
-    left, seen = [value], 0
+def is_optimizer(value: Opaque) -> bool:
+    """Whether it is a call that makes an optimizer."""
+    name = value.function.removeprefix("torch.optim.")
+    return name != value.function and "." not in name and value.is_object
+
+
+def stepped_by(call: Opaque) -> Opaque | None:
+    """The optimizer or schedule whose step a call is, also by a scaler of gradients; None for other calls."""
+    owner = call.of.of if call.method == "step" else None
+    if isinstance(owner, Opaque) and owner.function.endswith("GradScaler") and call.args:
+        owner = call.args[0]
+    return owner if isinstance(owner, Opaque) else None
+
+
+def modules_given(run: Run, optimizer: Opaque) -> list[Any]:
+    """The modules whose weights an optimizer was given, in order."""
+    groups = [
+        event.what.args
+        for event in run.events
+        if event.what.method == "add_param_group" and event.what.of.of is optimizer
+    ]
+    return list(modules_in((*optimizer.args, *optimizer.kwargs.values(), *groups)))
+
+
+def module_of(run: Run, optimizer: Opaque) -> Any:
+    """The network that an optimizer trains; None where that is not known.
+
+    It is the smallest module that holds all that the optimizer was given. Where the code calls no such one on
+    images, it is the called one that holds it, or, as in Lightning, a part of it.
+    """
+    given = modules_given(run, optimizer)
+    if not given:
+        return None
+    called = {id(event.what.of): event.what.of for event in run.events if event.what.kind == "call"}
+    called = {key: each for key, each in called.items() if is_module(each)}
+    candidates = called | {id(each): each for each in (*run.modules, *given)}
+    inside = {key: {id(part) for part in walk(each)} for key, each in candidates.items()}
+    holders = [key for key in candidates if all(id(part) in inside[key] for part in given)]
+    whole = min(holders, key=lambda key: len(inside[key]), default=id(given[0]))
+    around = sorted((key for key in called if whole in inside[key]), key=lambda key: len(inside[key]))
+    owner = candidates[whole]
+    has_forward = not isinstance(owner, Instance) or owner.layer is not None or owner.cls.find("forward")
+    parts = [key for key in called if key in inside[whole] and not has_forward]
+    return candidates[next(iter(around or parts), whole)]
+
+
+def modules_in(value: Any) -> Iterator[Any]:
+    """The modules that a value was made of, such as model.parameters(), the nearest first, each once."""
+    left, seen, found = [value], 0, set()
     while left and seen < 1_000:
         each, seen = left.pop(0), seen + 1
-        if is_module(each):
-            return each
-        if isinstance(each, Opaque):
+        if is_module(each) and id(each) not in found:
+            found.add(id(each))
+            yield each
+        elif isinstance(each, Opaque):
             left += [each.of, *each.args, *each.kwargs.values()]
         elif isinstance(each, list | tuple):
             left += each
         elif isinstance(each, dict):
             left += each.values()
-    return None
 
 
 def _chosen(run: Run, class_name: str | None) -> Any:
@@ -249,12 +294,26 @@ def _missing(run: Run) -> UserError | None:
             source = origin(given[0])
             if source is not None and source.site is not None:
                 file = run.source.path.name
-                what = f"the network that is trained is not known here: {source.name}"
+                what = (
+                    f"the network that is trained is not known here: {source.name}{_why_missing(run, source)}"
+                )
                 return Refused(
                     source.site,
                     f"{what}: give the file that has its class, or a class of this one, {file}:CLASS",
                 )
     return None
+
+
+def _why_missing(run: Run, value: Opaque) -> str:
+    """Why a value is not known, where that is a file that is not there, or a cell that is no Python."""
+    name = value.name.partition(",")[0].partition("(")[0]
+    for cell in run.source.cells:
+        if cell.error and re.search(rf"^\s*(class|def)\s+{re.escape(name)}\b", cell.text, re.M):
+            return f" ({run.source.place(cell, 1)}, where it is defined, is no Python: {cell.error})"
+    library = value.of.name if isinstance(value.of, Opaque) and value.of.kind == "library" else ""
+    absent = [each for each in run.absent if library.startswith(f"{each}.")]
+    absent = absent or [each for each in run.scope.names.get("(stars)", []) if each in run.absent]
+    return "".join(f" ({each.replace('.', '/')}.py is not beside it)" for each in absent[:1])
 
 
 def _read(run: Run, model: Any, name: str, site: Site) -> ReadNetwork:

@@ -1,13 +1,16 @@
 """The optimizer and the schedule of its learning rate, as our flags where these can say them."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from audit.notebook.cells import Fact, Place
+from audit.notebook.datasets import IMAGES
 from audit.notebook.library import OBJECTS
+from audit.notebook.modules import has_weights, named_leaves
+from audit.notebook.network import modules_in
 from audit.notebook.training import (
-    IMAGES,
     Call,
     Found,
     Setting,
@@ -25,6 +28,8 @@ from audit.notebook.values import Event, Opaque
 
 _BETAS = (0.9, 0.999)
 _SCHEDULES = "torch.optim.lr_scheduler."
+_SETTINGS = ("lr", "momentum", "weight_decay", "betas")
+_NOTHING = 1e-3  # of the first learning rate: with less nothing is learnt any more
 
 
 def read_optimizer(training: Training, found: Found) -> Call | None:
@@ -42,8 +47,7 @@ def read_optimizer(training: Training, found: Found) -> Call | None:
     if isinstance(given, str):
         found.lacks("optimizer", place, f"{name} is called with what is not known here: {given}")
         return call_of(call)
-    if isinstance(given.get("params"), list | tuple):
-        found.lacks("optimizer", place, "groups of parameters of their own")
+    _groups(training, found, call, given.get("params"))
     found.flags["optimizer"] = name.lower()
     wanted = {"lr": "learning_rate", "weight_decay": "weight_decay"}
     wanted |= {"momentum": "momentum", "nesterov": "nesterov"} if name == "SGD" else {}
@@ -54,7 +58,8 @@ def read_optimizer(training: Training, found: Found) -> Call | None:
         else:
             found.lacks(flag, place, f"{argument}={plain(value)} is not known without running the code")
     expected: dict[str, Any] = {"betas": _BETAS, "eps": 1e-8, "amsgrad": False}
-    for argument, usual in ({"dampening": 0} if name == "SGD" else expected).items():
+    expected = {"maximize": False} | ({"dampening": 0} if name == "SGD" else expected)
+    for argument, usual in expected.items():
         value = default(call, argument)
         value = tuple(value) if isinstance(value, list) else value
         if value != usual:
@@ -62,6 +67,31 @@ def read_optimizer(training: Training, found: Found) -> Call | None:
     if training.others and not _one_after_another(training, found, *training.others, call):
         found.lacks("optimizer", place, "another one trains the same network before")
     return call_of(call)
+
+
+def _groups(training: Training, found: Found, call: Opaque, params: Any) -> None:
+    """Weights that have settings of their own, or none."""
+    assert call.site is not None
+    groups = [(call.site.place, each) for each in params] if isinstance(params, list | tuple) else []
+    groups += [
+        (event.site.place, event.what.args[0])
+        for event in training.events
+        if event.what.method == "add_param_group" and event.what.of.of is call and event.what.args
+    ]
+    for place, group in groups:
+        own = [name for name in group if name not in ("params", "name")] if isinstance(group, dict) else []
+        if own:
+            words = ", ".join(f"{name}={plain(group[name])}" for name in own)
+            found.lacks("optimizer", place, f"groups of parameters of their own: {words}")
+            break
+    held = modules_in((call.args, *call.kwargs.values(), *(each for _, each in groups)))
+    given = {id(leaf) for each in held for _, leaf in named_leaves(each)}
+    for name, leaf in named_leaves(training.module) if training.module is not None else ():
+        if id(leaf) not in given and has_weights(leaf):
+            found.lacks(
+                "optimizer", call.site.place, f"{name} is not trained: the optimizer does not have it"
+            )
+            break
 
 
 def _one_after_another(training: Training, found: Found, *optimizers: Opaque) -> bool:
@@ -119,33 +149,74 @@ def read_schedule(training: Training, found: Found, epochs: Setting | None) -> t
         return call_of(call), "never"
     if len(stepped) > 1:
         found.lacks("schedule", place, "two schedules are stepped")
-    how = "batch" if training.is_in_training(steps[0]) else "epoch"
+    taken = _steps_taken(training, steps)
+    given = arguments(call)
     if any(event.conditional for event in steps):
         found.lacks("schedule", steps[0].site.place, "it is stepped on a condition that is not known")
-    elif epochs is not None and len(steps) != epochs.value:
-        found.lacks("schedule", steps[0].site.place, f"{len(steps)} steps in {epochs.value} epochs")
-    given = arguments(call)
-    if isinstance(given, str) and call.function in OBJECTS:
+    elif taken is None:
+        found.lacks(
+            "schedule", steps[0].site.place, "after how many batches or epochs it is stepped is not known"
+        )
+    elif isinstance(given, str) and call.function in OBJECTS:
         found.lacks("schedule", place, f"{name} is called with what is not known here: {given}")
     else:
-        taken = _steps_taken(training, epochs, how)
-        _Schedule(training, found, call, place, steps[0], how == "epoch", taken).read(name)
-    return call_of(call), how
+        _Schedule(training, found, call, place, steps[0], taken).read(name)
+    return call_of(call), "batch" if training.is_in_training(steps[0]) else "epoch"
 
 
-def _steps_taken(training: Training, epochs: Setting | None, how: str) -> int | None:
-    """How often a schedule is stepped in the whole training; None where that is not known."""
-    size, loader = batch_size_of(training), training.loader
-    if (
-        epochs is None
-        or size is None
-        or loader is None
-        or loader.images.is_training is None
-        or size.value < 1
-    ):
+class _Taken(NamedTuple):
+    """The steps that a schedule takes.
+
+    Attributes:
+      before: how many it has taken before each epoch, where it is stepped outside of the loops over batches.
+      a_batch: how many it takes after each batch, 0 where it is stepped outside.
+      batches: of an epoch; None where they are not known.
+    """
+
+    before: tuple[int, ...]
+    a_batch: int
+    batches: int | None
+
+    @property
+    def is_once_an_epoch(self) -> bool:
+        """Whether it takes one step after each epoch, as schedules that count epochs are meant."""
+        return self.before == tuple(range(len(self.before)))
+
+    @property
+    def total(self) -> int | None:
+        """How many it takes in all."""
+        epochs = len(self.before)
+        return epochs if not self.a_batch else self.batches and epochs * self.batches * self.a_batch
+
+
+def _steps_taken(training: Training, steps: Sequence[Event]) -> _Taken | None:
+    """The steps of a schedule, counted; None where they are not known."""
+    before: list[int] = []
+    taken, of_epochs = 0, [0] * len(training.loops)
+    known = {id(event) for event in steps}
+    numbers = {id(loop): index for index, loop in enumerate(training.loops)}
+    for event in training.events:
+        inside = [numbers[id(loop)] for loop in event.loops if id(loop) in numbers]
+        if inside and inside[0] == len(before):
+            before.append(taken)
+        if id(event) not in known:
+            continue
+        if inside:
+            of_epochs[inside[0]] += 1
+        elif any(not loop.known for loop in event.loops):
+            return None  # in a loop over what is evaluated
+        else:
+            given = event.what.args[0] if event.what.args else None
+            taken = given if type(given) is int else taken + 1  # step(epoch)
+    if len(before) < len(of_epochs) or (any(before) and any(of_epochs)) or len(set(of_epochs)) != 1:
         return None
-    images = IMAGES[loader.images.is_training] - (loader.images.held_out or 0)
-    return int(epochs.value * (-(-images // size.value) if how == "batch" else 1))
+    size, loader = batch_size_of(training), training.loader
+    batches = None
+    if size is not None and size.value > 0 and loader is not None and loader.images.is_training is not None:
+        images = IMAGES[loader.images.is_training] - (loader.images.held_out or 0)
+        whole = loader.arguments.get("drop_last") is True
+        batches = images // size.value if whole else -(-images // size.value)
+    return _Taken(tuple(before), of_epochs[0], batches)
 
 
 @dataclass(frozen=True)
@@ -154,8 +225,8 @@ class _Schedule:
 
     Attributes:
       call: that made it; place: of that call.
-      step: the first call of its step; per_epoch: whether that comes after epochs, not after batches.
-      taken: how many steps are taken in all; None where it is not known.
+      step: the first call of its step.
+      taken: its steps.
     """
 
     training: Training
@@ -163,8 +234,7 @@ class _Schedule:
     call: Opaque
     place: Place
     step: Event
-    per_epoch: bool
-    taken: int | None
+    taken: _Taken
 
     def value(self, argument: str) -> Any:
         return default(self.call, argument)
@@ -181,34 +251,70 @@ class _Schedule:
         if self.value("last_epoch") not in (None, -1):
             self.found.lacks("schedule", self.place, "last_epoch: ours begins at the beginning")
         match name:
-            case "StepLR" if self.per_epoch:
-                self.found.flags["schedule"] = "step"
-                self.number("gamma", "gamma")
-                self.number("step_size", "step_size")
-            case "ExponentialLR" if self.per_epoch:
-                self.found.flags["schedule"] = "step"
-                self.number("gamma", "gamma")
-                self.found.flags["step_size"] = 1
-            case "MultiStepLR" if self.per_epoch:
-                self.multistep()
-            case "ReduceLROnPlateau" if self.per_epoch:
+            case "StepLR" | "ExponentialLR" | "MultiStepLR":
+                self.falls(name)
+            case "ReduceLROnPlateau" if self.taken.is_once_an_epoch:
                 self.plateau()
             case "OneCycleLR":
                 self.one_cycle()
             case "CosineAnnealingLR":
                 self.cosine()
             case _:
-                after = "" if self.per_epoch else ", stepped after every batch"
-                self.found.lacks("schedule", self.place, f"{name}{after}: there is no flag for it")
+                self.found.lacks("schedule", self.place, f"{name}{self.when()}: there is no flag for it")
 
-    def multistep(self) -> None:
-        self.found.flags["schedule"] = "multistep"
-        self.number("gamma", "gamma")
-        milestones = self.value("milestones")
-        if isinstance(milestones, list | tuple) and all(type(each) is int for each in milestones):
-            self.found.flags["milestones"] = tuple(milestones)
-        else:
-            self.found.lacks("milestones", self.place, "they are not known without running the code")
+    def when(self) -> str:
+        """When it is stepped, where that is not after each epoch."""
+        if self.taken.a_batch:
+            return ", stepped after every batch"
+        return "" if self.taken.is_once_an_epoch else ", not stepped once after each epoch"
+
+    def falls(self, name: str) -> None:
+        """A learning rate that falls by gamma: after so many steps, at milestones, or at each step."""
+        gamma, size, epochs = self.value("gamma"), self.value("step_size"), len(self.taken.before)
+        milestones = self.value("milestones") if name == "MultiStepLR" else [size or 1]
+        usable = isinstance(milestones, list | tuple) and all(type(m) is int and m > 0 for m in milestones)
+        rate = self.found.flags.get("learning_rate")
+        if not usable or not isinstance(gamma, int | float) or rate is None:
+            self.found.lacks("schedule", self.place, f"{name} is called with what is not known here")
+            return
+
+        def fallen(steps: int) -> int:
+            return sum(m <= steps for m in milestones) if name == "MultiStepLR" else steps // milestones[0]
+
+        before = self.taken.before
+        if self.taken.a_batch:
+            total, unit = self.taken.total, (self.taken.batches or 0) * self.taken.a_batch
+            if not unit or total is None or any(m % unit and m < total for m in milestones):
+                after = f": {rate * gamma ** fallen(unit):.3g} after the first epoch" if unit else ""
+                self.found.lacks("schedule", self.place, f"{name}{self.when()}{after}")
+                too_soon = unit and (
+                    gamma ** fallen(unit) < _NOTHING or (name == "MultiStepLR" and max(milestones) < unit)
+                )
+                if too_soon:
+                    fact = Fact("schedule_stepped_per_batch", self.step.site.place, f"{name}{after}")
+                    self.found.facts.append(fact)
+                return
+            before = tuple(range(0, epochs * unit, unit))
+        counts = [fallen(steps) for steps in before]
+        self.found.rates = tuple(float(f"{rate * gamma**count:.12g}") for count in counts)
+        if not self.taken.is_once_an_epoch and not self.taken.a_batch:
+            rates = ", ".join(f"{each:.6g}" for each in self.found.rates)
+            self.found.facts.append(Fact("schedule_steps", self.step.site.place, f"the epochs have {rates}"))
+        if name != "MultiStepLR" and counts == [epoch // milestones[0] for epoch in range(epochs)]:
+            self.found.flags |= {"schedule": "step", "gamma": gamma, "step_size": milestones[0]}
+            return
+        if name == "MultiStepLR" and self.taken.is_once_an_epoch and len({*milestones}) == len(milestones):
+            self.found.flags |= {"schedule": "multistep", "gamma": gamma, "milestones": tuple(milestones)}
+            return
+        differences = [after - count for count, after in itertools.pairwise(counts)]
+        sizes = {each for each in differences if each}
+        if len(sizes) > 1:
+            self.found.lacks("schedule", self.place, f"{name} falls by several powers of gamma{self.when()}")
+            return
+        self.found.flags["learning_rate"] = self.found.rates[0]
+        if sizes:
+            at = tuple(epoch for epoch, each in enumerate(differences, 1) if each)
+            self.found.flags |= {"schedule": "multistep", "gamma": gamma ** sizes.pop(), "milestones": at}
 
     def plateau(self) -> None:
         self.found.flags["schedule"] = "plateau"
@@ -249,32 +355,37 @@ class _Schedule:
         if total is None:
             parts = self.value("epochs"), self.value("steps_per_epoch")
             total = parts[0] * parts[1] if all(isinstance(part, int) for part in parts) else None
-        if self.per_epoch:
+        if not self.taken.a_batch:
             self.found.facts.append(Fact("one_cycle_stepped_per_epoch", self.place))
-        if not isinstance(total, int) or self.taken is None:
+        taken = self.taken.total
+        if not isinstance(total, int) or taken is None:
             self.found.lacks("schedule", self.place, "how many steps its cycle has is not known")
-        elif total != self.taken:
-            detail = f"its cycle has {total:,} steps, and {self.taken:,} are taken"
+        elif total != taken:
+            detail = f"its cycle has {total:,} steps, and {taken:,} are taken"
             self.found.lacks("schedule", self.place, detail)
-        elif self.per_epoch:
+        else:
             self.coarse()
 
     def cosine(self) -> None:
         self.found.flags["schedule"] = "cosine"
         end, least = self.value("T_max"), self.value("eta_min")
-        if end != self.taken or least != 0:
+        if end != self.taken.total or least != 0:
             detail = f"T_max={plain(end)}, eta_min={plain(least)}: ours ends at 0 with the last step"
             self.found.lacks("schedule", self.place, detail)
-        elif self.per_epoch:
+        else:
             self.coarse()
 
     def coarse(self) -> None:
-        self.found.differs("schedule", self.place, "it changes after epochs; here after every step")
+        if self.taken.is_once_an_epoch:
+            self.found.differs("schedule", self.place, "it changes after epochs; here after every step")
+        elif self.taken.a_batch != 1:
+            self.found.lacks("schedule", self.place, f"a cycle{self.when()}")
 
 
 def _by_hand(training: Training, found: Found) -> None:
     """A learning rate that the code itself sets."""
     for event in training.events:
-        if event.key == "lr" and any(each is training.optimizer for each in made_of(event.what)):
-            found.lacks("schedule", event.site.place, "the code sets the learning rate itself")
+        if event.key in _SETTINGS and any(each is training.optimizer for each in made_of(event.what)):
+            words = "learning rate" if event.key == "lr" else str(event.key)
+            found.lacks("schedule", event.site.place, f"the code sets the {words} itself")
             return

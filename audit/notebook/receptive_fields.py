@@ -5,12 +5,13 @@ The commonest mistake doubles the field at a pooling: what doubles there is the 
 
 import ast
 import io
+import itertools
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from audit.notebook.cells import parse
+from audit.notebook.cells import Place, parse
 from audit.notebook.network import ReadNetwork
 from cnn.architecture import AveragePool, Conv, MaxPool, Residual, summarize
 
@@ -85,6 +86,32 @@ def wrong_in_code(code: str, network: ReadNetwork) -> Wrong | None:
         before = written
     # A comment with its line to itself is of the layer above or below it: whichever makes more of them right.
     return min(map(_first_wrong, tables), key=lambda wrong: wrong.rows[0] if wrong else 0)
+
+
+def wrong_in_values(
+    fields: Mapping[str, Sequence[tuple[Place, int | str]]], network: ReadNetwork
+) -> Iterator[tuple[Place, Wrong]]:
+    """The first wrong one of what the code computes: of a table that begins right, or of a single number.
+
+    Args:
+      fields: of recipe.ReadRecipe.
+      network: that they are of.
+    """
+    layers = network.architecture.layers
+    rows = [row.receptive_field for row in summarize(network.architecture)]
+    grows = [each for before, each in itertools.pairwise([1, *rows]) if each > before]
+    right = {1, *rows, *(each for of_line in _right_fields(network).values() for each in of_line)}
+    if any(isinstance(layer, Residual) for layer in layers):
+        return
+    for values in fields.values():
+        numbers = [(place, written_field(each) if isinstance(each, str) else each) for place, each in values]
+        table = [(place, each) for place, each in numbers if each is not None and each > 1]
+        wrong = [index for index, (_, each) in enumerate(table) if each not in right]
+        if wrong and (wrong[0] > 0 or len(table) == 1):
+            place, written = table[wrong[0]]
+            doubled = wrong[0] > 0 and written == 2 * table[wrong[0] - 1][1]
+            belongs = grows[min(wrong[0], len(grows) - 1) if len(table) > 1 else -1]
+            yield place, Wrong(place.line, written, belongs, (len(wrong), len(table)), doubled)
 
 
 def _constructor(code: str, network: ReadNetwork) -> range:

@@ -1,19 +1,24 @@
 """How a submission trains its network, as our recipe where it can be said whole."""
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from audit.notebook.cells import Fact, Place, Source
-from audit.notebook.distortion import Distortions, distortions, is_random, normalization
+from audit.notebook.distortion import Distortions, distortions, is_random, is_unnormalized, normalization
+from audit.notebook.functions import printed
 from audit.notebook.interpreter import follow
-from audit.notebook.network import ReadNetwork, module_in, trained_module
+from audit.notebook.modules import is_module, walk
+from audit.notebook.network import ReadNetwork, is_optimizer, modules_in, trained_module
 from audit.notebook.optimization import read_optimizer, read_schedule
 from audit.notebook.state import Run
 from audit.notebook.training import (
     Call,
     Found,
+    Images,
     Loader,
     Setting,
     Training,
@@ -27,7 +32,8 @@ from audit.notebook.training import (
     training_of,
     transforms_of,
 )
-from audit.notebook.values import Instance, Loop, Opaque
+from audit.notebook.values import Event, Instance, Loop, Opaque, Site
+from cnn.architecture import BatchNorm, ChannelDropout, Dropout, Layer, Residual
 from cnn.recipe import Recipe
 from harness.errors import UserError
 
@@ -37,6 +43,15 @@ FACTS = {
     "shuffle_off": "the training images come in the same order in every epoch",
     "test_is_training_set": "what is evaluated are training images",
     "test_images_augmented": "the test images are distorted at random",
+    "trained_on_test_images": "what is trained on are test images",
+    "other_model_evaluated": "another network is evaluated than the one that is trained",
+    "optimizer_of_other_model": "the optimizer has another network than the loop over the training images",
+    "no_eval_mode": "dropout and batch norm are in training mode where the test images are evaluated",
+    "gradients_never_zeroed": "gradients are added up from batch to batch",
+    "zeroed_before_step": "the gradients are zeroed between backward and the step",
+    "schedule_steps": "the schedule is not stepped once after each epoch's training",
+    "schedule_stepped_per_batch": "a schedule that counts epochs is stepped after every batch",
+    "printed_settings": "the code prints a setting that the optimizer does not have",
     "rotation_fill": "the rotation fills its corners with a value that is not the background",
     "normalization_differs": "training and test images are normalised differently",
     "loaders_redefined": "the training loader is made again, otherwise",
@@ -71,6 +86,9 @@ class ReadRecipe:
       train_transforms: of the training images, in order; None where they are not known.
       test_transforms: of the images that are evaluated; None where they are not known.
       facts: what is worth a word, each named as in FACTS.
+      rates: the epochs' learning rates, where each has one and the code tells it; otherwise empty.
+      fields: what the code computes and calls a receptive field, with places, by its name; by the empty name
+        the lines that it prints.
     """
 
     recipe: Recipe | None
@@ -87,9 +105,22 @@ class ReadRecipe:
     train_transforms: tuple[Call, ...] | None
     test_transforms: tuple[Call, ...] | None
     facts: tuple[Fact, ...]
+    rates: tuple[float, ...] = ()
+    fields: Mapping[str, Sequence[tuple[Place, int | str]]] = field(default_factory=dict)
 
 
-_MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type")
+_SETTINGS = ("lr", "momentum", "weight_decay")
+_NUMBER = re.compile(r"\d+\.?\d*(?:e-?\d+)?|\.\d+", re.I)
+_SETTING = re.compile(
+    r"(?<![a-z_])(?:(?P<lr>lr|learning[ _-]?rate)|(?P<momentum>momentum)|(?P<weight_decay>weight[ _-]?decay)|"
+    r"(?P<epochs>(?:num_|n_)?epochs)|(?P<batch_size>(?:train_)?batch[ _-]?size))"
+    rf"\W{{0,4}}(?:is|of)?\W{{0,3}}(?<![.\d])(?:{_NUMBER.pattern})(?![\w%/])",
+    re.I,
+)
+_LONGEST = 2_000  # characters of what is printed at once
+_SEEDS = ("manual_seed", "seed_everything")
+_LOADING = ("load_state_dict", "share_memory")
+_MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type", "contiguous", "long", "detach", "clone")
 
 
 def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecipe:
@@ -144,7 +175,12 @@ class _Reader:
         loss = self._loss()
         train = self._images()
         test = self._evaluation(train)
+        self._networks()
+        self._modes()
+        self._printed(optimizer)
         self._rest()
+        if schedule is None and epochs is not None and "learning_rate" in self.found.flags:
+            self.found.rates = (self.found.flags["learning_rate"],) * epochs.value
         recipe = None
         if not self.found.missing:
             try:
@@ -166,12 +202,17 @@ class _Reader:
             train,
             test,
             tuple(sorted(self.found.facts, key=lambda fact: (fact.place.cell or 0, fact.place.line))),
+            self.found.rates,
+            self._fields(),
         )
 
     def _epochs(self) -> Setting | None:
         training = self.training
         if not training.loops:
-            self.found.lacks("epochs", self.found.start, "no loop over the training images is found")
+            absent = "".join(
+                f"; {each.replace('.', '/')}.py is not beside it" for each in sorted(self.run.absent)
+            )
+            self.found.lacks("epochs", self.found.start, f"no loop over the training images is found{absent}")
             return None
         within = [event for event in training.steps if event.loops]
         outer = [loop for loop in within[-1].loops if loop.known]
@@ -181,13 +222,28 @@ class _Reader:
         if len(repeated) > 1:
             self.found.lacks("epochs", repeated[0].site.place, "the number of turns is not known")
             return None
-        for loop in outer[:1]:
-            for node in _breaks(loop):
-                where = Place(loop.site.unit.file, loop.site.unit.cell, node.lineno)
-                self.found.differs("epochs", where, "the loop may end sooner")
+        ends = {event.site: event for event in training.events if event.what.kind == "end"}
+        for site, event in ends.items():
+            if event.loops[-1] is last:
+                self.found.lacks("images", site.place, "the loop does not train on every batch")
+            elif (
+                outer and event.loops[-1] is outer[0] and event.conditional and event.what.name != "continue"
+            ):
+                self.found.differs("epochs", site.place, "the loop may end sooner")
         self._each_step()
-        self.found.flags["epochs"] = len(training.loops)
-        return Setting(len(training.loops), place)
+        epochs = len(training.main_loops)
+        if not all(self._is_main(each) for each in training.loaders):
+            self.found.lacks("images", place, "not all epochs are over the same images")
+        self.found.flags["epochs"] = epochs
+        return Setting(epochs, place)
+
+    def _is_main(self, loader: Loader | None) -> bool:
+        """Whether a loop's loader has the images and the batches that the training's has."""
+        main = self.training.loader
+        if loader is None or main is None or loader.site != main.site:
+            return loader is main
+        both = [transforms_of(each.images.transform, each.images.site) for each in (loader, main)]
+        return both[0] == both[1]
 
     def _each_step(self) -> None:
         """Whether each batch is one step from zeroed gradients, on its images as they come."""
@@ -197,22 +253,148 @@ class _Reader:
             if event.conditional or sum(loop in each.loops for each in training.steps) > 1:
                 self.found.lacks("optimizer", event.site.place, "it is not one step a batch")
                 break
-        inside = [event for event in training.events if training.is_in_training(event)]
-        if not any(event.what.method == "zero_grad" for event in inside):
-            self.found.lacks("optimizer", training.steps[-1].site.place, "its gradients are never zeroed")
-        for event in inside:
-            if event.what.kind == "call" and isinstance(event.what.of, Instance) and event.what.of.is_module:
-                changes = [each for each in _until_items(event.what) if each.method not in _MOVES]
-                if changes and changes[0].site is not None:
-                    detail = f"{changes[0].site.text}: the loop itself changes the images"
-                    self.found.lacks("images", changes[0].site.place, detail)
-                    break
-        modes = [event for event in training.events if event.what.method in ("train", "eval") and event.loops]
-        if modes and all(event.what.method == "eval" or event.what.args == (False,) for event in modes):
-            self.found.facts.append(Fact("stays_in_evaluation", modes[0].site.place))
-            self.found.lacks(
-                "optimizer", modes[0].site.place, "after the first epoch it trains in evaluation mode"
-            )
+        self._gradients(training.of_loop(training.main_loops[-1]))
+        change = self._changed(training.main_loops[-1])
+        if change is not None:
+            detail = f"{change.text}: the loop itself changes the images"
+            self.found.lacks("images", change.place, detail)
+
+    def _changed(self, loop: Loop) -> Site | None:
+        """Where a loop changes the images before the network gets them; None if it does not."""
+        for _, event in self.training.of_loop(loop):
+            if event.what.kind == "call" and is_module(event.what.of):
+                for each in _until_items(event.what):
+                    if each.method not in _MOVES and each.site is not None:
+                        return each.site
+        return None
+
+    def _gradients(self, turn: Sequence[tuple[int, Event]]) -> None:
+        """Where the gradients are zeroed in a turn of the loop over batches."""
+        training = self.training
+        places: dict[str, list[int]] = {"zeroed": [], "backward": [], "step": []}
+        for place, event in turn:
+            owner = event.what.of.of if event.what.method else None
+            of_other = isinstance(owner, Opaque) and is_optimizer(owner) and owner is not training.optimizer
+            zeroes = event.what.method in ("zero_", "fill_", "detach_") and _is_gradient(owner)
+            if event.key == "grad" or zeroes or (event.what.method == "zero_grad" and not of_other):
+                places["zeroed"].append(place)
+            elif event.what.method == "backward":
+                places["backward"].append(place)
+            elif any(event is step for step in training.steps):
+                places["step"].append(place)
+        if training.others or not places["step"]:
+            return
+        where = training.events[places["step"][-1]].site.place
+        if not places["zeroed"]:
+            self.found.lacks("optimizer", where, "its gradients are never zeroed")
+            self.found.facts.append(Fact("gradients_never_zeroed", where))
+        elif places["backward"] and max(places["backward"]) < min(places["zeroed"]) < max(places["step"]):
+            self.found.lacks("optimizer", where, "its gradients are zeroed before it takes them")
+            self.found.facts.append(Fact("zeroed_before_step", where))
+
+    def _printed(self, optimizer: Call | None) -> None:
+        """Whether what the code prints of its settings is what some optimizer or loader in it has."""
+        if optimizer is None:
+            return
+        made = [event.what for event in self.training.events if is_optimizer(event.what)]
+        given = [loader.arguments.get("batch_size", 1) for loader in loaders(self.training.events, self.run)]
+        has: dict[str, list[Any]] = {name: [default(each, name) for each in made] for name in _SETTINGS}
+        has["lr"] += [*self.found.rates, self.found.flags.get("learning_rate")]
+        has |= {"batch_size": given, "epochs": [self.found.flags.get("epochs")]}
+        if None not in has["momentum"]:
+            has["momentum"].append(self.found.flags.get("momentum"))
+        said: dict[str, list[tuple[Place, str]]] = {}
+        for event in self.training.events:
+            for found in _SETTING.finditer(_said(event)[:_LONGEST]):
+                said.setdefault(str(found.lastgroup), []).append((event.site.place, found[0]))
+        for name, lines in said.items():
+            values = [float(_NUMBER.findall(words)[-1]) for _, words in lines]
+            known = [value for value in has[name] if isinstance(value, int | float)]
+            unknown = len(known) < len([value for value in has[name] if value is not None])
+            by_hand = name != "epochs" and any(fact.name == "schedule" for fact in self.found.missing)
+            if (
+                not unknown
+                and not by_hand
+                and not any(math.isclose(a, b, rel_tol=0.01) for a in values for b in known)
+            ):
+                has_words = f"it has {known[0]:g}" if known else "it has none"
+                detail = f"{lines[0][1].strip()}, where {has_words}"
+                self.found.facts.append(Fact("printed_settings", lines[0][0], detail))
+
+    def _fields(self) -> dict[str, list[tuple[Place, int | str]]]:
+        """What the code computes and names receptive fields, or prints, where it has one network."""
+        inside = {id(part) for each in self.run.modules for part in walk(each) if part is not each}
+        fields: dict[str, list[tuple[Place, int | str]]] = {}
+        if len({each.cls for each in self.run.modules if id(each) not in inside}) == 1:
+            for event in self.run.events:
+                if event.what.kind == "field":
+                    fields.setdefault(event.what.name, []).append((event.site.place, event.what.args[0]))
+                elif words := _said(event):
+                    fields.setdefault("", []).append((event.site.place, words))
+        return fields
+
+    def _networks(self) -> None:
+        """Whether the network that is trained is the one that gets the images, in training and evaluation."""
+        training = self.training
+        module, steps = training.module, training.steps
+        if module is None or not training.loops:
+            return
+        called = [event for _, event in training.of_loop(training.main_loops[-1]) if is_module(event.what.of)]
+        called = [event for event in called if event.what.kind == "call"]
+        if called and not any(_share(event.what.of, module) for event in called):
+            detail = f"{called[0].site.text}, while the optimizer was given another {_class_of(module)}"
+            self.found.facts.append(Fact("optimizer_of_other_model", called[0].site.place, detail))
+            self.found.lacks("optimizer", steps[-1].site.place, "it has another network than the loop trains")
+            return
+        elsewhere = [each for each in training.elsewhere if not _share(each.module, module)]
+        if training.evaluated or not elsewhere or len(elsewhere) < len(training.elsewhere):
+            return
+        event = training.events[elsewhere[-1].start]
+        other = elsewhere[-1].module
+        made = any(other is each for each in self.run.modules)  # no copy of the trained one
+        touched = any(
+            any(each is other for each in modules_in(event.what))
+            for event in training.events
+            if event.what.kind == "call"
+            and (is_optimizer(event.what) or event.what.method in _LOADING or event.what.method.endswith("_"))
+        )
+        if made and not touched:
+            detail = f"{event.site.text} is another {_class_of(other)}, which nothing trains"
+            self.found.facts.append(Fact("other_model_evaluated", event.site.place, detail))
+
+    def _modes(self) -> None:
+        """Whether the network trains in training mode and is evaluated in evaluation mode."""
+        training = self.training
+        if self.network is not None and not any(_has_modes(each.layer) for each in self.network.layers):
+            return
+        modes = training.modes()
+        places = {id(event): place for place, event in enumerate(training.events)}
+        steps = [
+            event for event in training.steps if any(loop in event.loops for loop in training.main_loops)
+        ]
+        wrong = next((event for event in steps if modes[places[id(event)]] is False), None)
+        if wrong is not None:
+            switched = [
+                event
+                for event in training.events[: places[id(wrong)]]
+                if event.what.method in ("train", "eval")
+            ]
+            place = switched[-1].site.place
+            self.found.facts.append(Fact("stays_in_evaluation", place))
+            self.found.lacks("optimizer", place, "after the first epoch it trains in evaluation mode")
+        for event in training.events:
+            owner = event.what.of.of if event.what.method == "eval" else None
+            if (
+                is_module(owner)
+                and owner is not training.module
+                and any(each is owner for each in walk(training.module))
+            ):
+                self.found.lacks("optimizer", event.site.place, "a part of it is in evaluation mode")
+                break
+        on_test = [each for each in training.evaluated if each.loader.images.is_training is False]
+        for each in (on_test or list(training.evaluated))[-1:]:
+            if modes[each.start] is True:
+                self.found.facts.append(Fact("no_eval_mode", training.events[each.start].site.place))
 
     def _loss(self) -> Call | None:
         training = self.training
@@ -225,6 +407,8 @@ class _Reader:
             self.found.lacks("loss", self.found.start, "no call of backward is found in the training")
             return None
         event = backward[-1]
+        if len({each.site for each in backward}) > 1:
+            self.found.lacks("loss", event.site.place, "backward is called for several losses")
         what = event.what.of.of
         found = loss_in(what)
         if found is None:
@@ -247,6 +431,12 @@ class _Reader:
         if isinstance(smoothing, int | float) and smoothing > 0:
             self.found.flags["label_smoothing"] = float(smoothing)
         self._fits_output(name, call.site.place if call.site else output.place)
+        target = call.args[1] if len(call.args) > 1 else call.kwargs.get("target")
+        for each in _until_items(Opaque("call", "", args=(target,))):
+            if each.method not in (*_MOVES, "view", "reshape", "squeeze", "flatten", "int"):
+                where = each.site.place if each.site else output.place
+                self.found.lacks("loss", where, f"{each.name}: the loop itself changes the labels")
+                break
         return output
 
     def _fits_output(self, name: str, place: Place) -> None:
@@ -268,6 +458,14 @@ class _Reader:
             self.found.lacks("images", self.found.start, "which images are trained on is not known")
             return None
         place, images = loader.site.place, loader.images
+        on_test = [each for each in self.training.loaders if each and each.images.is_training is False]
+        for each in on_test[:1]:
+            self.found.facts.append(Fact("trained_on_test_images", each.site.place))
+        if loader.cut is not None and loader.cut.site is not None:
+            detail = f"{loader.cut.site.text}: not all of them in each epoch"
+            self.found.lacks("images", loader.cut.site.place, detail)
+        if images.changes_labels:
+            self.found.lacks("images", place, "target_transform changes their labels")
         if images.is_training is None:
             self.found.lacks("images", place, "they are not plainly MNIST's")
         elif not images.is_training:
@@ -286,7 +484,10 @@ class _Reader:
         distorted: Distortions = distortions(calls, place)
         self.found.flags |= distorted.flags
         self.found.missing += distorted.missing
-        self.found.departures += distorted.departures
+        in_loop = any(map(self._changed, self.training.main_loops[-1:]))  # which may normalise them
+        self.found.departures += [
+            each for each in distorted.departures if not (in_loop and each.name == "Normalize")
+        ]
         self.found.facts += distorted.facts
         self._redefined(loader, calls)
         return calls
@@ -324,22 +525,31 @@ class _Reader:
         evaluated = self.training.evaluated
         if not evaluated:
             return None
-        on_test = [each for each in evaluated if each[1].images.is_training is False]
-        loop, loader = (on_test or list(evaluated))[-1]
-        if not on_test and all(
-            each.images.is_training and each.images.held_out == 0 for _, each in evaluated
-        ):
+        on_test = [each for each in evaluated if each.loader.images.is_training is False]
+        loop, loader, *_ = (on_test or list(evaluated))[-1]
+        if not on_test and all(self._is_trained_on(each.loader.images) for each in evaluated):
             self.found.facts.append(Fact("test_is_training_set", loader.site.place))
         calls = transforms_of(loader.images.transform, loader.images.site or loader.site)
         if calls is not None and is_random(calls):
             self.found.facts.append(Fact("test_images_augmented", loader.site.place))
         if calls is not None and train is not None:
             both = normalization(train), normalization(calls)
-            if None not in both and both[0] != both[1]:
-                detail = f"training {both[0]}, test {both[1]}"
+            known = [
+                each is not None or is_unnormalized(of) for each, of in zip(both, (train, calls), strict=True)
+            ]
+            changed = None in both and any(map(self._changed, (loop, *self.training.main_loops[-1:])))
+            if both[0] != both[1] and all(known) and not changed:
+                words = ["not at all" if each is None else str(each) for each in both]
+                detail = f"training {words[0]}, test {words[1]}"
                 self.found.facts.append(Fact("normalization_differs", loader.site.place, detail))
         self._mean_loss(loop)
         return calls
+
+    def _is_trained_on(self, images: Images) -> bool:
+        """Whether images are among those that are trained on."""
+        main = self.training.loader
+        same = main is not None and images.data is not None and images.data is main.images.data
+        return images.is_training is True and (images.held_out == 0 or same)
 
     def _mean_loss(self, loop: Loop) -> None:
         """Whether the mean losses of batches are divided by the number of images."""
@@ -352,7 +562,7 @@ class _Reader:
         for event in self.training.events:
             if event.what.kind != "operation" or event.what.args[1:] != (10_000,):
                 continue
-            for each in made_of(event.what.args[0]):
+            for each in made_of(event.what.args[0], _is_sum):
                 if id(each) in called:
                     settings = called[id(each)]
                     sums = default(each if each is settings else settings, "reduction") == "sum"
@@ -364,12 +574,24 @@ class _Reader:
 
     def _rest(self) -> None:
         """Seeds, initialisations, clipped gradients and the like."""
-        seeds = [event for event in self.training.events if event.what.function.endswith("manual_seed")]
+        seeds = [event for event in self.training.events if event.what.function.endswith(_SEEDS)]
         if seeds:
             value = plain(seeds[0].what.args[0]) if seeds[0].what.args else ""
             self.found.facts.append(Fact("seed", seeds[0].site.place, str(value)))
         else:
             self.found.facts.append(Fact("no_seed", self.found.start))
+        first = self.training.steps[0] if self.training.steps else None
+        for event in self.training.events:
+            if event is first:
+                break
+            if event.what.method == "load_state_dict" and not event.conditional:
+                self.found.lacks(
+                    "initialization", event.site.place, "it begins from weights that were stored"
+                )
+        for event in self.training.events:
+            if event.what.method in ("half", "double", "bfloat16") and is_module(event.what.of.of):
+                self.found.differs("precision", event.site.place, f"{event.what.method}; here float32")
+                break
         for event in self.training.events:
             name = event.what.function
             if name.startswith("torch.nn.init."):
@@ -382,13 +604,13 @@ class _Reader:
                 break
         for event in self.training.events:
             freezes = event.key == "requires_grad" or event.what.method == "requires_grad_"
-            if freezes and module_in(event.what) is not None:
+            if freezes and any(modules_in(event.what)):
                 self.found.lacks("optimizer", event.site.place, "some weights are not trained")
                 break
         for event in self.training.events:
             method = event.what.method
             in_place = method.endswith("_") and method != "requires_grad_" and event.key is None
-            if (in_place or event.key == "data") and module_in(event.what.of) is not None:
+            if (in_place or event.key == "data") and any(modules_in(event.what.of)):
                 self.found.lacks("initialization", event.site.place, event.site.text)
                 break
         for event in self.training.events:
@@ -416,14 +638,33 @@ def _until_items(call: Opaque) -> Iterator[Opaque]:
             left += [owner] if each.method in _MOVES else [owner, *_given(each)]
 
 
-def _breaks(loop: Loop) -> list[ast.Break]:
-    """The statements that end a loop, without those of loops inside."""
-    found: list[ast.Break] = []
-    left: list[ast.AST] = [*getattr(loop.site.node, "body", [])]
-    while left:
-        node = left.pop()
-        if isinstance(node, ast.Break):
-            found.append(node)
-        if not isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef | ast.Lambda):
-            left += ast.iter_child_nodes(node)
-    return found
+def _is_sum(value: Opaque) -> bool:
+    """Whether what a value was made of is in its own unit: not times the images of a batch."""
+    node = value.site.node if value.site is not None else None
+    return not isinstance(getattr(node, "op", None), ast.Mult)
+
+
+def _said(event: Event) -> str:
+    """What an event prints; empty for all others."""
+    says = event.what.function == "print" or event.what.method in ("info", "write")  # of a logger, of tqdm
+    return printed(event.what.args) if says else ""
+
+
+def _is_gradient(value: Any) -> bool:
+    return isinstance(value, Opaque) and value.kind == "attribute" and value.name.endswith(".grad")
+
+
+def _share(first: Any, other: Any) -> bool:
+    """Whether one of two modules is the other, or holds it or a part of it."""
+    inside = {id(each) for each in walk(other)}
+    return any(id(each) in inside for each in walk(first))
+
+
+def _class_of(module: Any) -> str:
+    return module.cls.name if isinstance(module, Instance) else str(module.kind)
+
+
+def _has_modes(layer: Layer) -> bool:
+    """Whether a layer does something else in evaluation than in training."""
+    inside = layer.layers if isinstance(layer, Residual) else ()
+    return isinstance(layer, BatchNorm | Dropout | ChannelDropout) or any(map(_has_modes, inside))

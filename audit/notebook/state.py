@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from audit.notebook.values import (
     Unit,
 )
 
+_FIELD = re.compile(r"receptive_?field|(?:^|_)rfs?(?:$|_|\d)|^r_?out$", re.I)
 _MOST_STEPS = 300_000
 _MOST_EVENTS = 100_000
 
@@ -38,6 +40,7 @@ class Run:
 
     Attributes:
       evaluate, block: what an expression is, and what statements do; set by interpreter.py, which knows both.
+      call_method: what an object's method returns, by its name; likewise.
       package: the file that an import means; likewise.
       events: the calls of libraries in their order, and what is set in their values.
       scope: the file's names at its end.
@@ -46,12 +49,14 @@ class Run:
       unfollowed: a change of a module outside of its class that is not followed; None without one.
       asked_for_cuda: whether the code asks for a GPU.
       undefined: names that were needed before anything defined them.
+      absent: modules that are imported, and neither beside the file nor a library that is known by name.
       loops: those that are being followed, the outermost first; conditional: how many unknown conditions.
       depth: of calls within calls.
     """
 
     evaluate: Callable[[ast.expr, Frame], Any]
     block: Callable[[list[ast.stmt], Frame], Signal | None]
+    call_method: Callable[..., Any]
     package: Callable[[str, Unit, int], Package | None]
 
     def __init__(self, source: Source, *, has_cuda: bool = True) -> None:
@@ -64,6 +69,7 @@ class Run:
         self.classes: dict[str, Class] = {}
         self.scope = Scope({"__name__": "__main__"})
         self.undefined: set[str] = set()
+        self.absent: set[str] = set()
         self.loops: list[Loop] = []
         self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
         self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
@@ -129,6 +135,13 @@ class Run:
             self.events.append(
                 Event(what, site, tuple(self.loops), self.conditional > 0, key, value, self.cell)
             )
+
+    def note_field(self, name: str, value: Any, site: Site) -> None:
+        """Remember a number, or each of a list, that the code names a receptive field."""
+        if _FIELD.search(name):
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(each, int | float) and each == int(each) and not isinstance(each, bool):
+                    self.record(Opaque("field", name, site, args=(int(each),)), site)
 
     def truth(self, value: Any) -> bool | None:
         """Whether a value counts as true; None where it is not known."""

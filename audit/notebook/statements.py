@@ -98,15 +98,24 @@ def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> None:
 
 
 def _return(run: Run, node: ast.Return, frame: Frame) -> Signal:
-    return Signal("return", evaluate(run, node.value, frame) if node.value else None)
+    value = evaluate(run, node.value, frame) if node.value else None
+    return _ended(run, node, frame, "return", value)
 
 
 def _break(run: Run, node: ast.Break, frame: Frame) -> Signal:
-    return Signal("break")
+    return _ended(run, node, frame, "break")
 
 
 def _continue(run: Run, node: ast.Continue, frame: Frame) -> Signal:
-    return Signal("continue")
+    return _ended(run, node, frame, "continue")
+
+
+def _ended(run: Run, node: ast.stmt, frame: Frame, kind: str, value: Any = None) -> Signal:
+    """What ends a turn of a loop, or the loop, is remembered: not all of it may be done."""
+    site = Site(frame.unit, node)
+    if run.loops and run.loops[-1].depth == run.depth:
+        run.record(Opaque("end", kind, site), site)
+    return Signal(kind, value)
 
 
 def _raise(run: Run, node: ast.Raise, frame: Frame) -> Signal:
@@ -201,7 +210,7 @@ def _for(run: Run, node: ast.For, frame: Frame) -> Signal | None:
 
 
 def _turns(run: Run, node: ast.For, over: Any, items: list[Any], frame: Frame) -> Signal | None:
-    run.loops.append(Loop(Site(frame.unit, node), over, known=True))
+    run.loops.append(Loop(Site(frame.unit, node), over, True, run.depth))
     try:
         for item in items:
             assign(run, node.target, item, frame)
@@ -224,7 +233,7 @@ def _while(run: Run, node: ast.While, frame: Frame) -> Signal | None:
             return _unknown_loop(run, node, None, lambda: None, frame)
         if not holds:
             return block(run, node.orelse, frame)
-        run.loops.append(Loop(site, None, known=True))
+        run.loops.append(Loop(site, None, True, run.depth))
         try:
             signal = block(run, node.body, frame)
         finally:
@@ -243,7 +252,7 @@ def _unknown_loop(
 ) -> Signal | None:
     """One turn that stands for all; numbers that it changes are not known afterwards."""
     before = dict(frame.scope.names)
-    run.loops.append(Loop(Site(frame.unit, node), over, known=False))
+    run.loops.append(Loop(Site(frame.unit, node), over, False, run.depth))
     try:
         with run.uncertain():
             begin()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from audit.notebook import layers
-from audit.notebook.library import FUNCTIONS, LAYERS, bind
+from audit.notebook.library import FUNCTIONS, LAYERS, REQUIRED, bind
 from audit.notebook.shapes import flattened, is_index, mean, reshaped, squeezed
 from audit.notebook.state import Given
 from audit.notebook.values import BATCH, Method, Module, Node, Opaque, Refused, Site, Tensor, origin
@@ -45,6 +45,9 @@ def apply(module: Module, value: Any, site: Site, *, training: bool) -> Tensor:
     """
     if not isinstance(value, Tensor):
         raise not_understood(value, site)
+    first, default = next(iter(LAYERS[module.kind].items()), ("", None))
+    if default is REQUIRED and first not in module.arguments:  # a lazy layer's
+        module.arguments[first] = value.shape[min(1, len(value.shape) - 1)]
     arguments = {**LAYERS[module.kind], **module.arguments}
     if module.kind in ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout") and not training:
         return value

@@ -1,15 +1,17 @@
 """The training that a submission's code does: its optimizer, its loops, its images, as calls of PyTorch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from audit.notebook.calls import item_of
 from audit.notebook.cells import Fact, Place
+from audit.notebook.datasets import IMAGES, count, split_of
 from audit.notebook.library import OBJECTS, REQUIRED, bind
-from audit.notebook.network import module_in
+from audit.notebook.modules import is_module, walk
+from audit.notebook.network import is_optimizer, module_of, stepped_by
 from audit.notebook.state import Run
-from audit.notebook.values import Event, Instance, Loop, Module, Opaque, Site
+from audit.notebook.values import Event, Instance, Loop, Opaque, Site
 
 LOSSES = {
     "torch.nn.functional.nll_loss",
@@ -17,8 +19,6 @@ LOSSES = {
     "torch.nn.NLLLoss",
     "torch.nn.CrossEntropyLoss",
 }
-IMAGES = {True: 60_000, False: 10_000}
-"""How many of MNIST's images are for training, and how many are not."""
 _MOST = 2_000  # values that are looked through for what one was made of
 
 
@@ -59,7 +59,7 @@ class Found:
     Attributes:
       start: of the file, the place of what is nowhere in it.
       flags: fields of cnn.recipe.Recipe.
-      missing, departures, facts: as in recipe.ReadRecipe.
+      missing, departures, facts, rates: as in recipe.ReadRecipe.
     """
 
     start: Place
@@ -67,6 +67,7 @@ class Found:
     missing: list[Fact] = field(default_factory=list)
     departures: list[Fact] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    rates: tuple[float, ...] = ()
 
     def lacks(self, name: str, place: Place, detail: str) -> None:
         """Note what our flags cannot say, or the code does not tell."""
@@ -85,20 +86,42 @@ class Images(NamedTuple):
       held_out: how many of them are left out; None where that is not known.
       transform: as the code has it; None without one.
       site: of the data set.
+      changes_labels: whether the data set does (target_transform).
+      data: the data set; None where it is not known.
     """
 
     is_training: bool | None
     held_out: int | None
     transform: Any
     site: Site | None
+    changes_labels: bool = False
+    data: Any = None
 
 
 class Loader(NamedTuple):
-    """A DataLoader."""
+    """A DataLoader that a loop goes over.
+
+    Attributes:
+      cut: the call, such as itertools.islice, that leaves the loop a part of it; None without one.
+    """
 
     arguments: Mapping[str, Any]
     images: Images
     site: Site
+    cut: Opaque | None = None
+
+
+class Evaluation(NamedTuple):
+    """A loop in which a network is called and not trained.
+
+    Attributes:
+      start: the place of that call among the events.
+    """
+
+    loop: Loop
+    loader: Loader
+    module: Any
+    start: int
 
 
 @dataclass(frozen=True)
@@ -107,33 +130,66 @@ class Training:
 
     Attributes:
       optimizer: the call that made it; None where there is none.
+      module: the network that it has.
       others: optimizers of the same network whose steps are taken, too.
       steps: the calls of its step.
       loops: those over the training images, one an epoch.
+      loaders: of the loops' images, one each; None where it is not known.
       loader: of the training images; None where it is not known.
-      evaluated: the loaders of what is evaluated.
+      evaluated: what is evaluated of the network; elsewhere: of other networks.
       events: all of the code's.
     """
 
     optimizer: Opaque | None
+    module: Any
     others: tuple[Opaque, ...]
     steps: tuple[Event, ...]
     loops: tuple[Loop, ...]
+    loaders: tuple[Loader | None, ...]
     loader: Loader | None
-    evaluated: tuple[tuple[Loop, Loader], ...]
+    evaluated: tuple[Evaluation, ...]
+    elsewhere: tuple[Evaluation, ...]
     events: tuple[Event, ...]
 
     def steps_of(self, owner: Opaque) -> list[Event]:
         """The calls of its method step."""
         return [event for event in self.events if _is_step(event, owner)]
 
+    def of_loop(self, loop: Loop) -> list[tuple[int, Event]]:
+        """What happens in a loop, with its places among the events."""
+        return [(place, event) for place, event in enumerate(self.events) if _is_in(event, loop)]
+
+    def modes(self) -> list[bool | None]:
+        """For each event whether the network is in training mode; None where that is not known."""
+        found: list[bool | None] = []
+        mode: Any = True
+        for event in self.events:
+            what = event.what
+            switches = what.method in ("train", "eval") and is_module(what.of.of)
+            if switches and any(each is self.module for each in walk(what.of.of)):
+                given = what.args[0] if what.args else what.kwargs.get("mode", True)
+                mode = None if event.conditional else False if what.method == "eval" else given
+            found.append(mode if isinstance(mode, bool) else None)
+        return found
+
     def is_in_training(self, event: Event) -> bool:
         """Whether it is within a loop over the training images."""
-        return any(loop is each for loop in event.loops for each in self.loops)
+        return any(id(loop) in self._loops for loop in event.loops)
+
+    @functools.cached_property
+    def main_loops(self) -> tuple[Loop, ...]:
+        """Those that are not over test images, if there are any."""
+        pairs = list(zip(self.loops, self.loaders, strict=True))
+        kept = tuple(loop for loop, each in pairs if each is None or each.images.is_training is not False)
+        return kept or self.loops
+
+    @functools.cached_property
+    def _loops(self) -> set[int]:
+        return {id(loop) for loop in self.loops}
 
     def is_in_evaluation(self, event: Event) -> bool:
         """Whether it is within a loop over what is evaluated."""
-        return any(loop is each for loop in event.loops for each, _ in self.evaluated)
+        return any(_is_in(event, each.loop) for each in self.evaluated)
 
 
 def batch_size_of(training: Training) -> Setting | None:
@@ -159,21 +215,39 @@ def training_of(run: Run, model: Any) -> Training:
         each
         for each in optimizers
         if model is None
-        or (found := _module_of(each)) is model
+        or (found := module_of(run, each)) is model
         or (isinstance(found, Instance) and found.cls is cls)
     ]
-    stepped = {id(event.what.of.of) for event in events if event.what.method == "step"}
+    stepped = {id(stepped_by(event.what)) for event in events}
     taken = [each for each in of_model if id(each) in stepped]
     optimizer = taken[-1] if taken else of_model[-1] if of_model else None
     if optimizer is None:
-        return Training(None, (), (), (), None, (), events)
-    module = _module_of(optimizer)
-    others = tuple(each for each in taken if each is not optimizer and _module_of(each) is module)
+        return Training(None, None, (), (), (), (), None, (), (), events)
+    module = module_of(run, optimizer)
+    others = tuple(each for each in taken if each is not optimizer and module_of(run, each) is module)
     steps = tuple(event for event in events if any(_is_step(event, each) for each in (optimizer, *others)))
-    loops = loops_of(steps)
-    loader = loader_of(loops[-1].over, run) if loops else None
-    evaluated = tuple(_evaluated(events, module, loops, run))
-    return Training(optimizer, others, steps, tuple(loops), loader, evaluated, events)
+    loops = tuple(loops_of(steps))
+    starts: dict[int, int] = {}
+    for place, event in enumerate(events):
+        for loop in event.loops:
+            starts.setdefault(id(loop), place)
+    sets = _sets(events)
+    of_loops = tuple(loader_of(loop.over, run, _before(sets, starts[id(loop)])) for loop in loops)
+    of_training = [each for each in of_loops if each is not None and each.images.is_training is not False]
+    loader = next(iter([*of_training[::-1], *of_loops[::-1]]), None)
+    evaluated = tuple(_evaluated(events, loops, run))
+    return Training(
+        optimizer,
+        module,
+        others,
+        steps,
+        loops,
+        of_loops,
+        loader,
+        tuple(each for each in evaluated if each.module is module),
+        tuple(each for each in evaluated if each.module is not module),
+        events,
+    )
 
 
 def loops_of(steps: Iterable[Event]) -> list[Loop]:
@@ -186,21 +260,18 @@ def loops_of(steps: Iterable[Event]) -> list[Loop]:
     return loops
 
 
-def is_optimizer(value: Opaque) -> bool:
-    """Whether it is a call that makes an optimizer."""
-    name = value.function
-    return (
-        name.startswith("torch.optim.") and "." not in name.removeprefix("torch.optim.") and value.is_object
-    )
-
-
 def arguments(call: Opaque) -> dict[str, Any] | str:
     """A call's arguments by name, those given alone; or what is wrong with them."""
     return bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
 
 
-def made_of(value: Any) -> Iterator[Opaque]:
-    """A value that is not known and all those that it was made of, the nearest first."""
+def made_of(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> Iterator[Opaque]:
+    """A value that is not known and all those that it was made of, the nearest first.
+
+    Args:
+      value: the value.
+      through: of which ones what they were made of is looked at, too.
+    """
     left: list[Any] = [value]
     seen: set[int] = set()
     while left and len(seen) < _MOST:
@@ -210,7 +281,7 @@ def made_of(value: Any) -> Iterator[Opaque]:
         seen.add(id(each))
         if isinstance(each, Opaque):
             yield each
-            left += [each.of, *each.args, *each.kwargs.values()]
+            left += [each.of, *each.args, *each.kwargs.values()] if through(each) else []
         elif isinstance(each, list | tuple):
             left += each
 
@@ -227,8 +298,13 @@ def loss_in(value: Any) -> tuple[Opaque, Opaque] | None:
 
 def loaders(events: tuple[Event, ...], run: Run) -> list[Loader]:
     """All DataLoaders that the code makes, in order."""
-    made = [event.what for event in events if event.what.function == "torch.utils.data.DataLoader"]
-    return [loader for each in made if (loader := loader_of(each, run)) is not None]
+    sets = _sets(events)
+    made = [
+        (each.what, _before(sets, place))
+        for place, each in enumerate(events)
+        if each.what.function == "torch.utils.data.DataLoader"
+    ]
+    return [loader for each, before in made if (loader := loader_of(each, run, before)) is not None]
 
 
 def transforms_of(value: Any, site: Site | None) -> tuple[Call, ...] | None:
@@ -289,71 +365,85 @@ def _transform(value: Any, site: Site | None) -> Call | None:
 
 
 def _is_step(event: Event, owner: Opaque) -> bool:
-    call = event.what
-    return event.key is None and call.method == "step" and call.of.of is owner
+    return event.key is None and stepped_by(event.what) is owner
 
 
-def _module_of(optimizer: Opaque) -> Any:
-    return module_in((*optimizer.args, *optimizer.kwargs.values()))
+def _is_in(event: Event, loop: Loop) -> bool:
+    return any(loop is each for each in event.loops)
 
 
-def loader_of(value: Any, run: Run) -> Loader | None:
-    """The nearest DataLoader that a value was made of."""
+_Sets = Sequence[tuple[int, Event]]
+
+
+def _sets(events: Sequence[Event]) -> _Sets:
+    """What has been set in values, with its places among the events."""
+    return [(place, event) for place, event in enumerate(events) if event.key is not None]
+
+
+def _before(sets: _Sets, place: int) -> list[Event]:
+    return [event for at, event in sets if at < place]
+
+
+_CUTS = ("islice", "takewhile", "cycle", "sample", "zip", "next")
+
+
+def loader_of(value: Any, run: Run, before: Sequence[Event] = ()) -> Loader | None:
+    """The loader that a value comes from, with the images that it has after these events."""
+    cut = None
     for each in made_of(value):
+        cut = each if each.function.rpartition(".")[2] in _CUTS else cut
         if each.function == "torch.utils.data.DataLoader" and each.site is not None:
             given = arguments(each)
             if isinstance(given, dict):
-                return Loader(given, _images(given["dataset"], run), each.site)
-            first = each.args[0] if each.args else each.kwargs.get("dataset")
-            return Loader({}, _images(first, run), each.site)
+                data = given["dataset"]
+            else:
+                given, data = {}, each.args[0] if each.args else each.kwargs.get("dataset")
+            return Loader(given, _images(data, run, before)._replace(data=data), each.site, cut)
     return None
 
 
-def _images(value: Any, run: Run) -> Images:
+def _images(value: Any, run: Run, before: Sequence[Event]) -> Images:
     unknown = Images(None, None, None, getattr(value, "site", None))
     if isinstance(value, Instance):
-        return _of_class(value, run) or unknown
+        return _of_class(value, run, before) or unknown
     if not isinstance(value, Opaque):
         return unknown
     given = arguments(value)
     if value.function == "torchvision.datasets.MNIST" and isinstance(given, dict):
-        transform = value.attributes.get("transform", given.get("transform"))
+        set_later = {event.key: event.value for event in before if event.what is value}
+        transform = set_later.get("transform", given.get("transform"))
+        labels = set_later.get("target_transform", given.get("target_transform"))
         is_training = given.get("train", True)
-        return Images(is_training if isinstance(is_training, bool) else None, 0, transform, value.site)
+        known = is_training if isinstance(is_training, bool) else None
+        return Images(known, 0, transform, value.site, labels is not None)
+    parts = [value.args[0], value.args[1]] if value.kind == "operation" and len(value.args) == 2 else None
+    if value.function == "torch.utils.data.ConcatDataset" and isinstance(given, dict):
+        parts = run.items(given["datasets"])
+    if parts:
+        return _together([_images(part, run, before) for part in parts], unknown)
     if value.function == "torch.utils.data.Subset" and isinstance(given, dict):
-        whole, count = _images(given["dataset"], run), _how_many(given["indices"])
-        if whole.is_training is None or whole.held_out != 0 or count is None:
-            return whole._replace(held_out=None)
-        return whole._replace(held_out=IMAGES[whole.is_training] - count)
-    if value.kind == "item" and isinstance(value.of, Opaque):
-        given = arguments(value.of)
-        if value.of.function == "torch.utils.data.random_split" and isinstance(given, dict):
-            lengths, index = given["lengths"], value.args[0]
-            known = isinstance(lengths, list | tuple) and all(type(each) is int for each in lengths)
-            known = known and type(index) is int and -len(lengths) <= index < len(lengths)
-            held_out = sum(lengths) - lengths[index] if known else None
-            return _images(given["dataset"], run)._replace(held_out=held_out)
-    return unknown
+        whole = _images(given["dataset"], run, before)
+    elif (split := split_of(value)) is not None:
+        whole = _images(split[0], run, before)
+    else:
+        return unknown
+    left = count(run, value)
+    if whole.is_training is None or whole.held_out is None or left is None:
+        return whole._replace(held_out=None)
+    return whole._replace(held_out=IMAGES[whole.is_training] - left)
 
 
-def _how_many(indices: Any) -> int | None:
-    """How many different images they are of; None where that is not known."""
-    if isinstance(indices, list | tuple | range) and all(type(each) is int for each in indices):
-        return len(set(indices))
-    if not isinstance(indices, Opaque):
-        return None
-    if indices.kind == "item" and isinstance(indices.args[0], slice):
-        whole = _how_many(indices.of)
-        return None if whole is None else len(range(whole)[indices.args[0]])
-    if indices.method == "tolist":
-        return _how_many(indices.of.of)
-    permutes = indices.function in ("torch.randperm", "numpy.random.permutation") and len(indices.args) == 1
-    return indices.args[0] if permutes and type(indices.args[0]) is int else None
+def _together(parts: Sequence[Images], unknown: Images) -> Images:
+    """The images of several data sets; test images among them make it one of test images."""
+    kinds = [each.is_training for each in parts]
+    if False in kinds:
+        return parts[kinds.index(False)]._replace(held_out=None)
+    return parts[0]._replace(held_out=None) if None not in kinds else unknown
 
 
-def _of_class(value: Instance, run: Run) -> Images | None:
+def _of_class(value: Instance, run: Run, before: Sequence[Event]) -> Images | None:
     """The images of a data set of the code's own class, which transforms the items of another one."""
-    item = item_of(run, value)
+    item = run.call_method(value, "__getitem__", Opaque("unknown", "an index", value.site))
     image = item[0] if isinstance(item, tuple) and item else None
     if not isinstance(image, Opaque):
         return None
@@ -365,28 +455,27 @@ def _of_class(value: Instance, run: Run) -> Images | None:
     whole = image.of
     if not isinstance(whole, Opaque) or whole.kind != "item":
         return None
-    inner = _images(whole.of, run)
+    inner = _images(whole.of, run, before)
     if inner.is_training is None or inner.transform is not None:
         return None
     return inner._replace(transform=transform)
 
 
-def _evaluated(
-    events: tuple[Event, ...], module: Any, loops: list[Loop], run: Run
-) -> Iterator[tuple[Loop, Loader]]:
-    """The loops in which the network is called and not trained."""
-    seen: list[Loop] = []
-    for event in events:
+def _evaluated(events: Sequence[Event], loops: Sequence[Loop], run: Run) -> Iterator[Evaluation]:
+    """The loops in which networks are called and not trained."""
+    seen: set[tuple[int, int]] = set()
+    sets = _sets(events)
+    for place, event in enumerate(events):
         called = event.what.of
-        if event.what.kind != "call" or not isinstance(called, Instance | Module) or called is not module:
+        if event.what.kind != "call" or not is_module(called):
             continue
         loop = next((each for each in reversed(event.loops) if not each.known), None)
-        if loop is None or any(loop is each for each in (*seen, *loops)):
+        if loop is None or (id(loop), id(called)) in seen or any(loop is each for each in loops):
             continue
-        seen.append(loop)
-        loader = loader_of(loop.over, run)
+        seen.add((id(loop), id(called)))
+        loader = loader_of(loop.over, run, _before(sets, place))
         if loader is not None:
-            yield loop, loader
+            yield Evaluation(loop, loader, called, place)
 
 
 def default(call: Opaque, name: str) -> Any:

@@ -67,7 +67,9 @@ class Opaque:
     """A value that is not computed: a library's name, what its functions return, what follows from that.
 
     Attributes:
-      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation", or "unknown".
+      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation" or "unknown". Of
+        events also "end" (a statement that ends a turn of a loop), "field" (what the code
+        calls a receptive field).
       name: in a reader's words.
       site: where it came about; None for a library.
       of: the function that was called, or what it is an attribute or an item of.
@@ -166,7 +168,11 @@ class Class:
         for base in self.lineage:
             if isinstance(base, Opaque) and base.name.startswith("torch.nn."):
                 return base.name.removeprefix("torch.nn.")
-        return ""
+        return "Module" if self.comes_from("LightningModule") else ""
+
+    def comes_from(self, name: str) -> bool:
+        """Whether a base is a library's class of that name."""
+        return any(isinstance(base, Opaque) and base.name.endswith(f".{name}") for base in self.lineage)
 
     def find(self, name: str, after: "Class | None" = None) -> Any:
         """The attribute of it or of its bases, of those behind `after`; None where there is none."""
@@ -312,12 +318,14 @@ class Loop:
 
     Attributes:
       over: what it goes over; None for `while`.
+      depth: of the calls that it stands in.
       known: whether its turns are known, so that each is followed; otherwise one stands for all.
     """
 
     site: Site
     over: Any
     known: bool
+    depth: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ EVERY_LAYER = Architecture(
         ConcatPool(),
         Conv(5, 2, padding=2, bias=False),
         Dense(7, bias=False),
-        Residual((BatchNorm(), ReLU(), Dense(7))),
+        Residual((BatchNorm(plain=True), ReLU(), Dense(7))),
         Dense(10),
     )
 )

@@ -59,8 +59,8 @@ def build(architecture: Architecture, variables: dict[str, Any] | None = None) -
                     new = nn.Conv2d(channels, features, kernel, stride, padding, groups=groups, bias=bias)
                     convolutions.append(new if shares is None else convolutions[shares])
                     modules.append(convolutions[-1])
-                case BatchNorm():
-                    modules.append(nn.BatchNorm2d(channels))
+                case BatchNorm(plain):
+                    modules.append(nn.BatchNorm2d(channels, affine=not plain))
                 case ReLU():
                     modules.append(nn.ReLU())
                 case SiLU():
