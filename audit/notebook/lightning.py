@@ -140,7 +140,7 @@ def _configured(value: Any) -> tuple[list[Any], list[tuple[Opaque, bool]]]:
         optimizers, schedules = value.get("optimizer"), value.get("lr_scheduler", [])
     elif isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], list | tuple):
         optimizers, schedules = value
-    pairs = [
+    pairs: list[tuple[Any, bool]] = [
         (each.get("scheduler"), each.get("interval") == "step") if isinstance(each, dict) else (each, False)
         for each in (schedules if isinstance(schedules, list | tuple) else [schedules])
     ]
