@@ -82,6 +82,8 @@ def _folder(given: Sequence[Submission]) -> Path:
 def _audit_one(submission: Submission, folder: Path, config: AuditConfig, limits: Limits) -> int:
     (audit,) = submissions.audited([submission], limits)
     if len(audit.refused) == len(audit.spreadsheets) + (audit.notebook is not None):
+        if audit.notebook and audit.notebook.tells:
+            print(submissions.text(audit))
         raise UserError(audit.refused[0])
     workdir = open_for(config, *files_of(submission))
     print(submissions.text(audit))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from audit.notebook.claims import Limits
 from audit.notebook.command import flags
 from audit.notebook.command import settings as settings_of
-from audit.notebook.report import figures
+from audit.notebook.report import figures, in_one_line
 from audit.notebook.verdict import audit_notebook
 from demo.bounded import SECONDS, Refused, read_in_a_process
 
@@ -41,7 +41,7 @@ def read(name: str, content: bytes, seconds: float = SECONDS) -> Read:
 def _answer(file: Path) -> Read:
     audit = audit_notebook(file, Limits())
     if audit.refused or audit.network is None or audit.recipe is None:
-        return Read("", str(audit.refused))
+        return Read("", in_one_line(audit))
     words = f"{file.name}: class {audit.network.class_name}, {figures(audit)}"
     mistakes = tuple(f"{found.place}: {found.what}" for found in audit.mistakes)
     known = audit.recipe.recipe is not None

@@ -39,11 +39,15 @@ class Claim(NamedTuple):
 
 
 def claims(
-    network: ReadNetwork, recipe: ReadRecipe, training: Training | None, limits: Limits
+    parameters: int | None,
+    network: ReadNetwork | None,
+    recipe: ReadRecipe | None,
+    training: Training | None,
+    limits: Limits,
 ) -> tuple[Claim, Claim, Claim]:
-    """The three limits, each with what code and log say."""
+    """The three limits, each with what code and log say; None of what cannot be read."""
     return (
-        _parameters(network, limits.max_parameters),
+        _parameters(parameters, network, limits.max_parameters),
         _epochs(recipe, training, limits.max_epochs),
         _accuracy(training, limits.target_accuracy),
     )
@@ -54,15 +58,17 @@ def percent(accuracy: Fraction | float) -> str:
     return f"{float(accuracy):.2%}".replace("%", " %")
 
 
-def _parameters(network: ReadNetwork, most: int) -> Claim:
-    found = f"{network.parameters:,}"
-    if network.used_parameters != network.parameters:
+def _parameters(parameters: int | None, network: ReadNetwork | None, most: int) -> Claim:
+    if parameters is None:
+        return Claim("parameters", f"fewer than {most:,}", "they cannot be counted", None)
+    found = f"{parameters:,}"
+    if network and network.used_parameters != network.parameters:
         found += f"; forward uses {network.used_parameters:,} of them, which is what torchsummary counts"
-    return Claim("parameters", f"fewer than {most:,}", found, network.parameters < most)
+    return Claim("parameters", f"fewer than {most:,}", found, parameters < most)
 
 
-def _epochs(recipe: ReadRecipe, training: Training | None, most: int) -> Claim:
-    code = recipe.epochs.value if recipe.epochs else None
+def _epochs(recipe: ReadRecipe | None, training: Training | None, most: int) -> Claim:
+    code = recipe.epochs.value if recipe and recipe.epochs else None
     run = training.num_epochs if training else None
     found = [f"{code} in the code"] if code is not None else []
     found += [f"{run} in the log"] if run is not None else []

@@ -93,11 +93,12 @@ class Training(NamedTuple):
         return (self.epochs[evaluation - 1].number or evaluation) if self.ran else evaluation
 
 
-def trainings_of(source: Source, beside: Sequence[Text], prints: Prints) -> tuple[Training, ...]:
+def trainings_of(source: Source, beside: Sequence[Text], prints: Prints | None) -> tuple[Training, ...]:
     """Those in a notebook's outputs, otherwise in a text beside it, if possible one that its code printed."""
     outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
     found = read_log(outputs, prints)
-    for text in sorted(beside, key=lambda each: not _evaluations(prints.said_in(lines_of(each.text)))):
+    by_code = [text for text in beside if prints and _evaluations(prints.said_in(lines_of(text.text)))]
+    for text in (*by_code, *(text for text in beside if text not in by_code)):
         in_text = () if found else read_log([(0, text.text)], prints)
         found += tuple(training._replace(file=text.place.file) for training in in_text)
     return found

@@ -240,8 +240,8 @@ class Finding(NamedTuple):
 
 def findings(
     source: Source,
-    network: ReadNetwork,
-    recipe: ReadRecipe,
+    network: ReadNetwork | None,
+    recipe: ReadRecipe | None,
     training: Training | None,
     limits: Limits,
     *,
@@ -252,7 +252,7 @@ def findings(
 
     Args:
       source: of the notebook.
-      network: read from it; recipe: likewise.
+      network: read from it; recipe: likewise; each None where it is refused.
       training: what its log tells, if it has one.
       limits: of the assignment.
       code: of the cell or file that the class stands in.
@@ -260,18 +260,13 @@ def findings(
     """
     prose = [Text(source.place(cell, 1), cell.text) for cell in source.cells if cell.kind == "markdown"]
     texts = [*prose, *texts]
-    facts = [
-        *network.facts,
-        *_of_recipe(recipe),
-        *_dropout_before_pooling(network),
-        *_unused(network),
-        *_epochs_at_limit(recipe, training, limits),
-        *_receptive_fields(network, recipe, code, texts),
-        *_totals(source, network, texts),
-        *_other_version(source, recipe, training),
-        *_quoted(training, texts),
-        *_about_the_run(source, training),
-    ]
+    facts = [*_quoted(training, texts), *_about_the_run(source, training)]
+    if network is not None:
+        facts += [*network.facts, *_dropout_before_pooling(network), *_unused(network)]
+        facts += [*_receptive_fields(network, recipe, code, texts), *_totals(source, network, texts)]
+    if recipe is not None and (network is not None or recipe.optimizer is not None):
+        facts += [*_of_recipe(recipe), *_epochs_at_limit(recipe, training, limits)]
+        facts += _other_version(source, recipe, training)
     found: dict[str, Finding] = {}
     facts = [fact for fact in facts if fact.name not in SILENT]
     for fact in sorted(facts, key=lambda each: (each.place.cell or 0, each.place.line)):
@@ -329,9 +324,9 @@ def _epochs_at_limit(recipe: ReadRecipe, training: Training | None, limits: Limi
 
 
 def _receptive_fields(
-    network: ReadNetwork, recipe: ReadRecipe, code: str, texts: Sequence[Text]
+    network: ReadNetwork, recipe: ReadRecipe | None, code: str, texts: Sequence[Text]
 ) -> Iterator[Fact]:
-    for place, computed in wrong_in_values(recipe.fields, network):
+    for place, computed in wrong_in_values(recipe.fields if recipe else (), network):
         yield Fact("receptive_fields", place, _in_words(computed))
     wrong = wrong_in_code(code, network)
     if wrong is not None:
@@ -461,5 +456,5 @@ def _about_the_run(source: Source, training: Training | None) -> Iterator[Fact]:
         if after < before:
             yield Fact("run_out_of_order", source.place(cell, 1), f"[{after}] stands below [{before}]")
             break
-    if training is None:
+    if training is None and source.cells:
         yield Fact("no_log", source.place(source.cells[-1], 1))

@@ -158,6 +158,17 @@ def network_of(run: Run, class_name: str | None = None) -> ReadNetwork:
         raise UserError(f"{name} is not understood: {run.source.path.name} nests too deep") from error
 
 
+def count(run: Run, class_name: str | None = None) -> tuple[str, int] | None:
+    """The class of a network and its parameters, whatever forward does; None where they cannot be counted."""
+    try:
+        model = _chosen(run, class_name)
+        if run.unfollowed is not None or (isinstance(model, Instance) and model.refused is not None):
+            return None
+        return model.cls.name if isinstance(model, Instance) else model.kind, count_parameters(model)
+    except (UserError, RecursionError):
+        return None
+
+
 def trained_module(run: Run) -> Any:
     """The network that the code trains: the last one that an optimizer got and whose step was called.
 

@@ -23,16 +23,19 @@ CSV_HEADER = (
 
 def text(audit: NotebookAudit) -> str:
     """Everything about one notebook."""
-    if audit.refused or audit.network is None or audit.recipe is None:
-        return str(audit.refused)
     network, recipe = audit.network, audit.recipe
-    parts = [
-        f"{quoted(audit.file.name)}: {audit.verdict.upper()}",
-        *([textwrap.fill(f"{_not_shown(audit)}.", 100)] if audit.verdict == "not shown" else []),
-        f"Class {network.class_name} ({network.place}):\n\n{format_table(network.architecture)}",
-        "\n".join([line("layers", network.text), *_recipe_lines(network, recipe)]),
-        "\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]),
-    ]
+    if not audit.tells:
+        return str(audit.refused)
+    parts = [f"{quoted(audit.file.name)}: {audit.verdict.upper()}"]
+    if audit.refused:
+        parts.append(line("refused", audit.refused))
+    elif audit.missing:
+        parts.append(textwrap.fill(f"{_not_shown(audit)}.", 100))
+    if network is not None:
+        parts.append(f"Class {network.class_name} ({network.place}):\n\n{format_table(network.architecture)}")
+    lines = [*([line("layers", network.text)] if network else []), *_recipe_lines(network, recipe)]
+    parts += ["\n".join(lines)] if lines else []
+    parts.append("\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]))
     if audit.texts:
         parts[-1] += "\n" + line("texts", texts_read(audit))
     if audit.standing:
@@ -44,8 +47,10 @@ def text(audit: NotebookAudit) -> str:
     return "\n\n".join(parts)
 
 
-def _recipe_lines(network: ReadNetwork, recipe: ReadRecipe) -> Iterator[str]:
-    if recipe.recipe is not None:
+def _recipe_lines(network: ReadNetwork | None, recipe: ReadRecipe | None) -> Iterator[str]:
+    if recipe is None or (network is None and recipe.optimizer is None):
+        return
+    if recipe.recipe is not None and network is not None:
         yield line("recipe", recipe.recipe.flags)
         yield f"  train it here:\n\n{printable(_command(network, recipe, recipe.recipe.epochs))}"
     elif recipe.flags:
@@ -121,22 +126,23 @@ def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
             "holds_from_epoch": training.holds_from(target) or "",
             "evaluated": training.split,
         }
-    if network is not None and recipe is not None:
+    if audit.counted is not None:
+        row |= {"class": audit.counted[0], "parameters": audit.counted[1]}
+    if network is not None:
+        row |= {"used_parameters": network.used_parameters, "layers": network.text}
+    if recipe is not None:
         row |= {
-            "class": network.class_name,
-            "parameters": network.parameters,
-            "used_parameters": network.used_parameters,
             "epochs": recipe.epochs.value if recipe.epochs else "",
             "batch_size": " or ".join(str(setting.value) for setting in recipe.batch_size),
-            "percentile": round(audit.standing.percentile) if audit.standing else "",
-            "broken_limits": " ".join(claim.name for claim in audit.claims if claim.holds is False),
-            "mistakes": "; ".join(_in_short(found) for found in audit.findings if found.is_mistake),
-            "remarks": "; ".join(_in_short(found) for found in audit.findings if not found.is_mistake),
-            "layers": network.text,
             "recipe": recipe.recipe.flags if recipe.recipe else "",
             "not_expressed": "; ".join(missing.name for missing in recipe.missing),
         }
-    return row
+    return row | {
+        "percentile": round(audit.standing.percentile) if audit.standing else "",
+        "broken_limits": " ".join(claim.name for claim in audit.claims if claim.holds is False),
+        "mistakes": "; ".join(_in_short(found) for found in audit.findings if found.is_mistake),
+        "remarks": "; ".join(_in_short(found) for found in audit.findings if not found.is_mistake),
+    }
 
 
 def _in_short(found: Finding) -> str:
@@ -183,22 +189,22 @@ def log_rows(audit: NotebookAudit) -> list[list[object]]:
 
 def in_one_line(audit: NotebookAudit) -> str:
     """What a folder's table says of it."""
-    if audit.refused:
+    if audit.refused and not audit.tells:
         return audit.refused
     mistakes = ", ".join(found.name.replace("_", " ") for found in audit.mistakes)
-    return figures(audit) + (f"; mistakes: {mistakes}" if mistakes else "")
+    refused = f"{audit.refused}; read all the same: " if audit.refused else ""
+    return refused + figures(audit) + (f"; mistakes: {mistakes}" if mistakes else "")
 
 
 def figures(audit: NotebookAudit) -> str:
-    """Of one that can be judged: its parameters, accuracies and broken limits."""
-    assert audit.network is not None
-    parts = [f"{audit.network.parameters:,} parameters"]
+    """Its parameters, accuracies and broken limits, and what is missing."""
+    parts = [f"{audit.counted[1]:,} parameters"] if audit.counted else []
     if audit.training:
         parts.append(f"best {percent(audit.training.best)}, last {percent(audit.training.last)}")
     broken = [claim.name for claim in audit.claims if claim.holds is False]
     parts += [f"not kept: {', '.join(broken)}"] if broken else []
     parts += [f"with {texts_read(audit)}"] if audit.texts else []
-    return "; ".join([*parts, *([_not_shown(audit)] if audit.missing else [])])
+    return "; ".join([*parts, *([] if audit.refused or not audit.missing else [_not_shown(audit)])])
 
 
 def layer_rows(network: ReadNetwork) -> list[list[object]]:

@@ -1,17 +1,17 @@
 """One notebook audited: what it is, what its log says, and whether claim and code hold."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.notebook import cells
-from audit.notebook.cells import Place, Source, texts_beside
+from audit.notebook.cells import Source, Text, texts_beside
 from audit.notebook.claims import Claim, Limits, claims
 from audit.notebook.interpreter import follow
 from audit.notebook.log import Training, chosen, trainings_of
 from audit.notebook.mistakes import Finding, findings
-from audit.notebook.network import ReadNetwork, network_of
+from audit.notebook.network import ReadNetwork, count, network_of
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
@@ -27,17 +27,20 @@ class NotebookAudit:
     """What became of one notebook.
 
     Attributes:
+      counted: the class and its number of parameters; None where they cannot be counted.
       network: the class; None where it is refused.
-      recipe: how it is trained; None where the network is refused.
+      recipe: how it is trained; None where the code cannot be followed.
       training: what the log tells; None without one.
       claims: the limits, and whether they are kept.
       findings: mistakes first, then remarks.
       standing: among the public submissions; None without the accuracy of test images.
       texts: the names of the files beside it that were read as its own.
-      refused: why it cannot be judged, in one line; None where it can.
+      refused: all that keeps it from being judged, in one line; None where it can be. What was read is
+        there all the same.
     """
 
     file: Path
+    counted: tuple[str, int] | None = None
     network: ReadNetwork | None = None
     recipe: ReadRecipe | None = None
     training: Training | None = None
@@ -62,6 +65,12 @@ class NotebookAudit:
         return "not shown" if self.missing else "right"
 
     @property
+    def tells(self) -> bool:
+        """Whether anything of it was read."""
+        trains = self.recipe is not None and self.recipe.optimizer is not None
+        return bool(self.counted or self.training or self.mistakes or trains)
+
+    @property
     def missing(self) -> tuple[Claim, ...]:
         """The limits of which nothing tells whether they are kept."""
         return tuple(claim for claim in self.claims if claim.holds is None)
@@ -75,49 +84,69 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
       limits: what is asked for.
       class_name: the network's class; None takes the one that is trained.
     """
-    training = None
     try:
         source = cells.read(file)
+    except UserError as error:
+        return NotebookAudit(file, refused=str(error))
+    run, network, recipe, counted = None, None, None, None
+    obstacles: list[str] = []
+    try:
         run = follow(source)
         prints = Prints(run)
         network = network_of(run, class_name)
-        beside = texts_beside(file)
-        texts = own_texts(source, beside, _links(network, trainings_of(source, (), prints)))
-        logs = (*texts, *(text for text in likely_logs(source, beside) if text not in texts))
-        training = chosen(trainings_of(source, logs, prints))
-        texts += tuple(
-            text for text in logs if training and text.place.file == training.file and text not in texts
-        )
+        counted = network.class_name, network.parameters
+    except UserError as error:
+        obstacles.append(str(error))
+        counted = count(run, class_name) if run else None
+    try:
         recipe = read_recipe(source, network)
     except UserError as error:
-        return NotebookAudit(file, training=training, refused=str(error))
-    code = _code_at(source, network.place)
-    found = findings(source, network, recipe, training, limits, code=code, texts=texts)
-    of_test = training is not None and training.split == "test"
+        obstacles += [str(error)] * (str(error) not in obstacles)
+    numbers = {*(counted or ()), *([network.used_parameters] if network else [])}
+    training, texts = _log_of(source, prints if run else None, numbers)
+    of_test = network and training and training.split == "test"
     return NotebookAudit(
         file,
+        counted,
         network,
         recipe,
         training,
-        claims(network, recipe, training, limits),
-        found,
-        standing(network.parameters, float(training.last)) if training and of_test else None,
-        texts=tuple(text.place.file for text in texts),
+        claims(counted[1] if counted else None, network, recipe, training, limits),
+        findings(source, network, recipe, training, limits, code=_code_at(source, network), texts=texts),
+        standing(network.parameters, float(training.last)) if network and training and of_test else None,
+        tuple(text.place.file for text in texts),
+        "; ".join(obstacles) or None,
     )
 
 
-def _links(network: ReadNetwork, trainings: Sequence[Training]) -> Iterator[str]:
-    """What only a text about this submission has."""
-    if not re.fullmatch("(?:my)?(?:net(?:work)?|model|cnn)", network.class_name, re.I):
-        yield network.class_name
-    for parameters in (network.parameters, network.used_parameters):
-        yield from (str(parameters), f"{parameters:,}")
+def _log_of(
+    source: Source, prints: Prints | None, known: Iterable[str | int]
+) -> tuple[Training | None, tuple[Text, ...]]:
+    """What the log tells, and the texts beside the submission that are its own."""
+    beside = texts_beside(source.path)
+    own = own_texts(source, beside, _links(known, trainings_of(source, (), prints)))
+    logs = (*own, *(text for text in likely_logs(source, beside) if text not in own))
+    training = chosen(trainings_of(source, logs, prints))
+    has_log = training.file if training else ""
+    return training, tuple(text for text in logs if text in own or text.place.file == has_log)
+
+
+def _links(known: Iterable[str | int], trainings: Sequence[Training]) -> Iterator[str]:
+    """What only a text about this submission has: of its class and its numbers, those of no other one."""
+    for each in known:
+        if isinstance(each, int):
+            yield from (str(each), f"{each:,}")
+        elif not re.fullmatch("(?:my)?(?:net(?:work)?|model|cnn)", each, re.I):
+            yield each
     for training in trainings:
         yield from (f"{100 * float(accuracy):.2f}" for accuracy in (training.best, training.last))
 
 
-def _code_at(source: Source, place: Place) -> str:
-    """The cell or file that a class stands in."""
+def _code_at(source: Source, network: ReadNetwork | None) -> str:
+    """The cell or file that the class stands in."""
+    if network is None:
+        return ""
+    place = network.place
     if place.cell is not None:
         return source.cells[place.cell - 1].code
     path = source.path.with_name(place.file)

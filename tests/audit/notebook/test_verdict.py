@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from fractions import Fraction
 
 import pytest
 
@@ -274,6 +275,54 @@ def test_a_submission_without_outputs_has_no_accuracy_to_hold(tmp_path):
     for words in (in_one_line(audit), csv_row(audit, 0.994)["notes"], " ".join(text(audit).split())):
         assert missing in words
     assert text(audit).startswith("submission.ipynb: NOT SHOWN\n")
+
+
+def test_what_is_refused_tells_what_was_read(tmp_path):
+    changed = [
+        ("x = self.gap(self.conv4(x))", "x = torch.fft.fft2(self.gap(self.conv4(x)))"),
+        ("train=False", "train=True"),
+    ]
+    audit = audit_notebook(submission(tmp_path, change=changed), Limits())
+    assert (audit.verdict, audit.network, audit.counted) == ("unreadable", None, ("Net", PARAMETERS))
+    assert [claim.holds for claim in audit.claims] == [True, True, True]
+    assert names(audit) == ["test_is_training_set"]
+    assert csv_row(audit, 0.994)["last_accuracy"] == 0.9942
+    for words in (text(audit), in_one_line(audit)):
+        assert "99.42 %" in words
+        assert "is not understood" in words
+
+
+OTHERS = {
+    "another project": ("README.md", "# Sorting\nTotal parameters: 12,345. Test accuracy: 99.99 %\n"),
+    "another project about MNIST": ("README.md", "# MNIST by an MLP\n\nParameters: 12,345\n"),
+    "another notebook": (
+        "README.md",
+        "# other.ipynb\n\nMNIST, 12,345 parameters, validation accuracy 99.10\n",
+    ),
+    "the log of another": ("other.log", log([9100, 9200, 9300])),
+    "a shell log": ("shell.log", f"$ python other.py\n{log([9100, 9200, 9300])}\n"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_text_of_another_submission_changes_nothing(name, tmp_path):
+    file, content = OTHERS[name]
+    (tmp_path / file).write_text(content)
+    if "other" in file + content:
+        write(tmp_path, IMPORTS, name="other.ipynb")
+    audit = audit_notebook(submission(tmp_path), Limits())
+    assert (audit.verdict, audit.findings, audit.texts) == ("right", (), ())
+    (tmp_path / "train.py").write_text("\n".join([IMPORTS, NET, LOADERS, LOOPS, TRAINING]))
+    (tmp_path / "submission.ipynb").unlink()
+    (tmp_path / "train.log").write_text(log())
+    audit = audit_notebook(tmp_path / "train.py", Limits())
+    assert (audit.verdict, audit.training.last, audit.texts) == (
+        "right",
+        Fraction(9942, 10000),
+        ("train.log",),
+    )
+    assert "train.log (the log)" in text(audit)
+    assert "read beside it: train.log (the log)" in csv_row(audit, 0.994)["notes"]
 
 
 def test_a_py_files_log_may_stand_in_a_text_beside_it(tmp_path):
