@@ -326,7 +326,7 @@ def _epochs_at_limit(recipe: ReadRecipe, training: Training | None, limits: Limi
 def _receptive_fields(
     network: ReadNetwork, recipe: ReadRecipe | None, code: str, texts: Sequence[Text]
 ) -> Iterator[Fact]:
-    for place, computed in wrong_in_values(recipe.fields if recipe else (), network):
+    for place, computed in wrong_in_values(recipe.fields if recipe else {}, network):
         yield Fact("receptive_fields", place, _in_words(computed))
     wrong = wrong_in_code(code, network)
     if wrong is not None:
