@@ -92,9 +92,10 @@ def loss_range(example: Scalars, shape: Shape = CLASSROOM) -> tuple[Scalar, Scal
     and so are its outputs.
     """
     inputs, targets = jnp.stack(example[: shape.inputs]), jnp.stack(example[shape.inputs :])
-    low, high = _OUTPUT_RANGE[shape.activation]
+    bounds = jnp.array(_OUTPUT_RANGE[shape.activation], inputs.dtype)
     if shape.activation != "sigmoid" and not shape.biases:
-        low, high = jnp.where((inputs != 0).any(), jnp.array([low, high], inputs.dtype), 0)
+        bounds = jnp.where((inputs != 0).any(), bounds, 0)
+    low, high = bounds
     nearest = targets - jnp.clip(targets, low, high)
     farthest = jnp.maximum(jnp.abs(targets - low), jnp.abs(high - targets))
     return (nearest**2).sum() / 2, (farthest**2).sum() / 2

@@ -203,8 +203,8 @@ def _write_frontier(folder: Path, frontier: Frontier) -> None:
         ("lr", "final_loss", "gradient_norm", "last_rise", "epochs_to_tolerance", "outcome"),
         zip(
             frontier.lrs,
-            map(finite, end.loss),
-            map(finite, end.gradient),
+            map(finite, np.asarray(end.loss)),
+            map(finite, np.asarray(end.gradient)),
             end.last_rise,
             reached,
             frontier.outcome,

@@ -95,7 +95,7 @@ def export(
         if not difference <= allowed(largest):
             raise UserError(
                 f"{folder / file} gives logits that differ from the exact ones by {difference:.1e}, the "
-                f"largest being {largest:.1f}: do not use it; try the versions in constraints.txt"
+                f"largest being {largest:.1f}: do not use it; try the versions of requirements-tests.lock"
             )
     description = {
         "model": name,

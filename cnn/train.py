@@ -154,7 +154,7 @@ def prepare_batch(
     augment_key, _ = _step_keys(key, step)
     keys = image_keys(augment_key, len(batch.labels), config.network.axis_name)
     progress = step / (config.recipe.epochs * config.steps_per_epoch)
-    grey = batch.images / jnp.float32(255)
+    grey = jnp.asarray(batch.images) / jnp.float32(255)
     if config.recipe.distorts:
         grey = random_distortion(grey, keys, config.recipe, progress)
     return Examples(_normalize(config, grey), batch.labels)  # type: ignore[arg-type]

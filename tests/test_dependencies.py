@@ -1,12 +1,12 @@
-"""BUILD.md explains every package that the project asks for; constraints.txt pins them and all they bring."""
+"""BUILD.md explains every package that the project asks for; the locks pin them and all they bring."""
 
 import re
-import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from itertools import chain
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,13 +17,17 @@ DIRECT = [
     for text in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     if (requirement := Requirement(text)).name != PROJECT["name"]
 ]
-PINS = [
-    Requirement(line)
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if not line.startswith("#")
-]
+LOCKS = {
+    name: {
+        Requirement(pin.strip()): hashes.split()
+        for pin, hashes in re.findall(
+            r"^(\S.*?)((?: \\\n    .*)*)\n", (ROOT / name).read_text(), re.MULTILINE
+        )
+    }
+    for name in ("requirements.lock", "requirements-tests.lock")
+}
 """A line that names an index, an option or a file is no requirement: reading it fails."""
-CUDA = ("nvidia-", "cuda-", "triton")
+NOT_LOCKED = {"torch", "libtpu"}  # which no command of the Makefile but test-torch installs
 
 
 def names(requirements: list[Requirement]) -> set[str]:
@@ -62,19 +66,43 @@ def test_build_md_has_a_line_for_each_direct_dependency_and_no_other():
     assert sorted(explained) == sorted(names(DIRECT))
 
 
-def test_what_is_pinned_is_one_version_from_the_users_own_index():
-    for pin in PINS:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_is_locked_is_one_version_with_hashes_from_the_users_own_index(lock):
+    for pin, hashes in LOCKS[lock].items():
         assert pin.url is None
         assert [(each.operator, "*" in each.version) for each in pin.specifier] == [("==", False)], str(pin)
+        found = [each for each in hashes if each != "\\"]
+        assert found, str(pin)
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", each) for each in found), str(pin)
 
 
-def test_all_that_the_project_brings_is_pinned():
-    active = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate()]
-    pinned = names(active)
-    assert len(pinned) == len(active)
-    tree = installed_tree(DIRECT)
-    assert {"jax", "jaxlib", "numpy", "packaging", "pytest"} <= tree
-    needed = names(DIRECT) | tree
-    if sys.version_info < (3, 12):  # there, torch was tested without CUDA
-        needed = {name for name in needed if not name.startswith(CUDA)}
-    assert sorted(needed - pinned) == []
+def test_both_locks_agree():
+    run, tests = LOCKS.values()
+    assert run.items() <= tests.items()
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")]
+)
+def test_all_that_the_project_asks_for_is_locked_on_each_python_and_machine(version, platform, machine):
+    place = {"python_version": version, "python_full_version": f"{version}.1"}
+    place |= {"sys_platform": platform, "platform_machine": machine}
+    active = [
+        pin for pin in LOCKS["requirements-tests.lock"] if pin.marker is None or pin.marker.evaluate(place)
+    ]
+    assert len(names(active)) == len(active)
+    assert names(DIRECT) - names(active) == NOT_LOCKED
+    for package in active:
+        assert package.name != "jax" or package.specifier.contains("0.10.1") == (version == "3.11")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_all_that_this_brings_here_is_locked(lock):
+    roots = DIRECT if lock == "requirements-tests.lock" else list(map(Requirement, PROJECT["dependencies"]))
+    tree = installed_tree([root for root in roots if root.name not in NOT_LOCKED])
+    assert {"jax", "jaxlib", "numpy"} <= tree
+    assert (
+        sorted(tree - names([pin for pin in LOCKS[lock] if pin.marker is None or pin.marker.evaluate()]))
+        == []
+    )
