@@ -83,6 +83,7 @@ lock: $(VENV)/python
 	  $(LOCK) --output-file requirements-tests.lock
 	echo "setuptools>=77" | $(VENV)/uv/bin/uv pip compile pyproject.toml - $(UNIVERSAL) \
 	  --constraint requirements-tests.lock --output-file requirements.lock
+	rm -r $(VENV)/uv
 UNIVERSAL := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 clean:
