@@ -48,7 +48,8 @@ _ASIDE = re.compile(
     re.I,
 )
 _SHARE = (
-    r"(?:(?P<right>\d{1,6}(?:\.\d+)?)\s*(?:/|out of|of)\s*(?P<of>\d{2,6})(?!\d)"
+    r"(?:(?P<right>\d{1,3},\d{3}|\d{1,6}(?:\.\d+)?)\s*(?:/|out of|of)\s*"
+    r"(?P<of>\d{2,3},\d{3}|\d{2,6})(?:\.0)?(?![.,]?\d)"
     r"|(?P<number>\d{1,3}(?:\.\d+)?(?:e-\d+)?)(?![\d/])\s*(?P<percent>%?))"
 )
 _ACCURACY = re.compile(
@@ -58,7 +59,7 @@ _ACCURACY = re.compile(
 )
 _BEFORE_WORD = re.compile(_SHARE + r"\s*(?:\w+\s+){0,2}(?:acc(?:uracy)?|correct)\b", re.I)
 _OF_SPLIT = re.compile(
-    r"(?<![a-z])(?:test|eval|val|train)\w*(?![a-z])(?!\s*(?:epoch|loss))[^\d%|;,\[]{0,25}?"
+    r"(?<![a-z])(?:test|eval|val|train)\w*(?![a-z])(?!\s*epoch)[^\d%|;,\[]{0,25}?"
     r"(?:(?:loss|nll)\D{0,10}\d+\.\d+(?:e-?\d+)?[\s,;|]*(?:and\b)?\D{0,4}?)?"
     + _SHARE.replace("%?)", "%)(?!\\|)").replace(r"\d{2,6}", r"\d{3,6}"),
     re.I,
@@ -152,8 +153,9 @@ def fraction(
     number: str, of: str | None = None, *, percent: bool = False
 ) -> tuple[Fraction | None, int | None]:
     """An accuracy as a fraction, and of how many images it is."""
-    value = Fraction(number)
+    value = Fraction(number.replace(",", ""))
     if of:
+        of = of.replace(",", "")
         return (value / int(of), int(of)) if value <= int(of) else (None, None)
     if value > 100:
         return None, None
@@ -197,10 +199,10 @@ def _cells(line: str) -> list[str]:
 
 def _header(line: str) -> list[str] | None:
     """The headings of columns of which one is an accuracy; None where the line is none of headings."""
-    if len(line) > 200 or any(mark in line for mark in ":=%.") or not re.search("acc|test|val", line, re.I):
+    if len(line) > 200 or any(mark in line for mark in ":=.") or not re.search("acc|test|val", line, re.I):
         return None
     cells = _cells(line)
-    words = all(re.fullmatch(r"[a-z#][\w @()/-]*", cell, re.I) or not cell for cell in cells)
+    words = all(re.fullmatch(r"[a-z#][\w @()%/-]*", cell, re.I) or not cell for cell in cells)
     is_one = words and len(cells) > 1 and any(map(_column, cells))
     return [*cells] if is_one and re.search("epoch|loss|train", line, re.I) else None
 
@@ -234,7 +236,8 @@ def _row(line: str, columns: Sequence[str]) -> list[Said] | None:
         for name, cell in row.items()
         if re.fullmatch(r"epochs?|ep\.?", name, re.I) and cell.isdigit()
     ]
-    others = "test" if len({kind for kind, _ in said}) > 1 else "other"
+    kinds = {kind for kind, _ in said}
+    others = "test" if "train" in kinds else "train" if kinds & {"test", "validation"} else "other"
     others = "validation" if others == "other" and re.search("val", " ".join(columns), re.I) else others
     for kind, cell in sorted(said, key=lambda each: each[0] != "train"):
         right, _, of = cell.rstrip("% ").partition("/")

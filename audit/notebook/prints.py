@@ -120,7 +120,10 @@ class Prints:
             *whole, open_line = _lines([*open_line, *parts])
             for line in whole:
                 self._add(line, found)
-            if event.what.function == "print" and "end" in event.what.kwargs:
+            if event.what.function == "print" and "\n" not in (
+                end := str(event.what.kwargs.get("end", "\n"))
+            ):
+                open_line.append(end)
                 continue
             self._add(open_line, found)
             open_line = []
@@ -196,7 +199,7 @@ def _accuracies(line: str, found: re.Match[str], roles: Sequence[_Role]) -> Iter
             losses[role.split] = float(number[0])
             continue
         rest = line[found.end(index) :]
-        of = re.match(r"\s*(?:/|of|out of)\s*(\d{2,6})(?!\d)", rest)
+        of = re.match(r"\s*(?:/|of|out of)\s*(\d{2,3},\d{3}|\d{2,6})(?:\.0)?(?![.,]?\d)", rest)
         accuracy, images = fraction(number[0], of and of[1], percent=bool(re.match(r"\s*%", rest)))
         if accuracy is not None and (role.split not in read or (images and not read[role.split][1])):
             read[role.split] = 1 - accuracy if role.kind == "error" else accuracy, images

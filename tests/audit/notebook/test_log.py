@@ -76,8 +76,80 @@ STYLES = {
 }
 
 
+RAISED = "Accuracy is greater than 99.0 and reached at epoch 3\n"
+STYLES |= {
+    "cut bar": lambda epoch, right: (
+        f"Epoch {epoch + 1}/5 | Loss=0.1 Accuracy=99.60% LR=0.05: 100%|#| 469/469\n{plain(epoch, right)}"
+    ),
+    "bar cut in its text": lambda epoch, right: (
+        f"Epoch {epoch + 1}/5 | Loss=0.1 Accuracy=99.60% LR=0.05: 1\n{plain(epoch, right)}"
+    ),
+    "a target reached": lambda epoch, right: f"Epoch {epoch}\n{plain(epoch, right)}{RAISED * (right > 9900)}",
+    "a target above": lambda epoch, right: (
+        f"Epoch {epoch}\nTest Accuracy: {right / 100:.2f}% (target: 99.40%)\n"
+        "Still below the required test accuracy of 99.40%\nTest accuracy must be >= 99.40%\n"
+    ),
+    "decimals in the count": lambda epoch, right: (
+        f"Epoch {epoch}\nTest set: Average loss: 0.03, Accuracy: {right}.0/10000 ({right / 100:.2f}%)\n"
+    ),
+    "commas in the count": lambda epoch, right: f"Epoch {epoch}\nTest Accuracy: {right:,}/10,000\n",
+    "no word": lambda epoch, right: (
+        f"[{epoch + 1:02d}/05] loss 0.1 | train 99.99% | test {right / 100:.2f}%\n"
+    ),
+    "no word, losses": lambda epoch, right: (
+        f"epoch {epoch}: train loss 0.12 (99.99%), test loss 0.03 ({right / 100:.2f}%)\n"
+    ),
+    "a count without a word": lambda epoch, right: (
+        f"Train Epoch: {epoch} [59904/60000 (100%)]\tLoss: 0.1\nTest set: Average loss: 0.03, {right}/10000\n"
+    ),
+    "error": lambda epoch, right: f"Epoch {epoch}: test error: {100 - right / 100:.2f}%\n",
+    "number before word": lambda epoch, right: f"Epoch {epoch}: {right / 100:.2f}% test accuracy\n",
+    "tutorial": lambda epoch, right: (
+        f"[{epoch + 1},  2000] loss: 2.1\nAccuracy of the network on the 10000 test images: {right / 100} %\n"
+    ),
+    "logging": lambda epoch, right: (
+        f"2026-05-01 10:00:12,123 - INFO - Epoch {epoch}: train accuracy 99.99, test accuracy {right / 100}\n"
+    ),
+    "Lightning": lambda epoch, right: (
+        f"Epoch {epoch}: 100%|████| 469/469 [00:08<00:00, 55it/s, v_num=0, train_acc=0.91, val_acc=0.9100]\r"
+        f"Validation DataLoader 0: 100%|████| 79/79 [00:01<00:00, 60it/s]\r"
+        f"Epoch {epoch}: 100%|████| 469/469 [00:09<00:00, 55it/s, v_num=0, val_acc={right / 10000}]\n"
+    ),
+    "Lightning's rich bar": lambda epoch, right: (
+        f"Epoch {epoch}/4 ━━━━━━━━ 469/469 0:00:08 • 0:00:00 55it/s val_acc: {right / 10000}\n"
+    ),
+}
+
+
 def printed(style, right=RIGHT):
     return "".join(STYLES[style](epoch, each) for epoch, each in enumerate(right))
+
+
+TABLES = {
+    "columns": ("epoch   train loss   train acc   test loss   test acc", "{}  0.1  99.99  0.03  {:.2f}"),
+    "two words": ("Epoch  Train  Test", "{}  99.99  {:.2f}"),
+    "tabs": ("Epoch\tLoss\tTrain Acc (%)\tTest Acc (%)", "{}\t0.1\t99.99\t{:.2f}"),
+    "commas": ("epoch,train_acc,test_acc", "{},99.99,{:.2f}"),
+    "markdown": ("| Epoch | Train acc | Test acc |\n|---|---|---|", "| {} | 99.99 % | {:.2f} % |"),
+    "pandas": ("    loss  accuracy  val_accuracy", "{}  0.12     99.99         {:.2f}"),
+    "rich": ("┃ Epoch ┃ Train acc ┃ Test acc ┃ Time ┃", "│ {} │ 99.99 % │ {:.2f} % │ 12.3 s │"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_its_accuracy_by_epoch(name):
+    header, row = TABLES[name]
+    rows = [row.format(epoch, right / 100) for epoch, right in enumerate(RIGHT, 1)]
+    (training,) = read_log([(1, "\n".join([header, *rows]))])
+    assert [epoch.accuracy for epoch in training.epochs] == [Fraction(right, 10000) for right in RIGHT]
+
+
+def test_one_evaluation_at_the_end_is_of_as_many_epochs_as_are_counted():
+    text = "".join(f"epoch {epoch}\n" for epoch in range(15))
+    (training,) = read_log([(1, f"{text}Accuracy of the network on the 10000 test images: 99 %\n")])
+    assert (training.num_epochs, training.best_epoch, training.last) == (15, 15, Fraction(99, 100))
+    (training,) = read_log([(1, "Test accuracy: 9.80%\n" + printed("decimals in the count"))])
+    assert (training.num_epochs, training.epochs[0].accuracy) == (5, Fraction(RIGHT[0], 10000))
 
 
 @pytest.mark.parametrize("style", STYLES)
