@@ -257,7 +257,7 @@ def load(flags: CnnConfig) -> tuple[Run, Result]:
     result = population.join([chunk for chunk in begun if chunk.history or chunk.diverged.any()] or chunks)
     require(
         bool(result.history) or bool(result.diverged.all()),
-        f"--workdir={flags.workdir} holds no finished epoch yet: go on with --resume, or wait",
+        f"--workdir={flags.workdir} holds no finished epoch yet: go on with --task=mnist --resume, or wait",
     )
     return run, result
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,12 @@ _PROCESSES: Any = multiprocessing.get_context("forkserver" if _FORKED else "spaw
 _PROCESSES.set_forkserver_preload(["demo.bounded_audit", "demo.bounded_notebook", "demo.bounded_drawing"])
 _NICENESS = 10  # of these processes: whoever presses a button is answered first
 Answer = TypeVar("Answer")
+
+
+def prepare() -> None:
+    """Have that process begin its imports, which take seconds, before the first file comes."""
+    if _FORKED:
+        forkserver.ensure_running()
 
 
 class Refused(Exception):

@@ -26,6 +26,7 @@ from harness.workdir import flags_text
 
 _BUDGET = CnnConfig.max_parameters
 _OF_A_RECIPE = {"recipe", "validation_size", *(field.name for field in dataclasses.fields(Recipe))}
+_LONGEST = 50_000  # characters of a text
 _AROUND = 60  # characters of a line that are quoted on each side of a wrong word
 
 STYLE = (
@@ -140,6 +141,12 @@ def shown(text: str, settings: Mapping[str, Any] = MappingProxyType({})) -> tupl
     Args:
       settings: flags of its recipe by name.
     """
+    if len(text) > _LONGEST:
+        return (
+            _problem(UserError(f"{len(text):,} characters are too many: give at most {_LONGEST:,}")),
+            "",
+            "",
+        )
     try:
         network = Architecture(parse(text))
         table = _table(network)

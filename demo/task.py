@@ -15,10 +15,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from types import FrameType
 from urllib.parse import urlsplit
 
+from demo import bounded
 from demo.config import DemoConfig
 from harness.errors import UserError, require
 from harness.workdir import read_flags
@@ -40,8 +40,7 @@ def run(config: DemoConfig) -> None:
     with _listening(config) as listener, _nothing_left():
         if config.workdir is not None:
             read_flags(config.workdir, "mnist")
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            forkserver.ensure_running()  # the first visitor need not wait for its imports
+        bounded.prepare()
         # Importing JAX and Gradio takes seconds: what the user got wrong is said before.
         import uvicorn
 

@@ -234,8 +234,8 @@ def _read_config(file: Path) -> dict[str, Any]:
             raise ValueError("its sha256 is missing or of another content")
     except FileNotFoundError as error:
         raise UserError(
-            f"--workdir={file.parent} holds no run (no config.json): start it without --resume, "
-            "or name the folder that an earlier run wrote"
+            f"--workdir={file.parent} holds no run (no config.json): name the folder that an "
+            "earlier run wrote, or start a new one"
         ) from error
     except OSError as error:
         raise UserError(

@@ -31,6 +31,20 @@ ROOT = Path(__file__).parents[2]
 WORKBOOKS = Path(__file__).parents[1] / "audit" / "spreadsheet" / "workbooks"
 
 
+OFFLINE = """
+import os, sys
+
+def refuse(event, arguments):
+    names = event == "socket.getaddrinfo"
+    sends = event in ("socket.connect", "socket.sendto", "socket.sendmsg") and type(arguments[1]) is tuple
+    if names or sends:
+        print("refused:", event, *arguments, file=sys.stderr, flush=True)
+        os._exit(70)
+
+sys.addaudithook(refuse)
+"""  # Python imports it as sitecustomize: the page ends where it or a child of it asks another host
+
+
 class Programs:
     """A folder of programs for PATH: LibreOffice that waits until it is released, and a Ghostscript."""
 
@@ -45,6 +59,7 @@ class Programs:
         ):
             (folder / name).write_text(f"#!/bin/sh\n{content}")
             (folder / name).chmod(0o755)
+        (folder / "sitecustomize.py").write_text(OFFLINE)
 
     def wait(self):
         while not (self.folder / "runs").exists():
@@ -135,6 +150,7 @@ def served(folder, *flags, run, **environment):
         cwd=ROOT,
         env=os.environ
         | {"TMPDIR": str(folder / "temporary"), "PATH": f"{programs.folder}:{os.environ['PATH']}"}
+        | {"PYTHONPATH": str(programs.folder)}
         | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """What the page says of a network's text."""
 
 import html
+import json
 import re
 import shlex
 
@@ -13,6 +14,7 @@ from cnn.zoo import ZOO
 
 pytest.importorskip("gradio", reason="the extra demo is not installed")
 
+from demo import design_tab
 from demo.design_tab import shown
 
 RESIDUAL = "residual (conv 16 3x3 pad 1, residual (batch norm), SiLU)"
@@ -132,3 +134,20 @@ def test_the_command_has_the_recipe_that_came_with_the_layers(settings, words, s
 def test_the_budget_is_fewer_than_20000():
     table = shown("dense 100, dense 10")[1]
     assert "<b>79,400 parameters</b> of fewer than 20,000: 59,401 too many" in table
+
+
+def test_what_the_browser_brings_back_sets_nothing_but_a_recipe():
+    """It is what the route for notebooks answered, unless somebody changed it on the way."""
+    sent = {"layers": "dense 10", "words": "", "settings": {"recipe": "bn_4k", "milestones": [8, 12]}}
+    sent["settings"] |= {"workdir": "/", "model": "/etc/passwd", "dataset": "/dev/zero", "resume": True}
+    layers, settings, *_ = design_tab.read(json.dumps(sent))
+    assert (layers, settings) == ("dense 10", {"recipe": "bn_4k", "milestones": (8, 12)})
+    _, _, said, _ = design_tab.read(json.dumps({"words": "<b>no</b>"}))
+    assert said == '<p class="problem">&lt;b&gt;no&lt;/b&gt;</p>'
+
+
+def test_a_text_of_any_length_is_answered_at_once():
+    assert (
+        shown("\n" * 500_000)[0]
+        == '<p class="problem">500,000 characters are too many: give at most 50,000</p>'
+    )

@@ -70,12 +70,14 @@ def test_a_folder_without_a_trained_network_is_named(tmp_path, made):
         write_config(tmp_path, "backprop", BackpropConfig(), device="CPU")
     if made == "no checkpoint":
         write_config(tmp_path, "mnist", CnnConfig(model="plain_4k"), device="CPU")
-    message = {"nothing": "holds no run", "no checkpoint": "no finished epoch yet"}.get(
-        made, "--task=backprop"
-    )
+    message = {
+        "nothing": r"holds no run \(no config.json\): name the folder",
+        "no checkpoint": "no finished epoch yet",
+    }.get(made, "--task=backprop")
     with pytest.raises(UserError, match=message) as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
+    assert ("--resume" in str(caught.value)) == (made == "no checkpoint"), "what goes on is the training"
 
 
 def test_of_a_sweep_the_page_names_the_learning_rate_as_the_report_does_and_the_seed(two_rates):
