@@ -174,14 +174,11 @@ def trained_module(run: Run) -> Any:
 
     Without such a step it is the last one that an optimizer got; None without an optimizer.
     """
-    stepped, last = None, None
-    for event in run.events:
-        if is_optimizer(event.what) and modules_given(run, event.what):
-            last = event.what
-        owner = stepped_by(event.what)
-        if owner is not None and is_optimizer(owner) and modules_given(run, owner):
-            stepped = owner
-    optimizer = stepped if stepped is not None else last
+    made = [event.what for event in run.events if is_optimizer(event.what)]
+    made = [each for each in made if modules_given(run, each)]
+    known = {id(each) for each in made}
+    stepped = [owner for event in run.events if id(owner := stepped_by(event.what)) in known]
+    optimizer = next(iter([*stepped[-1:], *made[-1:]]), None)
     return None if optimizer is None else module_of(run, optimizer)
 
 

@@ -1,6 +1,7 @@
 """How a submission trains its network, as our recipe where it can be said whole."""
 
 import ast
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,10 +134,13 @@ def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecip
     Raises:
       UserError: the code cannot be followed to its end.
     """
-    run = follow(source)
-    recipe = _Reader(run, network)
-    others = _Reader(follow(source, has_cuda=False), network) if run.asked_for_cuda else None
-    return recipe.read(others)
+    return recipe_of(follow(source), network)
+
+
+def recipe_of(run: Run, network: ReadNetwork | None = None) -> ReadRecipe:
+    """How a submission trains whose code has been followed; see read_recipe."""
+    others = _Reader(follow(run.source, has_cuda=False), network) if run.asked_for_cuda else None
+    return _Reader(run, network).read(others)
 
 
 class _Reader:
@@ -249,8 +253,10 @@ class _Reader:
         """Whether each batch is one step from zeroed gradients, on its images as they come."""
         training = self.training
         for event in training.steps:
-            loop = next(each for each in reversed(event.loops) if not each.known)
-            if event.conditional or sum(loop in each.loops for each in training.steps) > 1:
+            loop = next((each for each in reversed(event.loops) if not each.known), None)
+            if loop is None and not _has_gradients(training, event):
+                continue
+            if loop is None or event.conditional or sum(loop in each.loops for each in training.steps) > 1:
                 self.found.lacks("optimizer", event.site.place, "it is not one step a batch")
                 break
         self._gradients(training.of_loop(training.main_loops[-1]))
@@ -625,6 +631,12 @@ class _Reader:
 
 def _given(call: Opaque) -> tuple[Any, ...]:
     return (*call.args, *call.kwargs.values())
+
+
+def _has_gradients(training: Training, step: Event) -> bool:
+    """Whether anything was differentiated before a step."""
+    before = itertools.takewhile(lambda event: event is not step, training.events)
+    return any(event.what.method == "backward" for event in before)
 
 
 def _until_items(call: Opaque) -> Iterator[Opaque]:

@@ -39,6 +39,9 @@ class Site(NamedTuple):
     @property
     def text(self) -> str:
         """As Python writes it, on one line, not too long."""
+        known: str | None = getattr(self.node, "text_on_a_line", None)  # each turn of a loop asks again
+        if known is not None:
+            return known
         try:
             text = ast.unparse(self.node)
         except RecursionError:
@@ -46,7 +49,9 @@ class Site(NamedTuple):
         if hasattr(self.node, "body") and not isinstance(self.node, ast.Lambda | ast.IfExp):
             text = text.partition("\n")[0]  # of a class or a loop its head
         text = " ".join(text.split())
-        return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+        text = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+        self.node.text_on_a_line = text  # type: ignore[attr-defined]
+        return text
 
 
 class Refused(UserError):

@@ -13,7 +13,7 @@ from audit.notebook.log import Training, chosen, trainings_of
 from audit.notebook.mistakes import Finding, findings
 from audit.notebook.network import ReadNetwork, count, network_of
 from audit.notebook.prints import Prints
-from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.recipe import ReadRecipe, recipe_of
 from audit.notebook.standing import Standing, standing
 from audit.notebook.texts import likely_logs, own_texts
 from harness.errors import UserError
@@ -99,7 +99,7 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
         obstacles.append(str(error))
         counted = count(run, class_name) if run else None
     try:
-        recipe = read_recipe(source, network)
+        recipe = recipe_of(run, network) if run else None
     except UserError as error:
         obstacles += [str(error)] * (str(error) not in obstacles)
     numbers = {*(counted or ()), *([network.used_parameters] if network else [])}
