@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn.loop import epoch_function, put_order, seed_keys
+from cnn.loop import epoch_function, member_keys, put_order
 
 _STEPS, _REPEATS = 20, 5
 
@@ -17,13 +17,13 @@ def measure(name: str) -> None:
     training = Training(name, steps=_STEPS, num_devices=1)
     first, last = np.int32(0), np.int32(_STEPS)
     epoch = jax.jit(epoch_function(training.config, training.mesh))
-    order = put_order(training.config, training.mesh, seed_keys(training.state), 0)
-    whole = epoch.lower(training.state, training.images, order, first, last).compile()
+    order = put_order(training.config, training.mesh, member_keys(training.state), 0)
+    whole = epoch.lower(training.state, order, training.images, first, last).compile()
     speeds = []
     for _ in range(_REPEATS):
         loop = training.images_a_second()
         start = time.perf_counter()
-        jax.block_until_ready(whole(training.state, training.images, order, first, last))
+        jax.block_until_ready(whole(training.state, order, training.images, first, last))
         speeds.append((loop, training.config.images / (time.perf_counter() - start)))
     looped, dispatched = (spread(each, ",.0f") for each in zip(*speeds, strict=True))
     ratio = spread([one / other for one, other in speeds], ".1f")

@@ -1,4 +1,4 @@
-"""python -m benchmarks.memory: training images a second with and without cpu.keep_freed_memory.
+"""python -m benchmarks.memory: training images a second with and without xla.keep_freed_memory.
 
 The C library's setting holds for a process, so each measurement is a process of its own.
 """
@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.spread import spread
 from benchmarks.training import Training
-from cnn import cpu
+from cnn import xla
 
 _STEPS, _REPEATS = 100, 5
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Print the table; with an argument, keep or return, measure once and print two numbers."""
     if len(sys.argv) > 1:
         if sys.argv[1] == "keep":
-            cpu.keep_freed_memory(one_device=True)
+            xla.keep_freed_memory(one_device=True)
         print(*measure())
         return
     speeds: dict[str, list[float]] = {"keep": [], "return": []}

@@ -25,9 +25,9 @@ from cnn import devices  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
-_STEP = "jit__update"
-_APART = ("conv_general", "convolution")  # names of convolutions outside of fusions
-_OTHERS = {"jit__prepare": "augmentation", "jit__arrange": "the order of an epoch"}
+_STEP = "jit_step"
+_APART = ("conv_general", "convolution", "custom-call")  # names of convolutions outside of fusions
+_OTHERS = {"jit_prepare": "augmentation"}
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 
 
@@ -42,7 +42,11 @@ def kinds(hlo: str) -> dict[str, str]:
         where = label[1] if label else ""
         if opcode == "all-reduce":
             kind = "reductions over the devices"
-        elif "convolution(" in inside or ("dot(" in inside and "/Conv_" in where):
+        elif (
+            "convolution(" in inside
+            or "__onednn$convolution" in rest
+            or ("dot(" in inside and "/Conv_" in where)
+        ):
             forward = "/jvp(Network)/Conv_" in where and "transpose(" not in where
             kind = "convolutions" if forward else "gradients of convolutions"
         elif "/while/body" in where and "/Conv_" in where:

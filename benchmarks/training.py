@@ -4,7 +4,7 @@ import time
 
 import jax
 
-from cnn import cpu, data, loop, population
+from cnn import data, loop, population
 from cnn.config import CnnConfig
 from cnn.model import Network
 from cnn.recipe import Recipe
@@ -12,11 +12,7 @@ from cnn.train import Config
 
 
 class Training:
-    """One seed of a network, by its own recipe or another one, in epochs of `steps` steps.
-
-    Attributes:
-      state, images: what a function of loop.epoch_function takes before the order of the images.
-    """
+    """One seed of a network, by its own recipe or another one, in epochs of `steps` steps."""
 
     def __init__(
         self,
@@ -26,17 +22,16 @@ class Training:
         num_devices: int,
         batch_size: int | None = None,
         recipe: Recipe | None = None,
-        forms: cpu.Forms = cpu.FORMS,
     ) -> None:
         flags = CnnConfig(model=name, batch_size=batch_size)
         recipe = flags.resolved_recipe if recipe is None else recipe
         count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
         split = data.Examples(*(array[:count] for array in data.load("mnist", None).train))
-        network = Network(flags.entry.architecture, recipe.initialization, forms=forms)
+        network = Network(flags.entry.architecture, recipe.initialization)
         self.config = Config(network, recipe, images=count, mean=0.1307, std=0.3081)
-        self.mesh = loop.make_mesh(jax.devices()[:num_devices], seeds=1)
-        self.images = loop.put_images(split, self.mesh)
-        self.state = loop.put(population.start(self.config, [0]).state, self.mesh, loop.SEED)
+        self.mesh = population.make_mesh(jax.devices()[:num_devices], members=1)
+        self.images = loop.put(split, self.mesh)
+        self.state = loop.put(population.start(self.config, [0]).state, self.mesh, population.SEED)
         self.run_steps = loop.compile_steps(self.config, self.mesh, self.images, self.state)
 
     def images_a_second(self) -> float:

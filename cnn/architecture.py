@@ -332,6 +332,22 @@ def count_parameters(architecture: Architecture) -> int:
     return sum(row.parameters for row in summarize(architecture))
 
 
+def multiplications(architecture: Architecture) -> list[tuple[Conv, int]]:
+    """Each convolution, in order, with the multiplications that an image's forward pass takes in it."""
+    return [*_multiplications(architecture.layers, summarize(architecture), architecture.input_shape[-1])]
+
+
+def _multiplications(
+    layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], channels: int
+) -> Iterator[tuple[Conv, int]]:
+    for layer, row in zip(layers, rows, strict=True):
+        if isinstance(layer, Residual):
+            yield from _multiplications(layer.layers, row.inside, channels)
+        elif isinstance(layer, Conv):
+            yield layer, math.prod(row.output_shape) * layer.kernel**2 * channels // layer.groups
+        channels = row.output_shape[-1]
+
+
 def with_classes(architecture: Architecture, classes: int) -> Architecture:
     """The network with as many features in its last convolution or dense layer as there are classes."""
     layers = list(architecture.layers)

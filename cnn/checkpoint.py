@@ -19,13 +19,19 @@ from harness.workdir import require_no_link
 _KEPT = 2
 
 
+_LAYOUT = 2
+"""Of what is saved: 1, which says no number, had another optimizer's state."""
+
+
 class _Saved(NamedTuple):
-    """The state under the names by which every version has saved it; the key follows from the seed."""
+    """What is saved of a state; its key follows from the seed."""
 
     step: Any
+    learning_rate: Any
     params: Any
     batch_stats: Any
-    optimizer_state: Any
+    opt_state: Any
+    plateau: Any
     ema: Any
 
 
@@ -79,7 +85,7 @@ def save(manager: ocp.CheckpointManager, result: Result) -> None:
     step = int(result.state.step.sum())
     if step == manager.latest_step():
         return
-    record = {"seconds": result.seconds.tolist(), "history": result.history}
+    record = {"layout": _LAYOUT, "seconds": result.seconds.tolist(), "history": result.history}
     arrays = _arrays(result.state)
     record["sha256"] = _digest(arrays, record)
     items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
@@ -90,27 +96,6 @@ def save(manager: ocp.CheckpointManager, result: Result) -> None:
         raise
 
 
-def require_whole_epochs(result: Result, steps_per_epoch: int, folder: Path) -> None:
-    """Refuse to go on from a run of an earlier version that this one would go on with otherwise.
-
-    Its epochs left out what did not fill a batch, or its seeds, saved together, are at different steps.
-
-    Raises:
-      UserError: its rows of metrics are not those of the steps it made; steps that differ.
-    """
-    steps = np.where(result.diverged, result.state.metrics.diverged_at, result.state.step)
-    epochs = int((steps // steps_per_epoch).sum())
-    go_on = "go on with the version that config.json names, or start a new run"
-    require(
-        epochs == len(result.history),
-        f"{folder} holds a run of an earlier version, whose epochs left out the last, smaller batch: {go_on}",
-    )
-    require(
-        np.ptp(result.state.step) == 0,
-        f"{folder} holds a run of an earlier version, whose seeds are at different steps: {go_on}",
-    )
-
-
 def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
     """The last saved result; None where there is none.
 
@@ -118,35 +103,45 @@ def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
       like: of the same network, recipe and members.
 
     Raises:
-      UserError: the checkpoint is damaged or of another network.
+      UserError: the checkpoint is of an earlier version, of another dtype, or damaged.
     """
     step = manager.latest_step()
     if step is None:
         return None
-    target = _arrays(like.state)
+    place, target = manager.directory / str(step), _arrays(like.state)
     try:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()),
+        record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+        layout = record.get("layout", 1)
+        require(
+            layout == _LAYOUT,
+            f"{place} has layout {layout} of an earlier version, this one reads layout {_LAYOUT}: "
+            "go on with the version that config.json names, or start a new run in another --workdir",
         )
-        arrays, record = restored["arrays"], restored["record"]
-        digest = record.pop("sha256")
-        require(digest == _digest(arrays, record), "its content is not what was saved: its SHA-256 differs")
+        arrays = manager.restore(step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target)))[
+            "arrays"
+        ]
+    except UserError:
+        raise
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         missing = isinstance(error, FileNotFoundError) or "NOT_FOUND" in str(error)
         if explain(error) is not None and not missing:
             raise  # what the disk or the memory refused may be whole
-        raise UserError(
-            f"{manager.directory / str(step)} cannot be restored ({str(error).splitlines()[0][:200]}): "
-            "delete that folder to go on from the checkpoint before it"
-        ) from error
-    step, params, batch_stats, opt_state, ema = arrays["state"]
-    state = TrainState(step, like.state.key, params, batch_stats, opt_state, ema, metrics=arrays["totals"])
+        raise _unreadable(place, str(error).splitlines()[0][:200]) from error
+    if record.pop("sha256", None) != _digest(arrays, record):
+        raise _unreadable(place, "its content is not what was saved: its SHA-256 differs")
+    state = like.state._replace(**arrays["state"]._asdict(), metrics=arrays["totals"])
     return like._replace(state=state, seconds=np.array(record["seconds"]), history=record["history"])
 
 
+def _unreadable(place: Any, reason: str) -> UserError:
+    return UserError(
+        f"{place} cannot be restored ({reason}): if it is damaged, move that folder away, "
+        "and --resume goes on from the checkpoint before it"
+    )
+
+
 def _arrays(state: TrainState) -> dict[str, Any]:
-    saved = _Saved(state.step, state.params, state.batch_stats, state.opt_state, state.ema)
+    saved = _Saved(*(getattr(state, name) for name in _Saved._fields))
     return {"state": saved, "totals": state.metrics}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from cnn import cores, cpu, distributed
+from cnn import cores, distributed, xla
 from cnn.config import COMPILATION_CACHE, CnnConfig
 from harness.errors import UserError, require
 from harness.workdir import open_folder
@@ -40,7 +40,7 @@ def start(config: CnnConfig) -> None:
         local = 1
     else:
         local = _virtual_devices(config.resolved_recipe.batch_size, config.members, cores.usable())
-    cpu.keep_freed_memory(one_device=local == 1)
+    xla.keep_freed_memory(one_device=local == 1)
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     distributed.meet(run)

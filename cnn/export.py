@@ -46,7 +46,7 @@ from cnn.architecture import (
     summarize,
     unknown_layer,
 )
-from cnn.model import EPSILON
+from cnn.xla import EPSILON
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_json
 

@@ -1,4 +1,4 @@
-"""The loop over chunks and epochs: the mesh, the two ways to drive an epoch, evaluation, rows of metrics.
+"""The loop over chunks and epochs: train, evaluate, yield; and how a step and an evaluation are compiled.
 
 `fit` trains to the end. `train_epochs` yields what a chunk has come to wherever it is to be saved.
 """
@@ -6,24 +6,34 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Int32, UInt8, UInt32
 from tqdm import tqdm
 
-from cnn import cpu, data, devices, distributed, train
+from cnn import data, devices, distributed, train, xla
 from cnn.architecture import Architecture, require_classes, with_classes
 from cnn.data import Dataset, Examples
 from cnn.model import Network
-from cnn.population import Result, end_epoch, find_diverged, join, lines, split, start
+from cnn.population import (
+    DATA,
+    SEED,
+    Result,
+    each_member,
+    end_epoch,
+    find_diverged,
+    join,
+    lines,
+    make_mesh,
+    split,
+    start,
+)
 from cnn.recipe import Recipe, check_learning_rates
 from cnn.train import Config, Metrics, TrainState
 from cnn.zoo import Entry
@@ -31,10 +41,8 @@ from harness.errors import Diverged, require
 
 RunSteps = Callable[[TrainState, int, int], Iterator[tuple[TrainState, Metrics]]]
 Evaluate = Callable[[TrainState], tuple[Any, dict[str, np.ndarray]]]
-Keys = tuple[tuple[int, ...], ...]  # of each seed, as jax.random.key_data has them
+Keys = tuple[tuple[int, ...], ...]  # of each member, as jax.random.key_data has them
 
-SEED, DATA = "seed", "data"
-_S = PartitionSpec(SEED)
 _STEPS_A_REPORT = 5  # see _compile_loop before raising it
 
 
@@ -63,13 +71,7 @@ def fit(
     if learning_rates:
         check_learning_rates(learning_rates)
         recipe = recipe.with_flags({"learning_rate": learning_rates[0]})
-    config, splits = configure(
-        entry.architecture,
-        recipe,
-        dataset,
-        validation_size=validation_size,
-        sweep=len(learning_rates) > 1,
-    )
+    config, splits = configure(entry.architecture, recipe, dataset, validation_size=validation_size)
     begun = start(config, seeds, learning_rates)
     size = devices.chunk_size(None, recipe.batch_size, len(begun.seeds))
     chunks = split(begun, size)
@@ -85,9 +87,8 @@ def configure(
     *,
     validation_size: int = 0,
     compute_dtype: str = "float32",
-    sweep: bool = False,
 ) -> tuple[Config, dict[str, Examples]]:
-    """What is constant in a training; its images by name: train, test, and validation if some are held out.
+    """Return what is constant in a training, and its images by name: train, test, and validation if held out.
 
     The network takes images of the data set's shape, and its last layer has as many features as there are
     classes.
@@ -107,28 +108,43 @@ def configure(
         f"--batch_size={recipe.batch_size} is more than the {count} training images: give {count} or fewer",
     )
     network = Network(architecture, recipe.initialization, compute_dtype)
-    config = Config(network, recipe, count, *data.grey_statistics(training.images), sweep)
+    config = Config(network, recipe, count, *data.grey_statistics(training.images))
     held_out = {"validation": validation} if validation_size else {}
     return config, {"train": training, **held_out, "test": dataset.test}
 
 
-class Pauses(NamedTuple):
-    """Where train_epochs yields within an epoch, too.
+class Hooks(NamedTuple):
+    """What goes along with a training.
 
     Attributes:
-      every: steps between two pauses; None: there are none.
-      stop: asked now and then; says whether to pause here, for whoever then asks for no more.
-      traced: how many steps to train within `tracing` before a pause, the first ones, at most an epoch; None:
-        none.
+      save_every: steps between two yields within an epoch; None: after epochs alone.
+      stop: asked now and then; says whether to yield here, for whoever then asks for no more.
+      traced: how many steps to train within `tracing`, the first ones, at most an epoch; None: none.
     """
 
-    every: int | None = None
+    save_every: int | None = None
     stop: Callable[[], bool] = lambda: False
     traced: int | None = None
     tracing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
-_NO_PAUSES = Pauses()
+_NO_HOOKS = Hooks()
+
+
+class Program(NamedTuple):
+    """What is compiled for a number of members at once.
+
+    Attributes:
+      run_steps: from (state, first, last) trains the steps from `first` to before `last`, all of one epoch.
+        It yields the newest state and metrics that are ready, now and then and at the end; no step waits for
+        the host. Whoever asks for no more ends it.
+      evaluate: from the state after an epoch gives, on the host, its average with statistics of its own, and
+        each split's logits.
+    """
+
+    mesh: Mesh
+    run_steps: RunSteps
+    evaluate: Evaluate
 
 
 def train_epochs(
@@ -137,12 +153,12 @@ def train_epochs(
     chunks: Sequence[Result],
     *,
     num_devices: int | None = None,
-    pauses: Pauses = _NO_PAUSES,
+    hooks: Hooks = _NO_HOOKS,
 ) -> Generator[tuple[int, Result], None, None]:
     """Train what is left of each chunk, one after the other; yield it wherever it is to be saved.
 
-    That is after every epoch and at each pause. All members of a chunk are at the same step. A member of a
-    sweep that diverges is computed on with its chunk, without rows.
+    That is after every epoch and where the hooks say. All members of a chunk are at the same step. A member
+    of several learning rates that diverges is computed on with its chunk, without rows.
 
     Args:
       splits: train is learned from, the others are evaluated after every epoch.
@@ -153,45 +169,19 @@ def train_epochs(
       The chunk's place among the chunks, and what it has come to.
 
     Raises:
-      Diverged: the loss or the weights are no longer finite numbers; of a sweep, with no member.
+      Diverged: the loss or the weights are no longer finite numbers; of several learning rates, of all.
     """
-    recipe, steps = config.recipe, config.steps_per_epoch
     counts = [len(chunk.seeds) for chunk in chunks]
-    usable = devices.available(num_devices, recipe.batch_size, sum(counts), counts[0])
-    alone = jax.process_count() == 1  # several processes have to stop at the same step
-    programs: dict[int, tuple[RunSteps, Evaluate]] = {}
-    survives, to_trace = False, pauses.traced
+    usable = devices.available(num_devices, config.recipe.batch_size, sum(counts), counts[0])
+    programs: dict[int, Program] = {}
+    survives = False
     with _progress_bar(config, chunks) as bar:
         for number, chunk in enumerate(chunks):
-            mesh = make_mesh(usable, counts[number])
-            while (first := int(chunk.state.step[0])) < recipe.epochs * steps and not chunk.diverged.all():
+            while not _is_over(config, chunk):
                 if counts[number] not in programs:
-                    programs[counts[number]] = _compile(config, mesh, splits, chunk.state)
-                run_steps, evaluate = programs[counts[number]]
-                began = time.perf_counter()
-                begun, seen = put(chunk.state, mesh, SEED), int(chunk.state.metrics.seen[0])
-                last = (first // steps + 1) * steps
-                if pauses.every:
-                    last = min(last, (first // pauses.every + 1) * pauses.every)
-                if to_trace:
-                    last = min(last, first + to_trace)
-                with pauses.tracing if to_trace else contextlib.nullcontext():
-                    for state, metrics in run_steps(begun, first, last):  # noqa: B007
-                        here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
-                        bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
-                        bar.update((int(here.seen[0]) - seen) * counts[number])
-                        seen = int(here.seen[0])
-                        ends = (here.diverged_at >= 0).any() and not config.sweep
-                        if alone and (pauses.stop() or ends):
-                            break
-                to_trace = None
-                before = chunk
-                chunk = find_diverged(config, chunk._replace(state=fetch(state)))
-                chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))
-                if chunk.state.step[0] % steps == 0:
-                    ema, logits = evaluate(state)
-                    chunk = chunk._replace(state=chunk.state._replace(ema=ema))
-                    chunk = end_epoch(config, splits, chunk, logits)
+                    programs[counts[number]] = compile_program(config, usable, splits, chunk.state)
+                before, chunk = chunk, _train(config, programs[counts[number]], splits, chunk, hooks, bar)
+                hooks = hooks._replace(traced=None, tracing=contextlib.nullcontext())
                 for line in lines(config, before, chunk, sum(counts)):
                     bar.write(line)
                 yield number, chunk
@@ -202,6 +192,46 @@ def train_epochs(
             f"with none of the learning rates {rates} does any network stay finite: start a new run, in "
             "another folder, with a smaller --learning_rate"
         )
+
+
+def _is_over(config: Config, chunk: Result) -> bool:
+    steps = config.recipe.epochs * config.steps_per_epoch
+    return int(chunk.state.step[0]) >= steps or bool(chunk.diverged.all())
+
+
+def _train(
+    config: Config, program: Program, splits: Mapping[str, Examples], chunk: Result, hooks: Hooks, bar: tqdm
+) -> Result:
+    """Return the chunk after its next steps, evaluated where they end an epoch."""
+    steps, first = config.steps_per_epoch, int(chunk.state.step[0])
+    last = _last_step(first, steps, hooks)
+    alone = jax.process_count() == 1  # several processes have to stop at the same step
+    began, seen = time.perf_counter(), int(chunk.state.metrics.seen[0])
+    with hooks.tracing:
+        for state, metrics in program.run_steps(put(chunk.state, program.mesh, SEED), first, last):  # noqa: B007
+            here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
+            bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)
+            bar.update((int(here.seen[0]) - seen) * len(chunk.seeds))
+            seen = int(here.seen[0])
+            hopeless = (here.diverged_at >= 0).any() and not chunk.learning_rates
+            if alone and (hopeless or hooks.stop()):
+                break
+    chunk = find_diverged(config, chunk._replace(state=fetch(state)))
+    chunk = chunk._replace(seconds=chunk.seconds + (time.perf_counter() - began))
+    if chunk.state.step[0] % steps:
+        return chunk
+    ema, logits = program.evaluate(state)
+    return end_epoch(config, splits, chunk._replace(state=chunk.state._replace(ema=ema)), logits)
+
+
+def _last_step(first: int, steps: int, hooks: Hooks) -> int:
+    """Return where to yield next: at the end of the epoch, or where a hook has it sooner."""
+    ends = [(first // steps + 1) * steps]
+    if hooks.save_every:
+        ends.append((first // hooks.save_every + 1) * hooks.save_every)
+    if hooks.traced:
+        ends.append(first + hooks.traced)
+    return min(ends)
 
 
 def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
@@ -216,41 +246,36 @@ def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
     )
 
 
-# What is compiled for a number of members at once.
+# What is compiled: functions of one member and of whole batches, sharded as their arguments are.
 
 
-def _compile(
-    config: Config, mesh: Mesh, splits: Mapping[str, Examples], state: TrainState
-) -> tuple[RunSteps, Evaluate]:
-    """Training and evaluation on the mesh.
-
-    Returns:
-      run_steps; and a function of the state after an epoch that gives, on the host, its ema with
-      statistics of its own and each split's logits.
-    """
+def compile_program(
+    config: Config, usable: Sequence[Any], splits: Mapping[str, Examples], state: TrainState
+) -> Program:
+    """Compile what trains as many members at once as the state has; evaluation at its first use."""
+    mesh = make_mesh(usable, len(state.step))
     require_divides(config.recipe.batch_size, mesh)
-    images, state = put_images(splits["train"], mesh), put(state, mesh, SEED)
     began = time.perf_counter()
-    run_steps = compile_steps(config, mesh, images, state)
+    run_steps = compile_steps(config, mesh, put(splits["train"], mesh), put(state, mesh, SEED))
     print(f"{devices.name(list(mesh.devices.flat))}; compiled in {time.perf_counter() - began:.1f} s")
-    few = put(train.statistics_images(splits["train"].images, config), mesh, None, _data_axis(mesh))
-    settle = statistics_function(config, mesh)
-    program = evaluation_function(config, mesh)
     evaluated = {name: split for name, split in splits.items() if name != "train"}
-    on_devices = {name: put_images(split, mesh) for name, split in evaluated.items()}
+    batches = {name: put_batches(split.images, mesh) for name, split in evaluated.items()}
+    few = put(train.statistics_images(splits["train"].images, config), mesh, None, DATA)
+    program = jax.jit(evaluation_function(config, mesh))
 
     def evaluate(state: TrainState) -> tuple[Any, dict[str, np.ndarray]]:
-        state = settle(state, few)
-        return fetch(state.ema), {
-            name: fetch(program(state, on_devices[name]))[:, : len(split.labels)]
+        ema, logits = fetch(program(state, few, batches))
+        members = len(state.step)
+        return ema, {
+            name: logits[name].reshape(members, -1, logits[name].shape[-1])[:, : len(split.labels)]
             for name, split in evaluated.items()
         }
 
-    return run_steps, evaluate
+    return Program(mesh, run_steps, evaluate)
 
 
 def compile_steps(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
-    """Compile the training of the steps of an epoch.
+    """Compile Program.run_steps.
 
     Each epoch visits the images in a new order; its last batch is smaller where they do not divide.
     On a GPU or a TPU the steps are one dispatch. On a CPU they are a Python loop over the compiled
@@ -258,30 +283,24 @@ def compile_steps(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     slower (jax-ml/jax issue 12868; benchmarks.drivers).
 
     Args:
-      images: the training images, from put_images.
-      state: with a leading axis of seeds, sharded over the mesh's axis "seed".
-
-    Returns:
-      A function of (state, first, last) that trains the steps from `first` to before `last`, all of one
-      epoch. It yields the newest state and metrics that are ready, now and then and at the end; no step
-      waits for the host. Whoever asks for no more ends it.
+      images: the training images, on every device.
+      state: with a leading axis of members, sharded over the mesh's axis "seed".
     """
-    return (_compile_loop if jax.default_backend() == "cpu" else _compile_dispatch)(
-        config, mesh, images, state
-    )
+    on_cpu = jax.default_backend() == "cpu"
+    return (_compile_loop if on_cpu else _compile_dispatch)(config, mesh, images, state)
 
 
 def _compile_dispatch(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
     """The whole epoch as one program, to which the state is donated."""
-    zero = jnp.int32(0)
-    program = jax.jit(epoch_function(config, mesh), donate_argnums=0)
-    order = put_order(config, mesh, seed_keys(state), 0)
-    compiled = program.lower(state, images, order, zero, zero).compile()
+    zero, order = np.int32(0), put_order(config, mesh, member_keys(state), 0)
+    members = NamedSharding(mesh, PartitionSpec(SEED))
+    program = jax.jit(epoch_function(config, mesh), donate_argnums=0, out_shardings=members)
+    compiled = program.lower(state, order, images, zero, zero).compile()
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
-        keys, epoch = seed_keys(state), first // config.steps_per_epoch
+        keys, epoch = member_keys(state), first // config.steps_per_epoch
         order = put_order(config, mesh, keys, epoch)
-        state = compiled(state, images, order, np.int32(first), np.int32(last))
+        state = compiled(state, order, images, np.int32(first), np.int32(last))
         draw_order(config, keys, epoch + 1)  # while the devices train
         yield state, state.metrics
 
@@ -289,23 +308,20 @@ def _compile_dispatch(config: Config, mesh: Mesh, images: Examples, state: Train
 
 
 def epoch_function(config: Config, mesh: Mesh) -> Callable[..., TrainState]:
-    """From (state, images, order of put_order, first, last) to the state after those steps.
+    """Return a function from (state, order, images, first, last) to the state after those steps.
 
     What a GPU or a TPU runs in one dispatch; ahead-of-time compilation takes it from here.
     """
-    config, axis = _over(mesh, config)
 
-    def epoch(state: TrainState, images: Examples, order: Array, first: Array, last: Array) -> TrainState:
-        batches = _arrange(images, order, config=config)
+    def epoch(state: TrainState, order: Array, images: Examples, first: Array, last: Array) -> TrainState:
+        def step(number: Array, state: TrainState) -> TrainState:
+            rows = order[number % config.steps_per_epoch]
+            batch = Examples(images.images[rows], images.labels[rows])
+            return train.train_step(state, batch, config=config)
 
-        def one(step: Array, state: TrainState) -> TrainState:
-            batch = _prepare(batches, state.key, step, config=config)
-            return _update(*_apart(state), batch, config=config)
+        return jax.lax.fori_loop(first, last, step, state)
 
-        return jax.lax.fori_loop(first, last, one, state)
-
-    takes = (_S, PartitionSpec(axis), PartitionSpec(SEED, None, axis), PartitionSpec(), PartitionSpec())
-    return _on_devices(epoch, mesh, takes, _S)
+    return each_member(epoch, mesh, shared=3)
 
 
 def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainState) -> RunSteps:
@@ -315,33 +331,31 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     holds a thread until one is done, and with a thread a device those that wait for each other in a
     reduction have none left.
     """
-    zero, keys = jnp.int32(0), state.key
-    inner, axis = _over(mesh, config)
-    everywhere, batched, batch = PartitionSpec(), PartitionSpec(SEED, None, axis), PartitionSpec(SEED, axis)
 
-    def compiled(
-        function: Callable[..., Any], takes: Any, gives: Any, *arguments: Any, donated: tuple[int, ...] = ()
-    ) -> Any:
-        on_mesh = _on_devices(functools.partial(function, config=inner), mesh, takes, gives)
-        options = cpu.step_options(mesh.size)
-        return jax.jit(on_mesh, donate_argnums=donated).lower(*arguments).compile(compiler_options=options)
-
-    order = put_order(config, mesh, seed_keys(state), 0)
-    arrange = compiled(_arrange, (PartitionSpec(axis), batched), batched, images, order)
-    batches = arrange(images, order)
     # A program of its own: as a part of the step XLA fetches every pixel several times, and slowly.
-    prepare = compiled(_prepare, (batched, _S, everywhere), batch, batches, keys, zero)
-    first = prepare(batches, keys, zero)
-    update = compiled(_update, (_S, _S, batch), _S, *_apart(state), first, donated=(0,))
+    def prepare(key: Array, order: Array, images: Examples, step: Array) -> tuple[Array, Array]:
+        rows = order[step % config.steps_per_epoch]
+        key = jax.random.wrap_key_data(key)
+        return train.prepare_images(images.images[rows], step, key=key, config=config), images.labels[rows]
+
+    def step(state: TrainState, images: Array, labels: Array) -> TrainState:
+        return train.update(state, images, labels, config=config)
+
+    def compiled(function: Callable[..., Any], result: PartitionSpec, *arguments: Any) -> Any:
+        lowered = jax.jit(function, out_shardings=NamedSharding(mesh, result)).lower(*arguments)
+        return lowered.compile(compiler_options=xla.step_options(mesh.size, config.network.architecture))
+
+    zero, order = np.int32(0), put_order(config, mesh, member_keys(state), 0)
+    first_batch = state.key, order, images, zero
+    prepare_batch = compiled(each_member(prepare, mesh, shared=2), PartitionSpec(SEED, DATA), *first_batch)
+    update = compiled(each_member(step, mesh), PartitionSpec(SEED), state, *prepare_batch(*first_batch))
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
-        keys = state.key
-        order = put_order(config, mesh, seed_keys(state), first // config.steps_per_epoch)
-        batches = arrange(images, order)
-        earlier = None
-        for step in range(first, last):
-            state = update(*_apart(state), prepare(batches, keys, np.int32(step)))
-            if (step + 1 - first) % _STEPS_A_REPORT == 0:
+        keys, earlier = state.key, None
+        order = put_order(config, mesh, member_keys(state), first // config.steps_per_epoch)
+        for number in range(first, last):
+            state = update(state, *prepare_batch(keys, order, images, np.int32(number)))
+            if (number + 1 - first) % _STEPS_A_REPORT == 0:
                 if earlier is not None:
                     yield state, jax.block_until_ready(earlier)
                 earlier = state.metrics
@@ -350,95 +364,19 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     return run_steps
 
 
-def statistics_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Array], TrainState]:
-    """From (state, train.statistics_images, each batch sharded) to each seed's train.with_statistics."""
-    config, axis = _over(mesh, config)
+def evaluation_function(config: Config, mesh: Mesh) -> Callable[..., tuple[Any, dict[str, Array]]]:
+    """Return a function from (state, train.statistics_images, batches by split) to the average and logits."""
 
-    def statistics(state: TrainState, images: Array) -> TrainState:
-        return _each_seed(lambda state: train.with_statistics(state, images, config=config))(state)
+    def evaluate(state: TrainState, few: Array, splits: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
+        state = train.with_statistics(state, few, config=config)
+        return state.ema, {
+            name: train.all_logits(state, batches, config=config) for name, batches in splits.items()
+        }
 
-    return jax.jit(_on_devices(statistics, mesh, (_S, PartitionSpec(None, axis)), _S))
-
-
-def evaluation_function(config: Config, mesh: Mesh) -> Callable[[TrainState, Examples], Float[Array, "..."]]:
-    """From (state, images of put_images) to the logits of each seed."""
-    config, axis = _over(mesh, config)
-
-    def logits(state: TrainState, images: Examples) -> Float[Array, "seeds count classes"]:
-        pixels: Any = images.images
-        return _each_seed(lambda state: train.all_logits(state, pixels, config=config))(state)
-
-    return jax.jit(_on_devices(logits, mesh, (_S, PartitionSpec(axis)), PartitionSpec(SEED, axis)))
+    return each_member(evaluate, mesh, shared=2)
 
 
-# What each device does with its part: a leading axis of the seeds that are there.
-
-
-def _arrange(images: Examples, order: Int32[Array, "seeds steps images_here"], *, config: Config) -> Examples:
-    """This device's part of every batch of an epoch: seeds x steps x images."""
-    axis = config.network.axis_name
-    if axis is not None:
-        images = jax.lax.all_gather(images, axis, tiled=True)
-    return _each_seed(lambda order: jax.tree.map(lambda leaf: leaf[order], images))(order)
-
-
-def _prepare(
-    batches: Examples, keys: UInt32[Array, "seeds words"], step: Int32[Array, ""], *, config: Config
-) -> Examples:
-    """train.prepare_batch of each seed on its images of the step."""
-    images = jax.tree.map(
-        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step % config.steps_per_epoch, 1, keepdims=False),
-        batches,
-    )
-
-    def one(images: Examples, key: UInt32[Array, " words"]) -> Examples:
-        return train.prepare_batch(images, step, key=jax.random.wrap_key_data(key), config=config)
-
-    return _each_seed(one)(images, keys)
-
-
-def _apart(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A state's fields: those that the next step may write over, and those that are read after it."""
-    fields = state._asdict()
-    kept = {name: fields.pop(name) for name in ("key", "metrics")}
-    return fields, kept
-
-
-def _update(fields: dict[str, Any], kept: dict[str, Any], batch: Examples, *, config: Config) -> TrainState:
-    """train.update of each seed on its batch."""
-    return _each_seed(functools.partial(train.update, config=config))(TrainState(**fields, **kept), batch)
-
-
-def _each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """vmap over the leading axis; where that is 1, without the batched convolutions of a vmap."""
-
-    def apply(*trees: Any) -> Any:
-        if len(jax.tree.leaves(trees)[0]) > 1:
-            return jax.vmap(function)(*trees)
-        return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], trees)))
-
-    return apply
-
-
-def _on_devices(function: Callable[..., Any], mesh: Mesh, takes: Any, gives: Any) -> Callable[..., Any]:
-    """What each device does with its part, as a function of whole arrays.
-
-    A gradient within it is of the device's own part (check_vma=False): train.update sums them once,
-    where JAX would sum each parameter's on its own.
-    """
-    return jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=gives, check_vma=False)
-
-
-# The mesh, arrays to it and back.
-
-
-def make_mesh(devices: Sequence[Any], seeds: int) -> Mesh:
-    """The devices as rows of seeds, each row sharing the batches of its seeds.
-
-    In their own order: jax.make_mesh refuses three of a TPU's 2x2 chips, or two rows of 4x4x4.
-    """
-    rows = math.gcd(seeds, len(devices))
-    return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
+# Arrays to the mesh and back.
 
 
 def require_divides(batch_size: int, mesh: Mesh) -> None:
@@ -446,36 +384,25 @@ def require_divides(batch_size: int, mesh: Mesh) -> None:
     require(
         batch_size % mesh.shape[DATA] == 0,
         f"--batch_size={batch_size} does not divide among the {mesh.shape[DATA]} devices of a seed: "
-        f"give --num_devices={math.gcd(batch_size, mesh.size)}",
+        f"give --num_devices={np.gcd(batch_size, mesh.size)}",
     )
 
 
-def _over(mesh: Mesh, config: Config) -> tuple[Config, str | None]:
-    """The configuration of a device of the mesh, and the axis that batches are sharded over."""
-    axis = _data_axis(mesh)
-    return dataclasses.replace(config, network=config.network.clone(axis_name=axis)), axis
+def put_batches(images: UInt8[np.ndarray, "count height width channels"], mesh: Mesh) -> Array:
+    """Put images on the mesh in batches for evaluation; the first ones fill up the last batch."""
+    size = train.EVALUATION_BATCH * mesh.shape[DATA]
+    rows = np.arange(-(-len(images) // size) * size) % len(images)
+    return put(images[rows].reshape(-1, size, *images.shape[1:]), mesh, None, DATA)
 
 
-def _data_axis(mesh: Mesh) -> str | None:
-    """The axis that batches are sharded over; None where there is one device a seed."""
-    return DATA if mesh.shape[DATA] > 1 else None
-
-
-def put_images(split: Examples, mesh: Mesh) -> Examples:
-    """Images sharded over the mesh's axis "data", the first ones repeated where it does not divide."""
-    count = len(split.labels)
-    rows = np.arange(-(-count // mesh.shape[DATA]) * mesh.shape[DATA]) % count
-    return put(Examples(split.images[rows], split.labels[rows]), mesh, _data_axis(mesh))
-
-
-def put_order(config: Config, mesh: Mesh, keys: Keys, epoch: int) -> Int32[Array, "seeds steps images"]:
-    """The order of the images in an epoch, of each seed, sharded as the batches are."""
-    return put(np.asarray(draw_order(config, keys, epoch)), mesh, SEED, None, _data_axis(mesh))
+def put_order(config: Config, mesh: Mesh, keys: Keys, epoch: int) -> Int32[Array, "members steps batch"]:
+    """Put each member's order of the images in an epoch on the mesh, sharded as the batches are."""
+    return put(np.asarray(draw_order(config, keys, epoch)), mesh, SEED, None, DATA)
 
 
 @functools.lru_cache(maxsize=2)  # of an epoch and the next one
-def draw_order(config: Config, keys: Keys, epoch: int) -> Int32[Array, "seeds steps images"]:
-    """train.epoch_order of each seed, by the host's CPU; this returns before it is drawn.
+def draw_order(config: Config, keys: Keys, epoch: int) -> Int32[Array, "members steps batch"]:
+    """Draw train.epoch_order of each member on the host's CPU; this returns before it is drawn.
 
     Its numbers are those of any other platform. On a TPU the sort that draws it would take a fifth of the
     time in which an epoch with it is compiled.
@@ -486,20 +413,18 @@ def draw_order(config: Config, keys: Keys, epoch: int) -> Int32[Array, "seeds st
 
 @functools.partial(jax.jit, static_argnames="config")
 def _epoch_orders(
-    keys: UInt32[Array, "seeds words"], epoch: Int32[Array, ""], *, config: Config
-) -> Int32[Array, "seeds steps images"]:
-    return _each_seed(lambda key: train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config))(
-        keys
-    )
+    keys: UInt32[Array, "members words"], epoch: Int32[Array, ""], *, config: Config
+) -> Int32[Array, "members steps batch"]:
+    return jax.vmap(lambda key: train.epoch_order(jax.random.wrap_key_data(key), epoch, config=config))(keys)
 
 
-def seed_keys(state: TrainState) -> Keys:
-    """The keys of a state's seeds, on the host."""
+def member_keys(state: TrainState) -> Keys:
+    """Return the keys of a state's members, on the host."""
     return tuple(map(tuple, fetch(state.key).tolist()))
 
 
 def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
-    """Arrays of the host on the mesh, their first axes sharded as named.
+    """Put arrays of the host on the mesh, their first axes sharded as named; without a name, on every device.
 
     Each process provides the parts of its own devices and no more.
     """
@@ -510,7 +435,7 @@ def put(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays of the mesh on the host of every process."""
+    """Return arrays of the mesh on the host of every process."""
     if jax.process_count() > 1:
         return multihost_utils.process_allgather(tree, tiled=True)
     return jax.tree.map(np.array, tree)  # a copy: on a GPU the state's memory is donated to the next steps

@@ -5,15 +5,15 @@ The members of a chunk are trained at once, in one program, all at the same step
 its own.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float, UInt32
 
 from cnn import devices, train
@@ -22,6 +22,51 @@ from cnn.train import Config, TrainState
 from harness.errors import Diverged
 
 Row = dict[str, Any]
+SEED, DATA = "seed", "data"
+"""The axes of a run's mesh: members side by side, and the images of each one's batch."""
+
+
+def make_mesh(devices: Sequence[Any], members: int) -> Mesh:
+    """Return the devices as rows of members, each row sharing the batches of its members.
+
+    In their own order: jax.make_mesh refuses three of a TPU's 2x2 chips, or two rows of 4x4x4.
+    """
+    rows = math.gcd(members, len(devices))
+    return Mesh(np.array(devices).reshape(rows, -1), (SEED, DATA))
+
+
+def each_member(function: Callable[..., Any], mesh: Mesh, *, shared: int = 0) -> Callable[..., Any]:
+    """Return a function of one member as one of several, whose trees have a leading axis of members.
+
+    Each row of the mesh computes its own members, as a program that knows of no others; within a row jit
+    divides the work by how the arguments are sharded over the axis of data.
+
+    Args:
+      shared: how many of the last arguments are the same for all members.
+    """
+
+    def of_row(*arguments: Any) -> Any:
+        own = len(arguments) - shared
+        if len(jax.tree.leaves(arguments[0])[0]) > 1:
+            return jax.vmap(function, (0,) * own + (None,) * shared)(*arguments)
+        # One alone: without the batched convolutions of a vmap.
+        alone = jax.tree.map(lambda leaf: leaf[0], arguments[:own])
+        return jax.tree.map(lambda leaf: leaf[None], function(*alone, *arguments[own:]))
+
+    @functools.wraps(function)  # the compiled program has its name
+    def of_all(*arguments: Any) -> Any:
+        own = len(arguments) - shared
+        specs = (PartitionSpec(SEED),) * own + (PartitionSpec(),) * shared
+        return jax.shard_map(
+            of_row,
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=PartitionSpec(SEED),
+            axis_names={SEED},
+            check_vma=False,
+        )(*arguments)
+
+    return of_all
 
 
 class Result(NamedTuple):
@@ -53,13 +98,13 @@ class Result(NamedTuple):
 
 
 def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] = ()) -> Result:
-    """A run before its first step: of a sweep every learning rate with every seed, else every seed."""
-    rates = [rate for rate in learning_rates for _ in seeds] if config.sweep else []
+    """Return a run before its first step: every seed, at the recipe's learning rate or at each of several."""
+    rates = [rate for rate in learning_rates for _ in seeds] if len(learning_rates) > 1 else []
     states = [jax.device_get(train.init_state(config, jax.random.key(np.uint32(seed)))) for seed in seeds]
-    states *= len(learning_rates) if config.sweep else 1
+    states *= len(rates) // len(seeds) or 1
     state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-    if config.sweep:
-        state = train.with_learning_rates(state, np.array(rates))
+    if rates:
+        state = state._replace(learning_rate=np.array(rates, state.learning_rate.dtype))
     of_members = np.resize(np.array(seeds, np.uint32), len(states))
     return Result(of_members, state, np.zeros(len(states)), [], tuple(rates))
 
@@ -101,14 +146,14 @@ def find_diverged(config: Config, chunk: Result) -> Result:
     leaves = jax.tree.leaves(state._replace(metrics=None))  # type: ignore[arg-type]
     finite = np.all([np.isfinite(leaf).reshape(count, -1).all(1) for leaf in leaves], axis=0)
     diverged_at = np.where((metrics.diverged_at < 0) & ~finite, state.step - 1, metrics.diverged_at)
-    if not config.sweep and (diverged_at >= 0).any():
+    if not chunk.learning_rates and (diverged_at >= 0).any():
         index = int(np.argmax(diverged_at >= 0))
         what, step = "the loss" if metrics.diverged_at[index] >= 0 else "a weight", int(diverged_at[index])
+        rate = float(train.learning_rate(_take(state, index), step, config=config))
         raise Diverged(
             f"{what} of seed {chunk.seeds[index]} is not a finite number at step {step} "
-            f"(epoch {step // config.steps_per_epoch + 1}), learning rate "
-            f"{train.learning_rate(_take(state, index), step, config=config):g}; the gradient's norm before "
-            f"was {metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
+            f"(epoch {step // config.steps_per_epoch + 1}), learning rate {rate:g}; the gradient's norm "
+            f"before was {metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
             "--learning_rate"
         )
     metrics = metrics._replace(diverged_at=diverged_at)  # type: ignore[arg-type]
@@ -127,14 +172,14 @@ def end_epoch(
         if not infinite:
             rows.append(row)
             losses[index] = row["validation_loss" if "validation" in splits else "train_loss"]
-        elif config.sweep:
+        elif chunk.learning_rates:
             diverged_at[index] = end - 1
         else:
             raise Diverged(
                 f"the {infinite[0]} loss of seed {row['seed']} is {row[f'{infinite[0]}_loss']} after epoch "
                 f"{row['epoch']}: start a new run, in another folder, with a smaller --learning_rate"
             )
-    if config.recipe.schedule == "plateau":
+    if state.plateau is not None:
         step = jax.vmap(functools.partial(train.end_epoch, config=config))
         state = jax.device_get(step(state, jax.device_put(losses)))
     empty = jax.tree.map(lambda leaf: np.full(len(chunk.seeds), leaf), train.no_metrics())
@@ -150,26 +195,24 @@ def _metrics_row(
     logits: Mapping[str, np.ndarray],
 ) -> Row:
     """What metrics.csv says of a member's epoch; in a sweep with the learning rate that it was given."""
-    state, metrics, end = chunk.state, chunk.state.metrics, int(chunk.state.step[0])
-    row: Row = {}
-    if config.sweep:  # from here on as if it were trained alone
-        row["base_learning_rate"] = rate = chunk.learning_rates[index]
-        recipe = dataclasses.replace(config.recipe, learning_rate=rate)
-        config = dataclasses.replace(config, recipe=recipe, sweep=False)
+    metrics, end = chunk.state.metrics, int(chunk.state.step[0])
+    rate = chunk.learning_rates[index] if chunk.learning_rates else config.recipe.learning_rate
+    state = _take(chunk.state, index)._replace(learning_rate=rate)  # as it was given, not as float32 has it
+    row: Row = {"base_learning_rate": rate} if chunk.learning_rates else {}
     row |= {
         "seed": int(chunk.seeds[index]),
         "epoch": end // config.steps_per_epoch,
         "train_loss": float(metrics.loss[index]) / int(metrics.seen[index]),
         "train_accuracy": int(metrics.correct[index]) / int(metrics.seen[index]),
-        "learning_rate": train.learning_rate(_take(state, index), end - 1, config=config),
+        "learning_rate": float(train.learning_rate(state, end - 1, config=config)),
         "seconds": float(chunk.seconds[index]),
         "seeds_at_once": len(chunk.seeds),
     }
     for name, of_all in logits.items():
         labels = splits[name].labels
         evaluation = train.score(of_all[index], labels)
-        row[f"{name}_loss"] = float(evaluation.loss)
-        row[f"{name}_accuracy"] = int(evaluation.correct) / len(labels)
+        row[f"{name}_loss"] = evaluation.loss
+        row[f"{name}_accuracy"] = evaluation.correct / len(labels)
     return row
 
 
@@ -187,7 +230,7 @@ def _line(row: Row, config: Config, members: int) -> str:
     metrics = "  ".join(f"{name} {row[f'{name}_loss']:.4f} {row[f'{name}_accuracy']:.2%}" for name in splits)
     images = config.images * row["seeds_at_once"]
     member = f"seed {row['seed']}  " if members > 1 else ""
-    if config.sweep:
+    if "base_learning_rate" in row:
         member = f"learning rate {row['base_learning_rate']:g}  {member}"
     return (
         f"{member}epoch {row['epoch']:2d}/{config.recipe.epochs}  {metrics}  "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import require, require_choice
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "nadamw", "muon")
 SCHEDULES = ("constant", "one_cycle", "OneCycleLR", "step", "multistep", "cosine", "plateau")
 INITIALIZATIONS = ("torch", "he")
 _MOST = 60_000
@@ -66,17 +66,18 @@ class Recipe(Distortion):
     Attributes:
       epochs: passes over the training images.
       batch_size: images a step.
-      optimizer: sgd, adam, adamw as PyTorch defines them (betas 0.9 and 0.999); or muon (Jordan 2024): a
-        convolution's weights move along the orthogonal matrix nearest to their momentum, all others by Adam
-        at a tenth of the learning rate.
+      optimizer: sgd, adam, adamw as PyTorch defines them (betas 0.9 and 0.999); lion (Chen et al. 2023, betas
+        0.9 and 0.99) and nadamw (Dozat 2016) as optax does; or optax's muon (Jordan 2024): a convolution's
+        weights move along the orthogonal matrix nearest to their momentum, all others by Adam at a tenth of
+        the learning rate.
       momentum: of SGD or Muon.
       nesterov: Nesterov's momentum in place of SGD's plain one; Muon has it always.
       weight_decay: times the weights, added to the gradient (sgd, adam) or to the step before the learning
-        rate (adamw, muon).
+        rate (adamw, lion, nadamw, muon).
       learning_rate: the constant one, the first one, or the peak of one cycle.
       schedule: constant; one_cycle (Smith and Topin 2018), optax.cosine_onecycle_schedule: cosine up, cosine
         down to about 0; OneCycleLR, PyTorch's with its defaults: the same rates within a step, a 25th of the
-        peak at first and a 250,000th at last, and momentum (Adam's first beta) from 0.95 to 0.85 and back;
+        peak at first and a 250,000th at last, and momentum, or the first beta, from 0.95 to 0.85 and back;
         step, multistep, cosine: StepLR, MultiStepLR and, down to 0 at the last step, CosineAnnealingLR;
         plateau: ReduceLROnPlateau. That one watches the validation loss where images are held out,
         otherwise the training loss, never the test images.

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from cnn import cpu, devices, plots, sweep, train
+from cnn import devices, plots, sweep, train, xla
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
@@ -106,9 +106,8 @@ def write_results(run: Run, result: Result) -> None:
         tables = ["learning_rates", "metrics"]
     part = sweep.shown(result)
     name = sweep.name_of(part, name)
-    images = jax.device_put(test)
     logits = [
-        np.asarray(train.evaluate(state_of(part, seed), images, config=run.config).logits)
+        train.evaluate(state_of(part, seed), test, config=run.config).logits
         for seed in range(len(part.seeds))
     ]
     classes = logits[0].shape[1]
@@ -298,7 +297,7 @@ def _augmented_samples(run: Run) -> np.ndarray:
     Rows x classes x height x width x channels.
     """
 
-    @functools.partial(jax.jit, compiler_options=cpu.RUN_ONCE)
+    @functools.partial(jax.jit, compiler_options=xla.RUN_ONCE)
     def maps(images: Float[Array, "*shape"], seed: UInt32[Array, ""]) -> Float[Array, "*shape"]:
         return random_distortion(
             images, train.sample_keys(jax.random.key(seed), len(images)), run.config.recipe

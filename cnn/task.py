@@ -85,7 +85,6 @@ def prepare(flags: CnnConfig, folder: Path) -> Run:
         dataset,
         validation_size=flags.validation_size,
         compute_dtype=flags.compute_dtype,
-        sweep=len(flags.learning_rates) > 1,
     )
     record = dataset.record
     if "validation" in splits:
@@ -133,7 +132,6 @@ def _train_in(run: Run) -> None:
         for number, name in enumerate(names):
             with checkpoint.open_checkpoints(folder, name) as checkpoints:
                 chunks[number] = checkpoint.restore(checkpoints, like=chunks[number]) or chunks[number]
-            checkpoint.require_whole_epochs(chunks[number], run.config.steps_per_epoch, folder)
         finished = sum(len(chunk.history) for chunk in chunks)
         if any(chunk.state.step.any() for chunk in chunks):
             print(f"restored the checkpoint after {finished} epochs in {folder}")
@@ -162,15 +160,15 @@ def _train_epochs(
     Raises:
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
-    pauses = loop.Pauses(
-        every=run.flags.checkpoint_every_steps,
+    hooks = loop.Hooks(
+        save_every=run.flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
         traced=run.flags.profile_steps,
         tracing=_trace(run.folder) if distributed.is_main() else contextlib.nullcontext(),
     )
     chunks = distributed.broadcast(chunks)
     num_devices = run.flags.num_devices
-    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=num_devices, pauses=pauses)
+    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=num_devices, hooks=hooks)
     with contextlib.closing(trained):
         for reached in trained:
             yield reached
@@ -228,9 +226,8 @@ def _evaluate_again(flags: CnnConfig) -> None:
         for name, split in run.splits.items():
             if name == "train":
                 continue
-            images = jax.device_put(split)
-            evaluation = train.evaluate(state_of(result, index), images, config=run.config)
-            accuracy = int(evaluation.correct) / len(split.labels)
+            evaluation = train.evaluate(state_of(result, index), split, config=run.config)
+            accuracy = evaluation.correct / len(split.labels)
             print(f"{of_member}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
     if reported := beside_reported(run.flags, result):
         print(reported_lines(reported, len(result.seeds)))
@@ -267,7 +264,7 @@ def _write_config(run: Run, finished_epochs: int, chunk_size: int) -> None:
     started = dataclasses.replace(flags, resume=False, wait=False)
     used = devices.available(flags.num_devices, run.config.recipe.batch_size, flags.members, chunk_size)
     resumed_after = finished_epochs if flags.resume else None
-    if run.config.sweep:
+    if len(flags.learning_rates) > 1:
         recipe["learning_rate"] = flags.learning_rates
     more = {"recipe": recipe, "dataset": run.dataset, "chunk_size": chunk_size}
     device = devices.name(used)
@@ -286,7 +283,7 @@ def _write_events(run: Run, result: Result) -> None:
         return
     from cnn.events import write_events  # an optional extra
 
-    if not run.config.sweep:
+    if not result.learning_rates:
         write_events(run.folder, mean_rows(result.history))
         return
     for rate in {*result.learning_rates}:

@@ -1,7 +1,8 @@
-"""TrainState, train_step and evaluate: pure functions of one seed on one device, or of its part of a batch.
+"""TrainState, train_step and evaluate: pure functions of one seed and of whole batches.
 
-All randomness comes from one key: fold_in by purpose, then by epoch or step, so that what step n
-draws depends on (seed, n) alone, and a resumed run draws what an uninterrupted one would.
+jit lays them out over the devices that a batch is sharded over (cnn/loop.py). All randomness comes from one
+key: fold_in by purpose, then by epoch or step. What step n draws for the image at place i of its batch depends
+on (seed, n, i) alone, so that a resumed run draws what an uninterrupted one would.
 """
 
 import dataclasses
@@ -12,22 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int32, Key, Num, UInt8, UInt32
+import scipy.special
+from jaxtyping import Array, Bool, Float, Int32, Key, Num, UInt8, UInt32
 
-from cnn import cpu
+from cnn import optimizer, xla
 from cnn.augment import random_distortion
 from cnn.data import Examples
-from cnn.model import MOMENTUM, Network, image_keys, places
-from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
-from harness.errors import unknown
+from cnn.model import MOMENTUM, Network
+from cnn.optimizer import Plateau
+from cnn.recipe import Recipe
 
 _STATISTICS_IMAGES = 2048  # with 512 or 8192 the held-out losses are the same but for 3 %
-_EVALUATION_BATCH = 125  # a TPU has 128 lanes for them, and libtpu takes twice the time for two times as many
-_ADAM_SHARE = 0.1
-_ADAM_BETA = 0.9
-_DIV_FACTOR, _FINAL_DIV_FACTOR, _CYCLED_MOMENTUM = 25, 1e4, (0.85, 0.95)  # OneCycleLR's defaults
+EVALUATION_BATCH = 125  # a TPU has 128 lanes for them, and libtpu takes twice the time for two times as many
 _INITIALIZATION, _SHUFFLE, _STEP, _SAMPLES = range(4)
 
 
@@ -38,7 +35,6 @@ class Config:
     Attributes:
       images: number of training images.
       mean, std: of their values as fractions of 255; of several channels one for each.
-      sweep: whether each state has a learning rate of its own (with_learning_rates), not the recipe's.
     """
 
     network: Network
@@ -46,19 +42,22 @@ class Config:
     images: int
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
-    sweep: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch, the last of which may be smaller."""
         return -(-self.images // self.recipe.batch_size)
 
-    def images_in(self, step: int | Int32[Array, ""]) -> Int32[Array, ""] | None:
-        """Images in the batch of a step; None where all batches are alike."""
+    def valid(self, step: Int32[Array, ""]) -> Bool[Array, " batch"] | None:
+        """Return which images of a step's batch count: the last batch of an epoch is filled up.
+
+        None where all batches are alike.
+        """
         size = self.recipe.batch_size
         if self.images % size == 0:
             return None
-        return jnp.minimum(size, self.images - step % self.steps_per_epoch * size)
+        counts = jnp.arange(size) < self.images - step % self.steps_per_epoch * size
+        return jax.lax.optimization_barrier(counts)  # computed once, not for each value that it masks
 
 
 class Metrics(NamedTuple):
@@ -83,9 +82,11 @@ class TrainState(NamedTuple):
     Attributes:
       step: number of updates made.
       key: jax.random.key_data of the key, which NumPy can hold, too.
+      learning_rate: the member's own, before the schedule.
       params: trainable parameters.
       batch_stats: batch norm's running statistics.
-      opt_state: optax's state.
+      opt_state: optax's state, with the learning rate and the momentum of the last update.
+      plateau: of the schedule plateau; None for the others.
       ema: exponential moving average of params and batch_stats; None without one. After an epoch its
         batch_stats are those of the averaged params (with_statistics).
       metrics: of the epoch's steps so far; whoever begins an epoch sets it to no_metrics().
@@ -93,9 +94,11 @@ class TrainState(NamedTuple):
 
     step: Int32[Array, ""]
     key: UInt32[Array, " words"]
+    learning_rate: Float[Array, ""]
     params: Any
     batch_stats: Any
     opt_state: Any
+    plateau: Plateau | None
     ema: optax.EmaState | None
     metrics: Metrics
 
@@ -103,12 +106,12 @@ class TrainState(NamedTuple):
 class Evaluation(NamedTuple):
     """What a network makes of a set of images: mean cross-entropy, images classified correctly, logits."""
 
-    loss: Float[Array, ""]
-    correct: Int32[Array, ""]
-    logits: Float[Array, "count classes"]
+    loss: float
+    correct: int
+    logits: Float[np.ndarray, "count classes"]
 
 
-@functools.partial(jax.jit, static_argnames="config", compiler_options=cpu.RUN_ONCE)
+@functools.partial(jax.jit, static_argnames="config", compiler_options=xla.RUN_ONCE)
 def init_state(config: Config, key: Key[Array, ""]) -> TrainState:
     """The state before the first step."""
     image = jnp.zeros((1, *config.network.architecture.input_shape))
@@ -118,9 +121,11 @@ def init_state(config: Config, key: Key[Array, ""]) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(key),
+        learning_rate=jnp.float32(config.recipe.learning_rate),
         params=params,
         batch_stats=batch_stats,
-        opt_state=make_optimizer(config).init(params),
+        opt_state=optimizer.make_optimizer(config.recipe).init(params),
+        plateau=optimizer.start_plateau(config.recipe),
         ema=None if decay == 0 else optax.ema(decay).init(_variables(params, batch_stats)),  # type: ignore[arg-type]
         metrics=no_metrics(),
     )
@@ -132,80 +137,108 @@ def no_metrics() -> Metrics:
 
 
 def train_step(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
-    """One update on one batch of images as bytes, and its metrics.
+    """Return the state after one update on one batch of images as bytes, with the metrics of its step added.
 
-    An epoch's last batch is filled up with images that do not count (Config.images_in).
+    An epoch's last batch is filled up with images that do not count (Config.valid).
     """
-    key = jax.random.wrap_key_data(state.key)
-    return update(state, prepare_batch(batch, state.step, key=key, config=config), config=config)
+    images, labels = (jnp.asarray(leaf) for leaf in batch)
+    prepared = prepare_images(images, state.step, key=jax.random.wrap_key_data(state.key), config=config)
+    return update(state, prepared, labels, config=config)
 
 
-def prepare_batch(
-    batch: Examples, step: Int32[Array, ""], *, key: Key[Array, ""], config: Config
-) -> Examples:
-    """The images of a step under the recipe's augmentation, normalised: float32 with the same labels.
+def prepare_images(
+    images: UInt8[Array, "batch height width channels"],
+    step: Int32[Array, ""],
+    *,
+    key: Key[Array, ""],
+    config: Config,
+) -> Float[Array, "batch height width channels"]:
+    """Return a step's images under the recipe's augmentation, normalised.
 
     Args:
-      batch: images as bytes, this device's part of the batch.
       step: number of updates made before.
       key: the run's key.
-      config: what is constant in the run.
     """
     augment_key, _ = _step_keys(key, step)
-    keys = image_keys(augment_key, len(batch.labels), config.network.axis_name)
-    progress = step / (config.recipe.epochs * config.steps_per_epoch)
-    grey = jnp.asarray(batch.images) / jnp.float32(255)
+    grey = images / jnp.float32(255)
     if config.recipe.distorts:
-        grey = random_distortion(grey, keys, config.recipe, progress)
-    return Examples(_normalize(config, grey), batch.labels)  # type: ignore[arg-type]
+        progress = step / (config.recipe.epochs * config.steps_per_epoch)
+        grey = random_distortion(grey, image_keys(augment_key, len(images)), config.recipe, progress)
+    return _normalize(config, grey)
 
 
-def update(state: TrainState, batch: Examples, *, config: Config) -> TrainState:
-    """The second half of train_step: one update on a batch of prepare_batch.
+def image_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
+    """Return a key for each image of a batch, from its place in it."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
-    Where config.network.axis_name names a mesh axis, `batch` is this device's part of the batch,
-    and the whole step needs one reduction more than its batch norms: gradients and metrics together.
-    """
-    axis, here = config.network.axis_name, len(batch.labels)
-    real = config.images_in(state.step)
-    whole = here if axis is None else here * jax.lax.axis_size(axis)
-    count = jnp.int32(whole) if real is None else real
-    counts = places(here, axis) < count
+
+def update(
+    state: TrainState,
+    images: Float[Array, "batch height width channels"],
+    labels: Int32[Array, " batch"],
+    *,
+    config: Config,
+) -> TrainState:
+    """Return the state after one update on images of prepare_images: the second half of train_step."""
+    recipe, valid = config.recipe, config.valid(state.step)
+    counts = jnp.ones_like(labels, bool) if valid is None else valid
+    num_valid = counts.sum()
     _, dropout_key = _step_keys(jax.random.wrap_key_data(state.key), state.step)
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
         logits, updates = config.network.apply(
             _variables(params, state.batch_stats),
-            batch.images,
+            images,
             train=True,
-            real=real,
+            valid=valid,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        losses = cross_entropy(logits, batch.labels, config.recipe.label_smoothing)  # type: ignore[arg-type]
-        correct = (counts & (logits.argmax(-1) == batch.labels)).sum(dtype=jnp.float32)
-        return jnp.where(counts, losses, 0).sum() / count, (correct, updates.get("batch_stats", {}))
+        losses = cross_entropy(logits, labels, recipe.label_smoothing)  # type: ignore[arg-type]
+        loss = jnp.where(counts, losses, 0).sum() / num_valid
+        return loss, (logits, updates.get("batch_stats", {}))
 
-    (loss, (correct, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    if axis is not None:
-        flat, unflatten = ravel_pytree((loss, correct, gradients))
-        loss, correct, gradients = unflatten(jax.lax.psum(flat, axis))
-    optimizer = make_optimizer(config, state.step)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    opt_state = optimizer.set_hyperparameters(
+        state.opt_state,
+        learning_rate=learning_rate(state, state.step, config=config),
+        momentum=optimizer.momentum_schedule(recipe, config.steps_per_epoch)(state.step),
+    )
+    updates, opt_state = optimizer.make_optimizer(recipe).update(gradients, opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
-    if config.recipe.ema_decay > 0:
-        _, ema = optax.ema(config.recipe.ema_decay).update(_variables(params, batch_stats), ema)
+    if recipe.ema_decay > 0:
+        _, ema = optax.ema(recipe.ema_decay).update(_variables(params, batch_stats), ema)
     before = state.metrics
     diverged = (before.diverged_at >= 0) | ~jnp.isfinite(loss)
     metrics = Metrics(
-        loss=before.loss + loss * count,
-        correct=before.correct + correct.astype(jnp.int32),
-        seen=before.seen + count,
+        loss=before.loss + loss * num_valid,
+        correct=before.correct + (counts & (logits.argmax(-1) == labels)).sum(dtype=jnp.int32),
+        seen=before.seen + num_valid.astype(jnp.int32),
         diverged_at=jnp.where(diverged & (before.diverged_at < 0), state.step, before.diverged_at),
         gradient_norm=jnp.where(diverged, before.gradient_norm, optax.tree.norm(gradients)),
     )
-    return TrainState(state.step + 1, state.key, params, batch_stats, opt_state, ema, metrics)
+    return state._replace(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+        metrics=metrics,
+    )
+
+
+def learning_rate(state: TrainState, step: int | Int32[Array, ""], *, config: Config) -> Any:
+    """Return the learning rate of a step of the epoch that the state is from."""
+    factor = 1 if state.plateau is None else state.plateau.scale
+    return state.learning_rate * factor * optimizer.schedule(config.recipe, config.steps_per_epoch)(step)
+
+
+def end_epoch(state: TrainState, loss: Float[Array, ""], *, config: Config) -> TrainState:
+    """Return the state with what the schedule plateau takes from the loss of an epoch."""
+    if state.plateau is None:
+        return state
+    return state._replace(plateau=optimizer.after_epoch(config.recipe, state.plateau, loss))
 
 
 def cross_entropy(
@@ -219,31 +252,35 @@ def cross_entropy(
 
 
 def evaluate(state: TrainState, split: Examples, *, config: Config) -> Evaluation:
-    """Loss, number of correct answers and logits over all images, however many there are.
+    """Return the loss, the number of correct answers and the logits of any number of images, on one device.
 
     With an average of the weights, the state must have made a step: before, there is none.
     """
-    return score(_compiled_logits(state, split.images, config=config), split.labels)
+    images, count = split.images, len(split.labels)
+    rows = (
+        np.arange(-(-count // EVALUATION_BATCH) * EVALUATION_BATCH) % count
+    )  # the first ones fill up the last
+    batches = images[rows].reshape(-1, EVALUATION_BATCH, *images.shape[1:])
+    logits = np.asarray(_compiled_logits(state, batches, config=config))
+    return score(logits.reshape(len(rows), -1)[:count], np.asarray(split.labels))
 
 
 def all_logits(
-    state: TrainState, images: UInt8[Array, "count height width channels"], *, config: Config
-) -> Float[Array, "count classes"]:
-    """Logits of any number of images, a few at a time."""
+    state: TrainState, batches: UInt8[Array, "batches batch height width channels"], *, config: Config
+) -> Float[Array, "batches batch classes"]:
+    """Return the logits of batches of images, one batch after the other."""
     variables = evaluated_variables(state, config)
-    return jax.lax.map(
-        lambda image: predict(variables, image[None], config=config)[0], images, batch_size=_EVALUATION_BATCH
-    )
+    return jax.lax.map(lambda images: predict(variables, images, config=config), batches)
 
 
 _compiled_logits = jax.jit(all_logits, static_argnames="config")
 
 
-@jax.jit  # one program, where each operation would be compiled alone
-def score(logits: Float[Array, "count classes"], labels: Int32[Array, " count"]) -> Evaluation:
-    """How good logits are."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    return Evaluation(loss, (logits.argmax(-1) == labels).sum(dtype=jnp.int32), logits)
+def score(logits: Float[np.ndarray, "count classes"], labels: Int32[np.ndarray, " count"]) -> Evaluation:
+    """Return how good logits are."""
+    of_labels = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
+    losses = scipy.special.logsumexp(logits.astype(np.float64), axis=1) - of_labels
+    return Evaluation(float(losses.mean()), int((logits.argmax(-1) == labels).sum()), logits)
 
 
 def evaluated_variables(state: TrainState, config: Config) -> dict[str, Any]:
@@ -275,8 +312,7 @@ def with_statistics(
     average, or without batch norm, the state comes back as it is.
 
     Args:
-      images: of statistics_images, undistorted; where config.network.axis_name names a mesh axis, this
-        device's part of each batch. The statistics are the means over the batches.
+      images: of statistics_images, undistorted. The statistics are the means over the batches.
     """
     if state.ema is None or not state.batch_stats:
         return state
@@ -333,138 +369,3 @@ def _normalize(
 
 def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
     return {"params": params, "batch_stats": batch_stats}
-
-
-def learning_rate_schedule(config: Config) -> optax.Schedule:
-    """Learning rate as a function of the step; plateau's before its factors, which the state holds.
-
-    In a sweep as a multiple of the state's own: each schedule is linear in the recipe's learning rate.
-    """
-    recipe, epoch = config.recipe, config.steps_per_epoch
-    learning_rate, steps = 1.0 if config.sweep else recipe.learning_rate, recipe.epochs * epoch
-    match recipe.schedule:
-        case "constant" | "plateau":
-            return optax.constant_schedule(learning_rate)
-        case "one_cycle":
-            return optax.cosine_onecycle_schedule(steps, learning_rate, pct_start=recipe.warmup)
-        case "OneCycleLR":
-            first = learning_rate / _DIV_FACTOR
-            return _pytorchs_cycle(config, first, learning_rate, first / _FINAL_DIV_FACTOR)
-        case "step":
-            assert recipe.step_size is not None
-            each = recipe.step_size * epoch
-            return lambda step: learning_rate * recipe.gamma ** (step // each)
-        case "multistep":
-            assert recipe.milestones is not None
-            falls = {milestone * epoch: recipe.gamma for milestone in recipe.milestones}
-            return optax.piecewise_constant_schedule(learning_rate, falls)
-        case "cosine":
-            return optax.cosine_decay_schedule(learning_rate, steps)
-        case _:
-            raise unknown("schedule", recipe.schedule, SCHEDULES)
-
-
-def momentum_at(config: Config, step: int | Int32[Array, ""]) -> float | Float[Array, ""]:
-    """SGD's and Muon's momentum, Adam's first beta, at a step."""
-    if config.recipe.schedule == "OneCycleLR":
-        low, high = _CYCLED_MOMENTUM
-        return _pytorchs_cycle(config, high, low, high)(step)  # type: ignore[return-value]
-    return config.recipe.momentum if config.recipe.optimizer in ("sgd", "muon") else _ADAM_BETA
-
-
-def _pytorchs_cycle(config: Config, first: float, peak: float, last: float) -> optax.Schedule:
-    """torch.optim.lr_scheduler.OneCycleLR's cosine from the first value to the peak and to the last.
-
-    It reaches the peak at the step warmup * steps - 1, which need not be whole, and the last value at the
-    last step.
-    """
-    steps = config.recipe.epochs * config.steps_per_epoch
-    top, end = config.recipe.warmup * steps - 1, steps - 1
-
-    def value(step: Any) -> Any:
-        up = step / top if top > 0 else 1.0
-        down = (step - top) / (end - top) if end > top else 0.0
-        rises = step <= top
-        share, start, stop = (
-            jnp.where(rises, up, down),
-            jnp.where(rises, first, peak),
-            jnp.where(rises, peak, last),
-        )
-        return stop + (start - stop) / 2 * (jnp.cos(jnp.pi * share) + 1)
-
-    return value
-
-
-def make_optimizer(config: Config, step: int | Int32[Array, ""] = 0) -> optax.GradientTransformation:
-    """The recipe's optimizer, as PyTorch defines it, with the momentum of a step; or Muon."""
-    recipe, schedule, momentum = config.recipe, learning_rate_schedule(config), momentum_at(config, step)
-    match recipe.optimizer:
-        case "sgd":
-            optimizer = optax.chain(
-                optax.add_decayed_weights(recipe.weight_decay),
-                optax.sgd(schedule, momentum=momentum, nesterov=recipe.nesterov),  # type: ignore[arg-type]
-            )
-        case "adam":
-            optimizer = optax.chain(
-                optax.add_decayed_weights(recipe.weight_decay), optax.adam(schedule, b1=momentum)
-            )
-        case "adamw":
-            optimizer = optax.adamw(schedule, b1=momentum, weight_decay=recipe.weight_decay)
-        case "muon":
-            optimizer = optax.contrib.muon(
-                schedule,
-                beta=momentum,
-                weight_decay=recipe.weight_decay,
-                adam_learning_rate=lambda step: _ADAM_SHARE * schedule(step),
-                adam_b2=0.99,
-                muon_weight_dimension_numbers=_kernels_as_matrices,
-            )
-        case _:
-            raise unknown("optimizer", recipe.optimizer, OPTIMIZERS)
-    if config.sweep:  # each optimizer's update is linear in the learning rate
-        rate = optax.inject_hyperparams(optax.scale, hyperparam_dtype=jnp.float32)(step_size=1.0)
-        optimizer = optax.chain(optimizer, rate)
-    if recipe.schedule != "plateau":
-        return optimizer
-    return optax.chain(optimizer, optax.GradientTransformation(_plateau_at_first, _scaled_by_plateau))
-
-
-def with_learning_rates(state: TrainState, rates: Float[np.ndarray, " members"]) -> TrainState:
-    """States of a sweep, stacked, each with its own learning rate in place of the recipe's."""
-    dtype = optax.tree.get(state.opt_state, "step_size").dtype
-    return state._replace(opt_state=optax.tree.set(state.opt_state, step_size=rates.astype(dtype)))
-
-
-def _plateau(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """PyTorch's ReduceLROnPlateau, which lets `patience` epochs pass; optax's acts in the last of them."""
-    return optax.contrib.reduce_on_plateau(recipe.factor, patience=recipe.patience + 1)
-
-
-def _plateau_at_first(params: Any) -> optax.contrib.ReduceLROnPlateauState:
-    """The best loss so far is the largest number: optax's infinity would be taken for divergence."""
-    state = optax.contrib.reduce_on_plateau().init(params)
-    return state._replace(best_value=jnp.full_like(state.best_value, jnp.finfo(state.best_value.dtype).max))
-
-
-def _scaled_by_plateau(updates: Any, state: optax.contrib.ReduceLROnPlateauState, params: Any = None) -> Any:
-    """The factors change in end_epoch alone."""
-    return jax.tree.map(lambda update: state.scale * update, updates), state
-
-
-def end_epoch(state: TrainState, loss: Float[Array, ""], *, config: Config) -> TrainState:
-    """The state with what the schedule plateau takes from the loss of an epoch."""
-    opt_state, plateau = state.opt_state
-    _, plateau = _plateau(config.recipe).update({}, plateau, value=loss)
-    return state._replace(opt_state=(opt_state, plateau))
-
-
-def learning_rate(state: TrainState, step: int, *, config: Config) -> float:
-    """The learning rate of a step of the epoch that the state is from."""
-    scale = state.opt_state[1].scale if config.recipe.schedule == "plateau" else 1
-    return float(scale * learning_rate_schedule(config)(step))
-
-
-def _kernels_as_matrices(params: Any) -> Any:
-    """A convolution's kernel is a matrix from all values of a patch to the features."""
-    kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-    return jax.tree.map(lambda leaf: kernel if leaf.ndim == 4 else None, params)

@@ -1,7 +1,7 @@
 """Damage a checkpoint in random ways and restore it: python -m tests.damage --cases=1000.
 
 Two checkpoints as a run keeps them; the last one is damaged. Restoring it has to name the folder, and then,
-with that folder deleted, to give the one before; or to give the very content that was saved, where the
+with that folder moved away, to give the one before; or to give the very content that was saved, where the
 damage hit bytes that carry nothing. A worker process restores, with limits on its memory and its time.
 """
 
@@ -95,7 +95,7 @@ def restore(folder: Path) -> str:
             restored = checkpoint.restore(manager, like=progress(0))
     except UserError as error:
         expected = f"{folder / 'checkpoints' / str(_LAST)} cannot be restored ("
-        named = str(error).startswith(expected) and "delete that folder" in str(error)
+        named = str(error).startswith(expected) and "move that folder away" in str(error)
         return "named" if named else f"said: {error}"
     except Exception as error:
         return f"raised {type(error).__name__}: {str(error)[:200]}"

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool
 
@@ -64,12 +63,9 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         f"--{flag}={folder} holds a run of several learning rates: compare runs of one each",
     )
     test = run.splits["test"]
-    images = jax.device_put(test)
     correct = {
-        int(seed): np.asarray(
-            train.evaluate(state_of(result, index), images, config=run.config).logits.argmax(-1)
-            == images.labels
-        )
+        int(seed): train.evaluate(state_of(result, index), test, config=run.config).logits.argmax(-1)
+        == test.labels
         for index, seed in enumerate(result.seeds)
     }
     return _Evaluated(run.flags.name, test, correct)

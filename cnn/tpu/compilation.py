@@ -14,9 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnn import train
 from cnn.data import Examples
 from cnn.devices import most
-from cnn.loop import DATA, SEED, epoch_function, evaluation_function, make_mesh, statistics_function
+from cnn.loop import epoch_function, evaluation_function
 from cnn.model import Network
-from cnn.tpu.config import CLASSES, TEST_IMAGES, TRAINING_IMAGES, TpuConfig
+from cnn.population import DATA, SEED, make_mesh
+from cnn.tpu.config import TEST_IMAGES, TRAINING_IMAGES, TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES, Topology
 from cnn.zoo import ZOO
 from harness.errors import UserError
@@ -69,7 +70,6 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     key, step = ShapeDtypeStruct((), jax.random.key(0).dtype), ShapeDtypeStruct((), jnp.int32)
     one = train.init_state.eval_shape(config, key)
     state = jax.tree.map(lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one)
-    test, logits = _images(TEST_IMAGES), ShapeDtypeStruct((TEST_IMAGES, CLASSES), jnp.float32)
     seconds: dict[str, float] = {}
 
     def compiled(part: str, function: Any, *arguments: Any) -> jax.stages.Compiled:
@@ -84,8 +84,8 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
             part,
             jax.jit(epoch_function(config, mesh), donate_argnums=0),
             _on_mesh(state, mesh, SEED),
-            _on_mesh(_images(config.images), mesh, DATA),
             _on_mesh(order, mesh, SEED, None, DATA),
+            _on_mesh(_images(config.images), mesh),
             *[_on_mesh(step, mesh)] * 2,
         )
 
@@ -95,11 +95,15 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
         few = jax.eval_shape(
             lambda images: train.statistics_images(images, config), _images(TRAINING_IMAGES).images
         )
-        settle = statistics_function(config, mesh)
-        compiled("evaluation", settle, _on_mesh(state, mesh, SEED), _on_mesh(few, mesh, None, DATA))
-        evaluate = evaluation_function(config, mesh)
-        compiled("evaluation", evaluate, _on_mesh(state, mesh, SEED), _on_mesh(test, mesh, DATA))
-        compiled("evaluation", train.score, _on_mesh(logits, first), _on_mesh(test.labels, first))
+        size = train.EVALUATION_BATCH * mesh.shape[DATA]
+        test = ShapeDtypeStruct((-(-TEST_IMAGES // size), size, 28, 28, 1), jnp.uint8)
+        compiled(
+            "evaluation",
+            jax.jit(evaluation_function(config, mesh)),
+            _on_mesh(state, mesh, SEED),
+            _on_mesh(few, mesh, None, DATA),
+            _on_mesh({"test": test}, mesh, None, DATA),
+        )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

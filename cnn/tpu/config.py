@@ -10,7 +10,7 @@ from cnn.tpu.topologies import TOPOLOGIES
 from cnn.zoo import ZOO
 from harness.errors import require, require_choice
 
-TRAINING_IMAGES, TEST_IMAGES, CLASSES = 60_000, 10_000, 10  # of MNIST
+TRAINING_IMAGES, TEST_IMAGES = 60_000, 10_000  # of MNIST
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def curve(
         for split, count in ((mnist.train, 27), (mnist.test, 20))
     )
     network = Network(config.entry.architecture, config.resolved_recipe.initialization, jnp.float64)
-    setup = train.Config(network, config.resolved_recipe, 27, 0.1307, 0.3081, bool(learning_rates))
+    setup = train.Config(network, config.resolved_recipe, 27, 0.1307, 0.3081)
     splits = {"train": training, "test": test}
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
         begun = population.start(setup, seeds, learning_rates)

@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
             file.write_bytes(b"damaged")
     with (
         checkpoint.open_checkpoints(tmp_path) as manager,
-        pytest.raises(UserError, match=r"checkpoints/10 cannot be restored .* delete that folder"),
+        pytest.raises(UserError, match=r"checkpoints/10 cannot be restored .* move that folder away"),
     ):
         checkpoint.restore(manager, like=_result("plain_4k"))
 
@@ -99,34 +99,14 @@ def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):
     assert not unfinished.exists()
 
 
-def _at(steps, epochs, diverged_at=(-1, -1)):
-    """Of two members at these steps, with so many rows of metrics."""
-    result = _result("plain_4k")
-    metrics = result.state.metrics._replace(diverged_at=np.array(diverged_at, np.int32))
-    state = result.state._replace(step=np.array(steps, np.int32), metrics=metrics)
-    return result._replace(state=state, history=epochs * HISTORY)
-
-
-@pytest.mark.parametrize(
-    ("steps", "diverged_at", "epochs"),
-    [(9, (-1, -1), 0), (20, (-1, -1), 4), (25, (-1, -1), 4), (30, (-1, 19), 4), (30, (-1, 20), 5)],
-)
-def test_a_run_of_whole_epochs_goes_on(tmp_path, steps, diverged_at, epochs):
-    """A member that diverged has the rows of the epochs before."""
-    checkpoint.require_whole_epochs(_at((steps, steps), epochs, diverged_at), 10, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("steps", "epochs", "reason"),
-    [
-        ((9, 9), 2, "whose epochs left out the last, smaller batch"),
-        ((27, 27), 6, "whose epochs left out the last, smaller batch"),
-        ((20, 10), 3, "whose seeds are at different steps"),
-    ],
-)
-def test_a_run_that_only_an_earlier_version_can_go_on_with_is_refused(tmp_path, steps, epochs, reason):
-    """Of ten steps an epoch it made nine; it trained one seed after the other and saved them together."""
-    with pytest.raises(UserError, match=rf"holds a run of an earlier version, {reason}.* new run$") as caught:
-        checkpoint.require_whole_epochs(_at(steps, epochs), 10, tmp_path)
-    assert str(tmp_path) in str(caught.value)
+def test_a_checkpoint_of_an_earlier_layout_is_refused_and_kept(tmp_path, monkeypatch):
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        monkeypatch.setattr(checkpoint, "_LAYOUT", 1)
+        checkpoint.save(manager, _result("plain_4k"))
+        monkeypatch.undo()
+        with pytest.raises(
+            UserError, match=r"checkpoints/10 has layout 1 .* this one reads layout 2: go on"
+        ) as caught:
+            checkpoint.restore(manager, like=_result("plain_4k"))
+    assert "delete" not in str(caught.value)
     assert "\n" not in str(caught.value)

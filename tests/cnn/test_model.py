@@ -22,9 +22,9 @@ from cnn.architecture import (
     Residual,
     summarize,
 )
-from cnn.cpu import dropout, global_max, step_options
-from cnn.model import Network, image_keys
+from cnn.model import Network
 from cnn.text import parse
+from cnn.xla import dropout, global_max, step_options
 from cnn.zoo import ZOO
 from tests.recorded import cases
 from tests.recorded.cases import NETWORKS
@@ -204,7 +204,7 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name, pytorch):
     )
     setup = cases.config_of(Architecture(layers), recipe)
     state = cases.drawn(setup)
-    step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=step_options(1))
+    step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=step_options(1, setup.network.architecture))
     after = step(state, cases.images(128))
     np.testing.assert_allclose(
         after.metrics.loss / after.metrics.seen, theirs.pop("loss"), rtol=rounding(128)
@@ -279,20 +279,15 @@ def test_torch_initialisation_is_uniform_within_one_over_root_of_fan_in():
 @given(st.floats(0.01, 0.9), st.sampled_from([1, 33, 400]), st.integers(0, 2**32 - 1))
 def test_dropout_zeroes_some_and_scales_the_others(rate, size, seed):
     x = np.arange(1.0, 3 * size + 1, dtype=np.float32).reshape(3, size)
-    dropped = np.asarray(dropout(jnp.asarray(x), rate, _three_keys(np.uint32(seed))))
+    dropped = np.asarray(dropout(jnp.asarray(x), rate, jax.random.key(np.uint32(seed))))
     kept = dropped != 0
     # Either side rounds 1 - rate and the quotient, or its inverse and the product.
     np.testing.assert_allclose(dropped[kept], x[kept] / (1 - rate), rtol=4 * EPS)
 
 
-@jax.jit
-def _three_keys(seed):
-    return image_keys(jax.random.key(seed), 3, None)
-
-
 @pytest.mark.parametrize("rate", [0.03, 0.05, 0.10, 0.5])
 def test_dropout_rate_is_what_was_asked_for(rate):
-    dropped = dropout(jnp.ones((1001, 999)), rate, image_keys(jax.random.key(0), 1001, None)) == 0
+    dropped = dropout(jnp.ones((1001, 999)), rate, jax.random.key(0)) == 0
     assert abs(dropped.mean() - rate) < 5 * (rate * (1 - rate) / dropped.size) ** 0.5
     # The hash of a place next to another, or of another image's, must say nothing about it.
     for one, other in ((dropped[:, :-1], dropped[:, 1:]), (dropped[:-1], dropped[1:])):

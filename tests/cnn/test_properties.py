@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cnn import augment, cpu, data, train
+from cnn import augment, data, train
 from cnn.architecture import (
     GELU,
     Architecture,
@@ -32,7 +32,7 @@ from cnn.architecture import (
     SiLU,
     summarize,
 )
-from cnn.model import Network, Normalization, image_keys
+from cnn.model import Network, Normalization
 from cnn.recipe import Distortion, Recipe
 from harness.errors import UserError
 
@@ -75,7 +75,7 @@ def averaged(decay, values):
     ema = optax.ema(decay).init({"w": jnp.float32(0)})
     for value in values:
         _, ema = optax.ema(decay).update({"w": jnp.float32(value)}, ema)
-    state = train.TrainState(jnp.int32(len(values)), None, {}, {}, None, ema, None)
+    state = train.TrainState(jnp.int32(len(values)), None, None, {}, {}, None, None, ema, None)
     return float(train.evaluated_variables(state, setup)["w"])
 
 
@@ -84,7 +84,7 @@ def order(seed, epoch, count):
 
 
 def augmented(images, seed, strength):
-    keys = image_keys(jax.random.key(seed), len(images), None)
+    keys = train.image_keys(jax.random.key(seed), len(images))
     return np.asarray(augment.random_distortion(jnp.asarray(images), keys, strength))
 
 
@@ -102,7 +102,7 @@ def normalized(x):
         "params": {"scale": channels + 1, "bias": channels},
         "batch_stats": {"mean": channels, "var": channels},  # 0: what is added to it keeps its digits
     }
-    y, updates = Normalization(cpu.FORMS).apply(variables, x, train=True, mutable=["batch_stats"])
+    y, updates = Normalization().apply(variables, x, train=True, mutable=["batch_stats"])
     count = x.size // x.shape[-1]
     return y, updates["batch_stats"]["var"] / 0.1 * (count - 1) / count
 

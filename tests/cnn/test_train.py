@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn import data, loop, train
+from cnn import data, loop, optimizer, population, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
@@ -56,13 +56,13 @@ class OneDevice:
     """Training of one seed on one device."""
 
     def __init__(self, setup, split, *, seed=0):
-        self.mesh = loop.make_mesh(jax.devices()[:1], 1)
-        self.setup, self.images = setup, loop.put_images(split, self.mesh)
+        self.mesh = population.make_mesh(jax.devices()[:1], 1)
+        self.setup, self.images = setup, loop.put(split, self.mesh)
         self.empty = jax.tree.map(lambda leaf: np.asarray(leaf)[None], train.no_metrics())
         state = jax.tree.map(
             lambda leaf: np.asarray(leaf)[None], train.init_state(setup, jax.random.key(seed))
         )
-        self.state = loop.put(state, self.mesh, loop.SEED)
+        self.state = loop.put(state, self.mesh, population.SEED)
         if (setup, train.update) not in COMPILED:
             compiled = loop.compile_steps(setup, self.mesh, self.images, self.state)
             COMPILED[setup, train.update] = compiled
@@ -71,7 +71,7 @@ class OneDevice:
     def epoch(self, number):
         """The metrics of an epoch."""
         first = number * self.setup.steps_per_epoch
-        self.state = self.state._replace(metrics=loop.put(self.empty, self.mesh, loop.SEED))
+        self.state = self.state._replace(metrics=loop.put(self.empty, self.mesh, population.SEED))
         *_, (self.state, metrics) = self.run_steps(self.state, first, first + self.setup.steps_per_epoch)
         return metrics
 
@@ -94,7 +94,7 @@ def test_training_learns_and_the_seed_decides_everything(mnist):
     again, _ = _train(SETUP, mnist[0], epochs=3)
     other, _ = _train(SETUP, mnist[0], epochs=3, seed=1)
     assert history[2].loss < 0.5 * history[0].loss
-    accuracy = train.evaluate(state, jax.device_put(mnist[1]), config=SETUP).correct / 613
+    accuracy = train.evaluate(state, mnist[1], config=SETUP).correct / 613
     assert accuracy > 0.6
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(again)))
     assert not np.array_equal(state.params["Conv_0"]["kernel"], other.params["Conv_0"]["kernel"])
@@ -148,9 +148,9 @@ def test_an_epoch_visits_each_image_once(mnist, monkeypatch):
     """Trains on images whose label is their index, and sees which labels come by."""
     visited = []
 
-    def spy(state, batch, *, config):
-        real = config.images_in(state.step)
-        jax.debug.callback(lambda labels, count: visited.extend(labels[:count].tolist()), batch.labels, real)
+    def spy(state, images, labels, *, config):
+        valid = config.valid(state.step)
+        jax.debug.callback(lambda labels, valid: visited.extend(labels[valid].tolist()), labels, valid)
         return state._replace(step=state.step + 1)
 
     monkeypatch.setattr(train, "update", spy)
@@ -206,7 +206,7 @@ def test_a_fading_augmentation_is_gone_after_the_last_step(mnist):
 
     @functools.partial(jax.jit, static_argnums=1)
     def inputs(step, setup):
-        return train.prepare_batch(batch, step, key=KEY, config=setup).images
+        return train.prepare_images(batch.images, step, key=KEY, config=setup)
 
     off = dict.fromkeys(("rotation", "scale", "shear", "shift"), 0.0)
     plain = inputs(0, dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, **off)))
@@ -227,7 +227,7 @@ def test_after_an_epoch_the_average_has_statistics_of_its_own(mnist):
     """They hang on the averaged weights and the first images alone: taken again, they are the same."""
     recipe = dataclasses.replace(RECIPE, epochs=1)
     config, splits = loop.configure(SMALL, recipe, data.Dataset(*mnist, classes=10))
-    (chunk,) = (chunk for _, chunk in loop.train_epochs(config, splits, (loop.start(config, [0]),)))
+    (chunk,) = (chunk for _, chunk in loop.train_epochs(config, splits, (population.start(config, [0]),)))
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), chunk.state)
     images = jnp.asarray(train.statistics_images(mnist[0].images, config))
     assert images.shape == (45, 32, 28, 28, 1)
@@ -240,23 +240,28 @@ def test_after_an_epoch_the_average_has_statistics_of_its_own(mnist):
 
 
 def test_schedules():
-    rate = train.learning_rate_schedule(SETUP)
+    rate = optimizer.schedule(RECIPE, 46)
     rates = [float(rate(step)) for step in range(3 * 46)]
-    assert max(rates) == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1)
     assert np.argmax(rates) == int(0.2 * 3 * 46)
-    assert rates[0] == pytest.approx(0.1 / 25)
-    assert rates[-1] < 1e-3
-    constant = dataclasses.replace(SETUP, recipe=dataclasses.replace(RECIPE, schedule="constant"))
-    assert float(train.learning_rate_schedule(constant)(77)) == pytest.approx(0.1)
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[-1] < 1e-2
+    assert optimizer.schedule(dataclasses.replace(RECIPE, schedule="constant"), 46)(77) == 1
+
+
+def update_of(recipe, gradients, params):
+    """The first update of a recipe's optimizer at its own learning rate and momentum."""
+    made = optimizer.make_optimizer(recipe)
+    given = {"learning_rate": recipe.learning_rate, "momentum": optimizer.momentum_schedule(recipe, 46)(0)}
+    return made.update(gradients, optimizer.set_hyperparameters(made.init(params), **given), params)[0]
 
 
 def test_muon_moves_a_kernel_by_an_orthogonal_matrix_and_the_rest_by_adam():
     """Newton and Schulz's iteration brings singular values near 1, not to it (Jordan 2024: 0.7 to 1.2)."""
     recipe = RECIPE.with_flags({"optimizer": "muon", "schedule": "constant"})
-    optimizer = train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
     params = {"kernel": jnp.zeros((3, 3, 4, 8)), "scale": jnp.ones(8), "dense": jnp.ones((5, 10))}
     gradients = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), params)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    updates = update_of(recipe, gradients, params)
     singular = np.linalg.svd(updates["kernel"].reshape(36, 8), compute_uv=False) / 0.1
     assert singular.min() > 0.6
     assert singular.max() < 1.3
@@ -269,8 +274,7 @@ def test_optimizer_decays_all_weights():
     gradients = {"w": jnp.ones(2)}
     params = {"w": jnp.array([1.0, -2.0])}
     recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.5, weight_decay=0.1)
-    optimizer = train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    updates = update_of(recipe, gradients, params)
     np.testing.assert_allclose(optax.apply_updates(params, updates)["w"], [1 - 0.55, -2 - 0.4])
 
 
@@ -293,6 +297,12 @@ def test_the_report_shows_samples_by_these_keys():
     np.testing.assert_allclose(np.concatenate(shown), expected, atol=1e-4)
 
 
+MADE_OF = {
+    "optimizer": optimizer.make_optimizer,
+    "schedule": lambda recipe: optimizer.schedule(recipe, 46),
+}
+
+
 @pytest.mark.parametrize(
     ("name", "known"), [("optimizer", ", ".join(OPTIMIZERS)), ("schedule", ", ".join(SCHEDULES))]
 )
@@ -302,7 +312,7 @@ def test_an_unknown_name_is_said_beside_those_that_are_known(name, known):
     recipe = dataclasses.replace(RECIPE)
     object.__setattr__(recipe, name, "other")  # past the recipe's own check
     with pytest.raises(ValueError, match=f"{name} is 'other': choose one of {known}"):
-        train.make_optimizer(dataclasses.replace(SETUP, recipe=recipe))
+        MADE_OF[name](recipe)
 
 
 def test_an_unknown_initialization_is_said_beside_those_that_are_known():

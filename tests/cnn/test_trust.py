@@ -243,7 +243,9 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_pa
         assert launch.main(["launch.py", "--task=mnist", *flags]) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"launch.py: {last} cannot be restored (")
-        assert said.endswith("): delete that folder to go on from the checkpoint before it\n")
+        assert said.endswith(
+            "): if it is damaged, move that folder away, and --resume goes on from the checkpoint before it\n"
+        )
     shutil.rmtree(last)
     started(RESUME, workdir, 0)
     assert crash.differences(workdir, finished) == []
