@@ -153,8 +153,8 @@ def find_diverged(config: Config, chunk: Result) -> Result:
         raise Diverged(
             f"{what} of seed {chunk.seeds[index]} is not a finite number at step {step} "
             f"(epoch {step // config.steps_per_epoch + 1}), learning rate {rate:g}; the gradient's norm "
-            f"before was {metrics.gradient_norm[index]:g}: start a new run, in another folder, with a smaller "
-            "--learning_rate"
+            f"before was {metrics.gradient_norm[index]:g}: start a new run, in another folder, "
+            "with a smaller --learning_rate"
         )
     metrics = metrics._replace(diverged_at=diverged_at)  # type: ignore[arg-type]
     return chunk._replace(state=state._replace(metrics=metrics))

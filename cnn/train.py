@@ -1,8 +1,8 @@
 """TrainState, train_step and evaluate: pure functions of one seed and of whole batches.
 
 jit lays them out over the devices that a batch is sharded over (cnn/loop.py). All randomness comes from one
-key: fold_in by purpose, then by epoch or step. What step n draws for the image at place i of its batch depends
-on (seed, n, i) alone, so that a resumed run draws what an uninterrupted one would.
+key: fold_in by purpose, then by epoch or step. What step n draws for the image at place i of its batch
+depends on (seed, n, i) alone, so that a resumed run draws what an uninterrupted one would.
 """
 
 import dataclasses
