@@ -204,7 +204,10 @@ def test_a_whole_batch_in_float32_equals_pytorch_in_float64(name, pytorch):
     )
     setup = cases.config_of(Architecture(layers), recipe)
     state = cases.drawn(setup)
-    step = jax.jit(functools.partial(train.train_step, config=setup), compiler_options=step_options(1, setup.network.architecture))
+    step = jax.jit(
+        functools.partial(train.train_step, config=setup),
+        compiler_options=step_options(1, setup.network.architecture),
+    )
     after = step(state, cases.images(128))
     np.testing.assert_allclose(
         after.metrics.loss / after.metrics.seen, theirs.pop("loss"), rtol=rounding(128)
