@@ -78,7 +78,10 @@ def drawn(config):
 
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     values = (jax.tree.map_with_path(draw, tree) for tree in (shapes.params, shapes.batch_stats))
-    return zeros._replace(**dict(zip(("params", "batch_stats"), values, strict=True)))
+    return zeros._replace(
+        learning_rate=np.asarray(config.recipe.learning_rate, zeros.learning_rate.dtype),
+        **dict(zip(("params", "batch_stats"), values, strict=True)),
+    )
 
 
 def variables_of(state):
