@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -343,7 +344,9 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
 
     def compiled(function: Callable[..., Any], result: PartitionSpec, *arguments: Any) -> Any:
         lowered = jax.jit(function, out_shardings=NamedSharding(mesh, result)).lower(*arguments)
-        return lowered.compile(compiler_options=xla.step_options(mesh.size, config.network.architecture))
+        with warnings.catch_warnings():  # XLA cannot write a program with oneDNN's convolutions to a file
+            warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry.*bad_alloc")
+            return lowered.compile(compiler_options=xla.step_options(mesh.size, config.network.architecture))
 
     zero, order = np.int32(0), put_order(config, mesh, member_keys(state), 0)
     first_batch = state.key, order, images, zero
