@@ -200,7 +200,7 @@ def swept(*outcomes, validation=True):
             history.append(row | (held_out if validation else {}))
     zeros = np.zeros(len(steps))
     metrics = train.Metrics(zeros, zeros, zeros, np.array(steps, np.int32), zeros)
-    state = train.TrainState(*[zeros] * 6, metrics)
+    state = train.TrainState(*[zeros] * 8, metrics)
     return Result(np.arange(len(steps), dtype=np.uint32) % 2, state, zeros, history, tuple(rates))
 
 
