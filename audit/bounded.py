@@ -25,6 +25,9 @@ _GIGABYTES = 1  # beyond what a process has when it begins; the programs that it
 _FORKED = sys.platform == "linux"
 # A forked process has all modules; elsewhere than on Linux, system libraries do not stand a fork.
 PROCESSES: Any = multiprocessing.get_context("fork" if _FORKED else "spawn")  # mypy: no Process
+_SLICE = 1.0  # second
+_ORPHANS_SECONDS = 900  # should the process that waits be killed
+_MOST_BYTES = 2**30  # of a file that is written
 _REMEDY = "give a smaller file"
 _TOO_LARGE = f"takes more than {_GIGABYTES} GB of memory, or breaks this program: {_REMEDY}"
 Item = TypeVar("Item")
@@ -76,18 +79,21 @@ def each_bounded(
     running: dict[connection.Connection, tuple[int, _Job]] = {}
     answers: dict[int, Any] = {}
     started = given = 0
+    passed = 0.0  # seconds, but for those in which this process was stopped, and with it perhaps all others
     try:
         while given < len(items):
             while len(running) < cores and started < len(items):
-                job = _start(work, items[started], seconds, processes or PROCESSES)
+                job = _start(work, items[started], passed + seconds, processes or PROCESSES)
                 running[job.receiver] = (started, job)
                 started += 1
-            left = min(job.deadline for _, job in running.values()) - time.monotonic()
-            ready = connection.wait(running, max(0, left))
+            left = min(job.deadline for _, job in running.values()) - passed
+            before = time.monotonic()
+            ready = connection.wait(running, min(left, _SLICE))
+            passed += min(time.monotonic() - before, _SLICE)
             for receiver, (number, job) in list(running.items()):
                 if receiver in ready:
                     answers[number] = _answer(job)
-                elif time.monotonic() > job.deadline:
+                elif passed >= job.deadline:
                     answers[number] = Exceeded(f"takes more than {seconds:g} seconds: {_REMEDY}")
                 else:
                     continue
@@ -102,7 +108,7 @@ def each_bounded(
 
 
 class _Job(NamedTuple):
-    """A process and what it needs; deadline is on the monotonic clock."""
+    """A process and what it needs; deadline is when it has to be done."""
 
     process: Any
     receiver: connection.Connection
@@ -110,13 +116,13 @@ class _Job(NamedTuple):
     deadline: float
 
 
-def _start(work: Callable[[Item], Any], item: Item, seconds: float, processes: Any) -> _Job:
+def _start(work: Callable[[Item], Any], item: Item, deadline: float, processes: Any) -> _Job:
     folder = Path(tempfile.mkdtemp())
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=_work, args=(work, item, folder, seconds, sender), daemon=True)
+    process = processes.Process(target=_work, args=(work, item, folder, sender), daemon=True)
     process.start()
     sender.close()
-    return _Job(process, receiver, folder, time.monotonic() + seconds)
+    return _Job(process, receiver, folder, deadline)
 
 
 def _answer(job: _Job) -> Any:
@@ -140,15 +146,15 @@ def _end(job: _Job) -> None:
         time.sleep(0.01)
 
 
-def _work(
-    work: Callable[[Item], Any], item: Item, folder: Path, seconds: float, sender: connection.Connection
-) -> None:
+def _work(work: Callable[[Item], Any], item: Item, folder: Path, sender: connection.Connection) -> None:
     os.setsid()  # so that it ends with its children, and Ctrl-C is the parent's alone
-    signal.alarm(int(seconds) + 5)  # should the parent be killed
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.alarm(_ORPHANS_SECONDS)
     tempfile.tempdir = str(folder)
     os.environ["TMPDIR"] = os.environ["HOME"] = str(folder)
     most = _data() + _GIGABYTES * 2**30
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_BYTES, _MOST_BYTES))
     answer: Any
     try:
         answer = work(item)

@@ -12,11 +12,12 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from harness.errors import UserError, require
+from harness.files import open_file
 
 NAMES = {
     "x_train": "train-images-idx3-ubyte",
@@ -127,8 +128,7 @@ def _idx_file(folder: Path, base: str) -> Path:
 
 
 def _idx(name: str, file: Path) -> Stored:
-    opened = gzip.open if file.suffix == ".gz" else open
-    with _readable(file), opened(file, "rb") as stream:
+    with _readable(file), _opened(file) as stream:
         zeros, kind, axes = struct.unpack(">HBB", stream.read(4))
         require(
             zeros == 0 and kind in _IDX_TYPES,
@@ -138,7 +138,7 @@ def _idx(name: str, file: Path) -> Stored:
     dtype = np.dtype(_IDX_TYPES[kind])
 
     def read() -> np.ndarray:
-        with _readable(file), opened(file, "rb") as stream:
+        with _readable(file), _opened(file) as stream:
             stream.read(4 + 4 * axes)
             content = stream.read(declared + 1)
         size = "more" if len(content) > declared else f"{len(content):,}"
@@ -151,6 +151,17 @@ def _idx(name: str, file: Path) -> Stored:
     array = Stored(f"{name} in {file}", shape, dtype, read)
     declared = _bytes(array)
     return array
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+    """An IDX file's content, packed by gzip or not."""
+    with open_file(file) as stream:
+        if file.suffix == ".gz":
+            with gzip.open(stream) as unpacked:
+                yield unpacked
+        else:
+            yield stream
 
 
 def _bytes(array: Stored) -> int:

@@ -13,11 +13,13 @@ import types
 import typing
 import unicodedata
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from harness.errors import UserError, did_you_mean, require, require_choice
+from harness.files import open_file
 from harness.workdir import OF_ONE_START, make_config, read_flags
 
 _LONGEST_NUMBER = 100  # digits: far more than any limit has; Python refuses to read 4,300
@@ -87,9 +89,21 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 _HELP = ("help", "helpfull")
 
 
+class _Values(flags.FlagValues):
+    def _get_flag_file_lines(self, filename: str, parsed_file_stack: list[str] | None = None) -> list[str]:
+        """What a file of flags holds; absl itself would wait for a pipe, and read a device without end."""
+        if filename:
+            try:
+                open_file(Path(filename)).close()
+            except OSError as error:
+                raise flags.CantOpenFlagFileError(str(error)) from error
+        lines: list[str] = super()._get_flag_file_lines(filename, parsed_file_stack)
+        return lines
+
+
 def define(configs: Mapping[str, type]) -> flags.FlagValues:
     """One flag for each field of each task's configuration, --task, and absl's two for help."""
-    values = flags.FlagValues()
+    values = _Values()
     _define(values, "task", str, f"what to run: {', '.join(configs)}")
     for name in _HELP:
         _define(values, name, bool, "print every task's flags and stop")

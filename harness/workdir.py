@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from harness.errors import UserError, explain, one_line, require, require_folder_name
+from harness.files import open_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,6 +107,7 @@ def lock(folder: Path, *, wait: bool) -> Iterator[None]:
     """
     file, opened = folder / ".lock", list[int]()
     require_no_link(file)
+    require(file.is_file() or not file.exists(), f"{file} is no file: give another --workdir")
     open(file, "a").close()  # an error here is not the lock's
     held = FileLock(file, fallback_to_soft=False, on_acquired=opened.append)  # a soft lock may become stale
     try:
@@ -229,7 +231,8 @@ def _read_config(file: Path) -> dict[str, Any]:
       UserError: there is none, or a damaged one.
     """
     try:
-        config = json.loads(file.read_bytes())
+        with open_file(file) as stream:
+            config = json.loads(stream.read())
         if not isinstance(config, dict) or config.get("sha256") != _digest(config):
             raise ValueError("its sha256 is missing or of another content")
     except FileNotFoundError as error:

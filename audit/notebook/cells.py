@@ -22,6 +22,7 @@ _MAX_CELLS = 5_000
 _MAX_OUTPUT = 4_000_000  # characters of one cell's output that are kept, the last ones
 _MAX_NODES = 400_000  # of the syntax trees of all cells together
 _MAX_FAULTS = 10  # statements of a cell that are no Python
+_MAX_BITS = 14_000  # of a whole number; Python writes out none of more than 4,300 digits
 _MAX_README = 300_000  # characters of a text beside the file, the first ones
 _MOST_TEXTS = 100
 _TEXTS = (".log", ".txt", ".md")
@@ -174,8 +175,15 @@ def parse(code: str) -> ast.Module:
         raise SyntaxError("it nests too deep") from error
     except ValueError as error:  # a null character
         raise SyntaxError(str(error)) from error
-    if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
-        raise SyntaxError("it is too long")
+    for count, node in enumerate(ast.walk(tree)):
+        if count >= _MAX_NODES:
+            raise SyntaxError("it is too long")
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, int)
+            and node.value.bit_length() > _MAX_BITS
+        ):
+            raise SyntaxError("a number of thousands of digits")  # as Python says of a decimal one
     return tree
 
 
