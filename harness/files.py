@@ -13,6 +13,7 @@ def open_file(path: Path) -> BinaryIO:
     Raises:
       OSError: it cannot be opened, or is a pipe, a device, a socket or a folder.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder the system says so
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.open("rb")
