@@ -32,10 +32,11 @@ class Said(NamedTuple):
 
 
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\b\x00]")
-_WARNING = re.compile(r"\w+Warning:|^warnings\.warn")
+_WARNING = re.compile(r"Warning:|^warnings\.warn")
 # tqdm: 100%|###| 469/469 [00:12<00:00, also cut off; Keras: 469/469 [=====; rich: ━━━━ 469/469
 _BAR = re.compile(
-    r"(\d{1,7})/(\d{1,7}) \[(?:\d|=)|(\d{1,3})%\|(?:[^|]*\|\s*(\d{1,7})/(\d{1,7}))?|━.*?(\d+)/(\d+)"
+    r"(\d{1,7})/(\d{1,7}) \[(?:\d|=)|(\d{1,3})%\|(?:[^|]*\|\s*(\d{1,7})/(\d{1,7}))?"
+    r"|━\s*(?:100%\s*)?(\d+)/(\d+)"
 )
 _EPOCH = re.compile(r"\bep(?:och)?s?\s*(?:no\.?|number|num)?\s*[:=#\-]*\s*[\[(]?\s*(\d{1,4})\b(?!\.\d)", re.I)
 _NUMBERED = re.compile(r"^\W{0,3}(\d{1,4})\s*/\s*\d{1,4}(?=[\])\s|:])")  # [01/15]
@@ -53,7 +54,7 @@ _SHARE = (
     r"|(?P<number>\d{1,3}(?:\.\d+)?(?:e-\d+)?)(?![\d/])\s*(?P<percent>%?))"
 )
 _ACCURACY = re.compile(
-    r"(?<![a-z])(?:\w*_)?(?:acc(?:ur\w*)?|top-?1|prec(?=@1)|correct\w*)(?:@1|1)?(?:_\w+)?(?![a-z])"
+    r"(?<![a-z])(?:\w{0,30}_)?(?:acc(?:ur\w*)?|top-?1|prec(?=@1)|correct\w*)(?:@1|1)?(?:_\w+)?(?![a-z])"
     r"(?:[^\d%\n]|\b\d[\d,]*\s+(?:\w+\s+)?images\b){0,60}?" + _SHARE,
     re.I,
 )

@@ -113,20 +113,23 @@ class Prints:
         found: dict[str, _Pattern] = {}
         open_line: _Parts = []
         for event in self._run.events:
-            parts = _printed(event)
-            seen[id(event.site.node)] += parts is not None
-            if parts is None or seen[id(event.site.node)] > _MOST_PRINTS:
+            seen[id(event.site.node)] += 1
+            if seen[id(event.site.node)] > _MOST_PRINTS:
+                continue
+            try:
+                parts = _printed(event)
+            except RecursionError:  # a text of a thousand pieces
+                continue
+            if parts is None:
                 continue
             *whole, open_line = _lines([*open_line, *parts])
             for line in whole:
                 self._add(line, found)
-            if event.what.function == "print" and "\n" not in (
-                end := str(event.what.kwargs.get("end", "\n"))
-            ):
-                open_line.append(end)
-                continue
-            self._add(open_line, found)
-            open_line = []
+            end = str(event.what.kwargs.get("end", "\n")) if event.what.function == "print" else "\n"
+            open_line.append(end)
+            if "\n" in end:
+                self._add(open_line, found)
+                open_line = []
         return sorted(found.values(), key=lambda pattern: -pattern.letters)
 
     def _add(self, parts: _Parts, found: dict[str, _Pattern]) -> None:
@@ -283,8 +286,10 @@ def _parts(value: Any, node: ast.AST | None) -> _Parts:
         if isinstance(made.op, ast.Mod) and isinstance(left, str):
             nodes = made.right.elts if isinstance(made.right, ast.Tuple) else [made.right]
             return _filled(left, _PERCENT_S, list(right) if isinstance(right, tuple) else [right], nodes)
-        if isinstance(made.op, ast.Add) and (_is_text(left) or _is_text(right)):
-            return [*_parts(left, made.left), *_parts(right, made.right)]
+        if isinstance(made.op, ast.Add):
+            both = [*_parts(left, made.left), *_parts(right, made.right)]
+            if any(isinstance(part, str) for part in both):
+                return both
     if isinstance(made, ast.Call) and isinstance(value, Opaque):
         if isinstance(made.func, ast.Attribute) and value.args and isinstance(value.args[0], str):
             if made.func.attr == "format":
@@ -296,10 +301,6 @@ def _parts(value: Any, node: ast.AST | None) -> _Parts:
         if value.function == "str" and len(value.args) == 1:
             return _parts(value.args[0], made.args[0] if made.args else None)
     return [_Value(value, ast.unparse(node) if node is not None else "")]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or len(_parts(value, None)) > 1 or getattr(value, "function", "") == "str"
 
 
 def _filled(
@@ -325,9 +326,8 @@ def _filled(
             index = len(values) - len(named) + named.index(key)
         else:
             index = next(numbers)
-        known = index < len(values)
-        value = values[index] if known else None
-        inside = _parts(value, None) if known and _is_text(value) else None
+        value = values[index] if index < len(values) else None
         word = ast.unparse(nodes[index]) if index < len(nodes) else key
-        parts += inside if inside is not None else [_Value(value, word)]
+        inside = _parts(value, None)
+        parts += inside if any(isinstance(part, str) for part in inside) else [_Value(value, word)]
     return [*parts, text[start:]]
