@@ -56,6 +56,7 @@ $(VENV)/versions: $(VENV)/python requirements-tests.lock
 
 # $(call install,LOCK,EXTRAS): first setuptools, which builds the project and what comes as source.
 define install
+@echo "Installing what $(1) names into $(VENV)"
 @awk '/^setuptools==/, !/\\$$/' $(1) > $(VENV)/setuptools.lock
 @locked="$(PIP) --require-hashes --no-deps --no-build-isolation --requirement"; \
 if { $$locked $(VENV)/setuptools.lock && $$locked $(1); } 2>$(VENV)/refused; \

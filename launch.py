@@ -23,7 +23,7 @@ def refuse(lack: str) -> NoReturn:
             remedy = f"use {shown} instead, or first run . {os.path.relpath(folder)}/activate"
             break
     else:
-        remedy = "first run `make run`, which installs what is needed (PYTHON=python3.12 names the Python)"
+        remedy = "first run `make run`, which finds a Python that fits and installs what is needed"
     sys.stderr.write(f"launch.py: {sys.executable} {lack}: {remedy}\n")
     sys.exit(2)
 

@@ -192,7 +192,7 @@ def test_another_python_is_told_which_one_to_use(flags, lack, alone):
 
     begin = f"launch.py: {sys.executable} {lack}: "
     assert said(alone) == (
-        begin + "first run `make run`, which installs what is needed (PYTHON=python3.12 names the Python)\n"
+        begin + "first run `make run`, which finds a Python that fits and installs what is needed\n"
     )
     (alone / ".venv-python3.12" / "bin").mkdir(parents=True)
     (alone / ".venv-python3.12" / "bin" / "python").touch()
