@@ -98,16 +98,21 @@ def wrong_in_values(
       network: that they are of.
     """
     layers = network.architecture.layers
-    rows = [row.receptive_field for row in summarize(network.architecture)]
-    grows = [each for before, each in itertools.pairwise([1, *rows]) if each > before]
-    right = {1, *rows, *(each for of_line in _right_fields(network).values() for each in of_line)}
+    rows = summarize(network.architecture)
+    maps = [row.receptive_field for row in rows if len(row.output_shape) == 3 and row.output_shape[0] > 1]
+    grows = [each for before, each in itertools.pairwise([1, *maps]) if each > before]
+    right = {
+        1,
+        *(row.receptive_field for row in rows),
+        *(each for of_line in _right_fields(network).values() for each in of_line),
+    }
     if any(isinstance(layer, Residual) for layer in layers):
         return
     for values in fields.values():
         numbers = [(place, written_field(each) if isinstance(each, str) else each) for place, each in values]
         table = [(place, each) for place, each in numbers if each is not None and each > 1]
         wrong = [index for index, (_, each) in enumerate(table) if each not in right]
-        if wrong and (wrong[0] > 0 or len(table) == 1):
+        if grows and wrong and (wrong[0] > 0 or len(table) in (1, len(grows))):
             place, written = table[wrong[0]]
             doubled = wrong[0] > 0 and written == 2 * table[wrong[0] - 1][1]
             belongs = grows[min(wrong[0], len(grows) - 1) if len(table) > 1 else -1]

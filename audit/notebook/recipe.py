@@ -226,7 +226,14 @@ class _Reader:
         if len(repeated) > 1:
             self.found.lacks("epochs", repeated[0].site.place, "the number of turns is not known")
             return None
-        ends = {event.site: event for event in training.events if event.what.kind == "end"}
+        inside = [event for _, event in training.of_loop(last)]
+        trained = max(index for index, event in enumerate(inside) if event in training.steps)
+        after = inside[trained:]  # where a turn that ends sooner has trained on its batch
+        ends = {
+            event.site: event
+            for event in training.events
+            if event.what.kind == "end" and not (event.what.name == "continue" and event in after)
+        }
         for site, event in ends.items():
             if event.loops[-1] is last:
                 self.found.lacks("images", site.place, "the loop does not train on every batch")
@@ -413,7 +420,7 @@ class _Reader:
             self.found.lacks("loss", self.found.start, "no call of backward is found in the training")
             return None
         event = backward[-1]
-        if len({each.site for each in backward}) > 1:
+        if training.loops and len({each.site for each in backward}) > 1:
             self.found.lacks("loss", event.site.place, "backward is called for several losses")
         what = event.what.of.of
         found = loss_in(what)

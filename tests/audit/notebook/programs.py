@@ -212,6 +212,16 @@ PROGRAMS: dict[str, tuple[tuple[str, str], ...]] = {
             "    rf = rf * 2 if rf > 1 else rf + kernel - 1\nprint(rf)\n",
         ),
     ),
+    "fields wrong from the start": (
+        (
+            OPTIMIZER,
+            f"{OPTIMIZER}rf, jump = 1, 1\nfor kernel, stride in ((3, 1), (3, 1)):\n"
+            "    rf, jump = rf + kernel * jump, jump * stride\n",
+        ),
+    ),
+    "a turn that ends after its step": (
+        (STEP, f"{STEP}        if loss.item() > 0.5:\n            continue\n        print(loss.item())\n"),
+    ),
     "fields computed": (
         (
             OPTIMIZER,
