@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, bounded, names_in
-from audit.spreadsheet.formulas import address
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.mistakes import alternatives
 from audit.spreadsheet.network import UPDATE
@@ -25,6 +24,8 @@ class WrongCell:
       formula: as text, None for a constant.
       value: what it shows; right: what it should (NaN for a start weight).
       equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
+      helper: the heading of a cell outside the table's columns, which this column is computed from.
+      sheet: where that stands on another one.
     """
 
     name: str
@@ -35,6 +36,13 @@ class WrongCell:
     right: float
     equation: str
     right_formula: str
+    helper: str = ""
+    sheet: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the cell's column is called."""
+        return self.helper or heading(self.name)
 
     @property
     def should_be(self) -> str:
@@ -63,8 +71,11 @@ def explain(
         if words := _seen_in_the_cell(table, rate, name, row):
             mistakes[row] = words
         elif judgement := judge.of(name, row):
-            mistakes[row] = _stale(table, name, row) if judgement.right else judge.why(name, judgement.tree)
-    by_number = np.array([row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)])
+            mistakes[row] = STALE if judgement.right else judge.why(name, judgement.tree)
+    typed = [shown is not None and not shown.formula for shown in table.cells[name]]
+    by_number = np.array(
+        [typed[row] and row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)]
+    )
     if by_number.any():
         mistakes |= _fitting(table, rate, around, name, by_number)
     pasted = set(pasted_rows(table, name))
@@ -73,7 +84,12 @@ def explain(
         cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
         likely = mistakes.get(row)
         in_row = name in table.network.equations
-        if likely is None and cell.formula and rate.place in references(cell.formula) and in_row:
+        if (
+            likely is None
+            and cell.formula
+            and rate.place in references(cell.formula, table.source)
+            and in_row
+        ):
             likely = "the cell was filled with an update formula"
         if likely is None and row in pasted:
             likely = "a constant was typed over the formula"
@@ -81,10 +97,22 @@ def explain(
     return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
 
 
-def _stale(table: Table, name: str, row: int) -> str:
-    cell = table.cells[name][row]
-    shown = cell.numeral if cell else ""
-    return f"the formula is right, but the cell shows {shown}: compute the file again and save it"
+STALE = "the formula is right"
+"""Of a cell with an old value; together_if_stale has the whole words."""
+
+
+def together_if_stale(table: Table, findings: list[Finding]) -> list[Finding]:
+    """The findings, with all cells whose values were not computed again as one."""
+    old = [cell for finding in findings if finding.mistake == STALE for cell in finding.cells]
+    if not old:
+        return findings
+    old.sort(key=lambda cell: (cell.row, table.network.order.index(cell.name)))
+    cell = table.cells[old[0].name][old[0].row]
+    words = f"{STALE}, but the cell shows {cell.numeral if cell else ''}"
+    if len(old) > 1:
+        words = "the stored values are old, the formulas are right"
+    together = Finding(old[0].name, f"{words}: compute the file again and save it", tuple(old))
+    return [*(finding for finding in findings if finding.mistake != STALE), together]
 
 
 def _fitting(table: Table, rate: Rate, around: Columns, name: str, wrong: np.ndarray) -> dict[int, str]:
@@ -111,11 +139,11 @@ def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | No
     assert cell is not None
     if name in table.network.weights and cell.formula and rate.place:
         eta_row, eta_column = rate.place
-        found = set(references(cell.formula))
+        found = set(references(cell.formula, table.source))
         found -= {(table.first + row - 1, table.columns.get(other)) for other in (name, f"dE_d{name}")}
         slid = any(column == eta_column and below > eta_row for below, column in found)
         if slid and rate.place not in found:
-            return "the reference to eta slid down: write ${}${}".format(*_split(rate.place))
+            return f"the reference to eta slid down: write {_fixed(table, rate.place)}"
     if isinstance(cell.value, str):
         return f"the cell shows {cell.value[:20]}, not a number"
     return "an input or a target changes from row to row" if name in table.network.given else None
@@ -156,9 +184,9 @@ def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> 
         equation, formula = "a number to start from", ""
     elif name in table.network.weights:
         equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
-        formula = _as_formula(table, rate, UPDATE.format(w=name), row)
+        formula = as_formula(table, rate, UPDATE.format(w=name), row)
     else:
-        equation, formula = equations[name], _as_formula(table, rate, equations[name], row)
+        equation, formula = equations[name], as_formula(table, rate, equations[name], row)
     return WrongCell(name, row, table.address(name, row), cell.formula, cell.value, right, equation, formula)
 
 
@@ -169,7 +197,7 @@ _AS_FORMULA = {
 }
 
 
-def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
+def as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
     """An equation over the sheet's cells; "" where one of its columns is missing."""
 
     def cell(word: re.Match[str]) -> str:
@@ -177,12 +205,12 @@ def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
         if name in ("EXP", "TANH", "MAX"):
             return name
         if name == "eta" and name not in table.columns:
-            return "${}${}".format(*_split(rate.place)) if rate.place else f"{rate.value:g}"
+            return _fixed(table, rate.place) if rate.place else f"{rate.value:g}"
         if name not in table.columns:
             return places[name]
         return table.address(name, row - word.group().startswith("prev_"))
 
-    places = {name: "${}${}".format(*_split(place)) for place, name in reversed(list(table.labelled.items()))}
+    places = {name: _fixed(table, place) for place, name in reversed(list(table.labelled.items()))}
     if not {name.removeprefix("prev_") for name in names_in(text)} <= {*table.columns, "eta", *places}:
         return ""
     for function, written in _AS_FORMULA.items():
@@ -190,5 +218,6 @@ def _as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
     return "=" + re.sub(r"\b[a-zA-Z_]\w*\b(?!\()", cell, text)
 
 
-def _split(place: tuple[int, int]) -> tuple[str, int]:
-    return address(*place).rstrip("0123456789"), place[0]
+def _fixed(table: Table, place: tuple[int, int]) -> str:
+    """A cell's address with $, as it stands in a formula that is filled down."""
+    return re.sub(r"([A-Z]+)(\d+)", r"$\1$\2", table.source.address(*place))

@@ -375,6 +375,15 @@ def nodes(tree: Tree) -> Iterator[Tree]:
             waiting.extend(reversed(part.parts))
 
 
+def replaced(tree: Tree, old: Tree, new: Tree) -> Tree:
+    """A tree with another part in place of each equal one."""
+    if tree == old and isinstance(tree, float) == isinstance(old, float):
+        return new
+    if isinstance(tree, Node):
+        return Node(tree.operation, tuple(replaced(part, old, new) for part in tree.parts))
+    return tree
+
+
 def symbols(tree: Tree) -> list[str]:
     """The quantities in a tree, each once, in the order of the formula."""
     return list(dict.fromkeys(part for part in nodes(tree) if isinstance(part, str)))

@@ -36,6 +36,7 @@ _LETTERS = (
     ("σ", "sigma"),
     ("∑", "sum"),
 )
+_NUMBER = re.compile(r"\s*[\d.,]+\s*")
 _UPDATED = re.compile(r"\w['’′+*]$")
 
 
@@ -43,12 +44,14 @@ _UPDATED = re.compile(r"\w['’′+*]$")
 def canonical(text: str) -> str | None:
     """The name that a heading means, such as a_h1 or eta; None if it means none.
 
-    Of an equation, such as "h1 = w1*i1 + w2*i2", the left side is the heading. w1' and w1+ are updated
-    weights, not w1.
+    Of an equation, such as "h1 = w1*i1 + w2*i2", the left side is the heading; but "eta = 0.1" heads what
+    was done at that rate. w1' and w1+ are updated weights, not w1.
     """
-    left, equals, _ = text.partition("=")
+    left, equals, right = text.partition("=")
     if len(text) > (LONGEST if equals else _LONGEST) or _UPDATED.search(left.strip()):
         return None
+    if equals and _NUMBER.fullmatch(right):
+        return None if re.fullmatch(ETA, plain_letters(left)) else canonical(left)
     for part in (left, re.sub(r"[(\[].*[)\]]\s*$", "", left, flags=re.DOTALL)):
         plain = plain_letters(part)
         for pattern, name in _COMPILED:

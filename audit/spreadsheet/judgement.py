@@ -32,7 +32,13 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Judges the formulas of one table; each meaning once."""
+    """Judges the formulas of one table; each meaning once.
+
+    Attributes:
+      quantities: reads formulas; helpers: the same, with cells outside the columns as quantities.
+      anywhere: the points at which they are compared.
+      eta: the table's learning rate.
+    """
 
     def __init__(self, table: Table, eta: float, places: list[Place], known: dict[str, float]):
         """Prepare to judge.
@@ -43,9 +49,10 @@ class Judge:
         """
         network = table.network
         self._network: Network = network
-        self._eta = eta
-        self._quantities = Quantities(table, places)
-        self._anywhere = Points(network, {name: known[name] for name in network.biases if name in known})
+        self.eta = eta
+        self.quantities = Quantities(table, places)
+        self.helpers = Quantities(table, places, keep_helpers=True)
+        self.anywhere = Points(network, {name: known[name] for name in network.biases if name in known})
         self._known = known | ({"eta": eta} if np.isfinite(eta) else {})
         self._here = Points(network, self._known)
         self._judged: dict[tuple[str, Tree], Judgement | None] = {}
@@ -58,7 +65,7 @@ class Judge:
                 return None
         elif name not in self._network.equations:
             return None
-        tree = self._quantities.meaning(name, row)
+        tree = self.quantities.meaning(name, row)
         if tree is None:
             return None
         if (name, tree) not in self._judged:
@@ -66,11 +73,11 @@ class Judge:
         return self._judged[name, tree]
 
     def _judge(self, name: str, tree: Tree) -> Judgement | None:
-        values = self._anywhere.of_tree(tree)
+        values = self.anywhere.of_tree(tree)
         if values is None:
             return None
-        right = self._anywhere.right(self._network, name)
-        if agree(values, right) or any(agree(self._anywhere.of_tree(r), right) for r in self._readings(tree)):
+        right = self.anywhere.right(self._network, name)
+        if agree(values, right) or any(agree(self.anywhere.of_tree(r), right) for r in self._readings(tree)):
             return Judgement(tree, True, True)
         here = agree(self._here.of_tree(tree), self._here.right(self._network, name))
         return Judgement(tree, False, here)
@@ -82,14 +89,17 @@ class Judge:
         return self._causes[name, tree]
 
     def _why(self, name: str, tree: Tree) -> str | None:
-        known = [(words, self._anywhere.of_text(text)) for words, text in alternatives(name, self._network)]
+        known = [(words, self.anywhere.of_text(text)) for words, text in alternatives(name, self._network)]
         readings = [tree, *islice(self._readings(tree), 20)]
         for reading in readings:
-            values = self._anywhere.of_tree(reading)
+            values = self.anywhere.of_tree(reading)
             for words, wrong in known:
                 if agree(values, wrong) and not _constant(wrong):
                     return words
-        found = (cause(reading, name, self._network, self._anywhere, self._eta) for reading in readings[:4])
+        right = self.anywhere.right(self._network, name)
+        found = (
+            cause(reading, name, self._network, self.anywhere, self.eta, right) for reading in readings[:4]
+        )
         return next((words for words in found if words), None)
 
     def _readings(self, tree: Tree) -> Iterator[Tree]:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from audit.spreadsheet.arithmetic import names_in
 from audit.spreadsheet.network import Network
 from backprop.equations import heading
+from backprop.shape import ACTIVATIONS
 
 _NAME = r"\b{}\b"
 
@@ -16,7 +18,7 @@ def alternatives(name: str, network: Network) -> Iterator[tuple[str, str]]:
         yield from _updates(name, network)
     elif name in network.equations:
         text = network.equations[name].replace(" ", "")
-        yield from _mixed_up(name, text, network)
+        yield from mixed_up(name, text, network)
         yield from _changed(text, network)
         yield from _misplaced(name, text, network)
 
@@ -43,7 +45,8 @@ def _updates(w: str, network: Network) -> Iterator[tuple[str, str]]:
     yield "the weight was replaced by the update alone", f"prev_eta*{slope}"
 
 
-def _mixed_up(name: str, text: str, network: Network) -> Iterator[tuple[str, str]]:
+def mixed_up(name: str, text: str, network: Network) -> Iterator[tuple[str, str]]:
+    """A quantity in place of another one of its kind."""
     for wanted in names_in(text):
         for used in _taken_for(wanted, network):
             words = f"{used} was used instead of {wanted}"
@@ -69,8 +72,9 @@ def _taken_for(wanted: str, network: Network) -> Sequence[str]:
 def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
     if activation := re.fullmatch(r"(tanh|relu)(\(\w+\))", text):
         yield f"the {activation[1]} is missing", activation[2]
-        yield f"the sigmoid was used instead of {activation[1]}", f"sigmoid{activation[2]}"
+        yield from _other_activations(text, activation[1])
     if text.startswith("sigmoid"):
+        yield from _other_activations(text, "the sigmoid")
         yield "the sigmoid is missing", text.removeprefix("sigmoid")
         yield "the sign in the sigmoid: e^x was used instead of e^-x", text.replace("(", "(-", 1)
         for e in ("2.7", "2.71", "2.718", "2.7182", "2.7183", "2.71828"):
@@ -78,6 +82,10 @@ def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
     if text.endswith("^2/2"):
         yield "the factor 1/2 is missing", text.removesuffix("/2")
         yield "the square is missing", text.replace("^2", "")
+    for one, other in combinations(dict.fromkeys(re.findall(r"\*(i\d+|a_h\d+)\b", text)), 2):
+        if "-" not in text:
+            swapped = text.replace(one, "?").replace(other, one).replace("?", other)
+            yield f"{one} and {other} are swapped", swapped
     for added in re.findall(r"\bE\d\b|\bw\d+\*\w+|\bb\d+\b", text) if "+" in text and "^" not in text else ():
         yield f"{added} is missing", text.replace(added, "0")
     if re.fullmatch(r"E1(\+E\d)+", text):
@@ -96,6 +104,13 @@ def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
             for w in re.findall(r"\bw\d+", text):
                 updated = re.sub(_NAME.format(w), f"next_{w}", text)
                 yield f"the already updated {w} (of the row below) was used", updated
+
+
+def _other_activations(text: str, right: str) -> Iterator[tuple[str, str]]:
+    for other in ACTIVATIONS:
+        if not text.startswith(other):
+            words = "the sigmoid" if other == "sigmoid" else other
+            yield f"{words} was used instead of {right}", other + text[text.index("(") :]
 
 
 _ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")

@@ -60,6 +60,23 @@ class Network:
         return {name: text for name, text in equations.items() if name not in unused}
 
     @cached_property
+    def intermediates(self) -> tuple[str, ...]:
+        """What people have columns for besides: factors, routes and sums of the derivatives, the updates."""
+        found = []
+        for text in (text for name, text in self.equations.items() if name.startswith("dE_dw")):
+            factors = text.split(" * ")
+            routes = factors[0][1:-1].split(" + ")
+            product = f"{factors[0]} * {factors[1]}"
+            found += [factors[0], product, factors[1], *(routes if "*" in routes[0] else ())]
+            found += [f"-({factors[0]})", f"-{product}"]
+        for name in self.equations:
+            if name.startswith("a_"):
+                found += [f"1-{name}", f"-{name.removeprefix('a_')}"]
+        for w in self.weights:
+            found += [f"eta*dE_d{w}", f"{w} - eta*dE_d{w}"]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns in the assignment's order."""
         known = {*self.given, *self.weights, *self.equations}

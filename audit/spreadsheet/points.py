@@ -24,6 +24,7 @@ class Points(dict[str, Values]):
     def __init__(self, network: Network, known: Mapping[str, float]):
         """Draw them; known quantities, such as the table's biases, have one value at all points."""
         super().__init__()
+        self.network = network
         for name in (*network.given, *network.weights, "eta"):
             self[name] = np.full(_POINTS, known[name]) if name in known else _drawn(name)
         constant = (*network.given, "eta")

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from audit.spreadsheet.formulas import (
-    Node,
     Place,
     Reference,
     Tree,
@@ -25,15 +24,26 @@ class Quantities:
     next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row
     12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name
     stands for its number, or for what its own formula means; a column that is not understood stands for
-    itself, such as column:24, where that is asked for.
+    itself, such as column:24, where that is asked for. So does a cell with a formula, or a number in a
+    column of formulas, such as Sheet2:5:24, where helpers are to be kept.
     """
 
-    def __init__(self, table: Table, eta: Collection[Place] = (), *, keep_unread: bool = False):
+    def __init__(
+        self,
+        table: Table,
+        eta: Collection[Place] = (),
+        *,
+        keep_unread: bool = False,
+        keep_helpers: bool = False,
+        constant: Collection[str] = (),
+    ):
         self._table = table
         self._eta = set(eta)
         self._keep_unread = keep_unread
+        self._keep_helpers = keep_helpers
         self._names = {column: name for name, column in table.columns.items()}
-        self._constant = {*table.network.given, "eta"}
+        self._constant = {*table.network.given, "eta", *constant}
+        self._turned = table.source.is_turned
         self._rows = range(table.first, table.first + table.rows)
         self._parsed: dict[tuple[str, str], Tree | None] = {}
         self._meant: dict[tuple, Tree] = {}
@@ -57,16 +67,17 @@ class Quantities:
         """The meaning of a formula at a place, for a cell of the table in a row of the sheet."""
         if depth > _DEEPEST:
             raise UnknownFormula("formulas that lead to formulas")
-        key = relative(formula, at), sheet
+        real = at if sheet else self._table.source.real(at)
+        key = relative(formula, real), sheet
         if key not in self._parsed:
             try:
-                self._parsed[key] = parse(formula, at)
+                self._parsed[key] = parse(formula, real)
             except UnknownFormula:
                 self._parsed[key] = None
         tree = self._parsed[key]
         if tree is None:
             raise UnknownFormula(formula)
-        ends = (row == self._rows[0], row == self._rows[-1])
+        ends = (row == self._rows[0], row == self._rows[-1], *self._gaps(row))
         kept = (*key, at[1], *ends) if at == (row, at[1]) and not sheet and depth == 0 else None
         if kept in self._meant:
             return self._meant[kept]
@@ -75,17 +86,23 @@ class Quantities:
         def quantity(reference: Reference, place: Place) -> Tree:
             nonlocal same
             where = reference.sheet or sheet
-            where = "" if where == self._table.sheet else where
-            found = self._quantity(where, place, row, depth, frozen=reference.fixed[0])
-            moves = isinstance(found, str) and "@" not in found and not any(reference.fixed)
+            if where in ("", self._table.sheet):
+                where, place = "", self._table.source.own(place)
+            found = self._quantity(where, place, row, depth, frozen=reference.fixed[self._turned])
+            moves = isinstance(found, str) and not {"@", ":"} & {*found} and not any(reference.fixed)
             stands = all(reference.fixed) and (isinstance(found, float) or found in self._constant)
             same = same and reference.end is None and (moves or stands)
             return found
 
-        meant = resolved(tree, quantity, at, self._defined)
+        meant = resolved(tree, quantity, real, self._defined)
         if kept and same:
             self._meant[kept] = meant
         return meant
+
+    def _gaps(self, row: int) -> tuple[int, ...]:
+        """How many lines of the file lie between a row of the table and those before and after it."""
+        lines = [self._table.source.real((row + way, 1))[self._turned] for way in (-1, 0, 1)]
+        return lines[1] - lines[0], lines[2] - lines[1]
 
     def _defined(self, name: str) -> Tree:
         text = self._table.source.book.names.get(name.lower())
@@ -114,11 +131,33 @@ class Quantities:
                 return name if name in self._constant else f"{name}@{place[0]}"
         if cell is None:
             return 0.0
+        if self._keep_helpers and (cell.formula or self._among_formulas(sheet, place)):
+            return f"{sheet}:{place[0]}:{place[1]}"
         if cell.formula:
             return self._tree(cell.formula, sheet, place, row, depth + 1)
         if isinstance(cell.value, float):
             return cell.value
         raise UnknownFormula("a text as a number")
+
+    def _among_formulas(self, sheet: str, place: Place) -> bool:
+        near = (self._sheets[sheet].get((place[0] + way, place[1])) for way in (-1, 1))
+        return any(cell is not None and cell.formula for cell in near)
+
+    def of_helper(self, name: str, row: int) -> Tree | None:
+        """What a helper's cell computes for a row of the table; its number where it has no formula."""
+        cell, sheet, place = self.helper(name)
+        try:
+            if cell.formula:
+                return self._tree(cell.formula, sheet, place, self._table.first + row, 1)
+        except (UnknownFormula, RecursionError):
+            return None
+        return cell.value if isinstance(cell.value, float) else None
+
+    def helper(self, name: str) -> tuple[Cell, str, Place]:
+        """The cell of a helper, its sheet ("" for the table's own) and its place there."""
+        sheet, row, column = name.rsplit(":", 2)
+        place = int(row), int(column)
+        return self._sheets[sheet][place], sheet, place
 
     def _named(self, name: str, at: int, row: int, frozen: bool) -> str:
         if name in self._constant and name != "eta":
@@ -127,12 +166,3 @@ class Quantities:
         if shift is None:
             return f"{name}@{at}" if frozen else f"{name}@{at - row:+d}"
         return shift + name
-
-
-def replaced(tree: Tree, old: Tree, new: Tree) -> Tree:
-    """A tree with another part in place of each equal one."""
-    if tree == old and isinstance(tree, float) == isinstance(old, float):
-        return new
-    if isinstance(tree, Node):
-        return Node(tree.operation, tuple(replaced(part, old, new) for part in tree.parts))
-    return tree

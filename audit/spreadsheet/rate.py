@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from openpyxl.formula import Tokenizer
@@ -11,7 +11,7 @@ from openpyxl.utils import column_index_from_string
 from openpyxl.utils.cell import coordinate_from_string
 
 from audit.spreadsheet.arithmetic import Columns, shortest
-from audit.spreadsheet.formulas import address
+from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -36,7 +36,7 @@ class Rate:
     rounding: float = 0.0
 
 
-def references(formula: str) -> list[tuple[int, int]]:
+def references(formula: str, sheet: Sheet) -> list[tuple[int, int]]:
     """The single cells of its own sheet that a formula refers to: "=G5-$B$2" is [(5, 7), (2, 2)]."""
     places = []
     try:
@@ -46,7 +46,7 @@ def references(formula: str) -> list[tuple[int, int]]:
     for token in tokens:
         if token.type == "OPERAND" and re.fullmatch(r"\$?[A-Za-z]{1,3}\$?[0-9]{1,7}", token.value):
             column, row = coordinate_from_string(token.value.upper())
-            places.append((row, column_index_from_string(column)))
+            places.append(sheet.own((row, column_index_from_string(column))))
     return places
 
 
@@ -68,12 +68,12 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
     if inferred is not None:
         cells.sort(key=lambda label: abs(label.value - inferred))
     if cells:
-        where = address(*cells[0].place)  # type: ignore[misc]
+        where = table.source.address(*cells[0].place)  # type: ignore[misc]
         return Rate(cells[0].value, f"cell {where}, labelled", cells[0].place, inferred)
     for place in referenced:
         return Rate(
             float(table.source.cells[place].value),
-            f"cell {address(*place)}, which the updates refer to",
+            f"cell {table.source.address(*place)}, which the updates refer to",
             place,
             inferred,
         )
@@ -84,13 +84,26 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
     return Rate(inferred, "inferred from how the weights change", None, inferred, rounding)
 
 
+def with_own_labels(tables: Sequence[Table]) -> tuple[Table, ...]:
+    """The tables of a sheet, each without the labelled rates that another one's updates alone refer to."""
+    used = [{table.source.real(place) for place in _referenced(table)} for table in tables]
+    found = []
+    for number, table in enumerate(tables):
+        others = set().union(*used[:number], *used[number + 1 :]) - used[number]
+        labels = [
+            each for each in table.labels if not each.place or table.source.real(each.place) not in others
+        ]
+        found.append(replace(table, labels=tuple(labels)))
+    return tuple(found)
+
+
 def _referenced(table: Table) -> list[tuple[int, int]]:
     """Cells with numbers outside the table that the first row of updates refers to, most used first."""
     places: list[tuple[int, int]] = []
     inside = range(table.first, table.first + table.rows)
     for name in table.network.weights:
         cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
-        for place in references(cell.formula) if cell and cell.formula else ():
+        for place in references(cell.formula, table.source) if cell and cell.formula else ():
             outside = place[0] not in inside or place[1] not in table.columns.values()
             if outside and isinstance(getattr(table.source.cells.get(place), "value", None), float):
                 places.append(place)

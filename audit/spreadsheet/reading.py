@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
+from audit.spreadsheet.formulas import Place, address
 from audit.spreadsheet.opendocument import checked_ods
 from audit.spreadsheet.package import (
     MAX_COLUMNS,
@@ -74,11 +75,82 @@ class Book:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The cells of a sheet that are not blank, by (row, column), counted from 1."""
+    """The cells of a sheet that are not blank, by (row, column), counted from 1.
+
+    A table whose rows are columns, or has lines between its rows, is read from a sheet with these in order.
+
+    Attributes:
+      hidden: whether the program shows it at all.
+      real: the place in the file of a place here; own: the place here of one in the file.
+      moved: the row here of each line of the file that stands in another.
+    """
 
     name: str
-    cells: Mapping[tuple[int, int], Cell]
+    cells: Mapping[Place, Cell]
     book: Book = field(default_factory=Book, repr=False, compare=False)
+    hidden: bool = False
+    real: Callable[[Place], Place] = field(default=lambda place: place, repr=False, compare=False)
+    own: Callable[[Place], Place] = field(default=lambda place: place, repr=False, compare=False)
+    moved: Mapping[int, int] = field(default_factory=dict)
+
+    def address(self, row: int, column: int) -> str:
+        """What the spreadsheet program calls a place, such as W5."""
+        return address(*self.real((row, column)))
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether its rows are the file's columns."""
+        return self.real((1, 2)) == (2, 1)
+
+    def turned(self) -> "Sheet":
+        """The same with rows and columns exchanged."""
+        cells = _Rearranged(self.cells, _exchanged, _exchanged)
+        return replace(self, cells=cells, real=_exchanged, own=_exchanged)
+
+    def in_order(self, lines: Sequence[int]) -> "Sheet":
+        """The same with some lines one after another, and what stood between them below."""
+        span = range(lines[0], lines[-1] + 1)
+        if len(lines) == len(span):
+            return self
+        line = dict(zip(span, [*lines, *sorted({*span} - {*lines})], strict=True))
+        row = {there: here for here, there in line.items()}
+
+        def there(place: Place) -> Place:
+            return line.get(place[0], place[0]), place[1]
+
+        def here(place: Place) -> Place:
+            return row.get(place[0], place[0]), place[1]
+
+        cells = _Rearranged(self.cells, there, here)
+        real, own = self.real, self.own
+        return replace(
+            self, cells=cells, moved=row, real=lambda at: real(there(at)), own=lambda at: here(own(at))
+        )
+
+
+def _exchanged(place: Place) -> Place:
+    return place[1], place[0]
+
+
+class _Rearranged(Mapping[Place, Cell]):
+    """Cells at other places: none is copied."""
+
+    def __init__(
+        self,
+        cells: Mapping[Place, Cell],
+        there: Callable[[Place], Place],
+        here: Callable[[Place], Place],
+    ):
+        self._cells, self._there, self._here = cells, there, here
+
+    def __getitem__(self, place: Place) -> Cell:
+        return self._cells[self._there(place)]
+
+    def __iter__(self) -> Iterator[Place]:
+        return map(self._here, self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
 
 
 def read_sheets(file: Path) -> tuple[Sheet, ...]:
@@ -226,7 +298,7 @@ def _sheet(name: str, sheet: Worksheet, formulas: Mapping[tuple[int, int], str])
         head = cells.get((merged.min_row, merged.min_col))
         if head and isinstance(head.value, str) and merged.size["rows"] * merged.size["columns"] <= 1000:
             cells |= {place: head for row in merged.rows for place in row}
-    return Sheet(sheet.title, cells)
+    return Sheet(sheet.title, cells, hidden=sheet.sheet_state != "visible")
 
 
 def _text_cell(text: str, formula: str | None = None) -> Cell:

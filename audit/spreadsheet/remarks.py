@@ -1,19 +1,26 @@
 """What a teacher should know about a table besides its wrong cells."""
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from audit.spreadsheet.arithmetic import Columns
+from audit.spreadsheet.arithmetic import Columns, compute
 from audit.spreadsheet.diagnosis import pasted_rows
+from audit.spreadsheet.headings import ETA
 from audit.spreadsheet.judgement import Judge
-from audit.spreadsheet.rate import Rate
+from audit.spreadsheet.mistakes import mixed_up
+from audit.spreadsheet.rate import Rate, references
+from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
 from backprop.config import BackpropConfig
 from backprop.equations import heading
 
+_MANY_UNITS = 1000  # of a column's last digit in its largest number: more tell any mistake
+_SEEN = 0.005  # relative; what differs by less is no mistake that three digits could show
 _OTHER_TARGETS = (0.5, 0.5)  # one of the assignment's documents has them
 
 
@@ -22,20 +29,85 @@ def warnings_on(table: Table, rate: Rate, wrong: Mapping[str, np.ndarray]) -> li
     return [*_pasted(table, wrong), *_rates_that_differ(table, rate)]
 
 
-def missing_in(table: Table, rate: Rate) -> list[str]:
+def missing_in(table: Table, rate: Rate, columns: Columns, right: Columns) -> list[str]:
     """What a table does not show, and how to hand that in."""
+    missing = []
     if table.rows == 1:
-        return ["there is one row, and so no update to check: give at least two"]
-    if np.isnan(rate.value):
-        return ["the learning rate is not known, so the updates are not checked: label it, eta = 0.5"]
-    return []
+        missing.append("there is one row, and so no update to check: give at least two")
+    elif np.isnan(rate.value):
+        missing.append("the learning rate is not known, so the updates are not checked: label it, eta = 0.5")
+    hidden = [words for name in table.columns if (words := _hidden(table, columns, right, name))]
+    more = f", and so for {len(hidden) - 1} more" if len(hidden) > 1 else ""
+    return [*missing, *(f"{words}{more}: show more digits" for words in hidden[:1])]
+
+
+@np.errstate(all="ignore")
+def _hidden(table: Table, columns: Columns, right: Columns, name: str) -> str | None:
+    """A mistake in a derivative that its few digits would hide; None where there is none."""
+    value, unit = columns.values[name], columns.rounding[name]
+    typed = all(cell is None or cell.formula is None for cell in table.cells[name])
+    if not (name.startswith("dE_d") and typed) or np.any(np.abs(value) >= _MANY_UNITS * unit):
+        return None
+    text = table.network.equations[name].replace(" ", "")
+    exact, slack = right.values[name], (unit + right.rounding[name]) / 2
+    for words, equation in mixed_up(name, text, table.network):
+        other = compute(equation, columns.values)
+        if np.any(np.abs(other - exact) > _SEEN * np.abs(exact)) and np.all(
+            (np.abs(value - other) <= slack) | ~np.isfinite(value)
+        ):
+            return f"the digits of {heading(name)} ({table.address(name, 0)}) do not tell whether {words}"
+    return None
+
+
+def notes_on_file(file: Path, sheets: Sequence[Sheet], tables: Sequence[tuple[Table, Rate]]) -> list[str]:
+    """What the file's name says of another rate, and which of the judged sheets are hidden."""
+    hidden = {sheet.name for sheet in sheets if sheet.hidden} & {table.sheet for table, _ in tables}
+    notes = [f"the sheet {name} is hidden, and was judged" for name in sorted(hidden)]
+    name = unicodedata.normalize("NFC", file.stem).lower().replace("η", "eta").replace("_", " ")
+    named = re.search(
+        rf"(?<![a-z]){ETA}[ =-]*(\d+(?:[.,]\d+)?)(?![\d ]*\d)", name.replace("learning rate", "lr")
+    )
+    rates = [rate.value for _, rate in tables if np.isfinite(rate.value)]
+    if named and rates and float(named[1].replace(",", ".")) not in rates:
+        notes.append(f"the file's name says eta = {named[1]}, its table has {rates[0]:g}")
+    return notes
+
+
+def _other_cells(table: Table, rate: Rate) -> list[str]:
+    """Updates that take the rate from another cell than the others do, where it happens to be the same."""
+    if rate.place is None:
+        return []
+    found: dict[str, list[str]] = {}
+    usual = table.source.address(*rate.place)
+    for w in table.network.weights if table.rows > 1 else ():
+        for row, cell in enumerate(table.cells.get(w, ())[1:], start=1):
+            formula = cell.formula.replace("$", "") if cell and cell.formula else ""
+            if not formula or re.search(rf"\b{usual}\b", formula):
+                continue
+            for place in references(formula, table.source):
+                other = table.source.cells.get(place)
+                outside = (
+                    place[1] not in table.columns.values() or not 0 <= place[0] - table.first < table.rows
+                )
+                if outside and other is not None and other.value == rate.value:
+                    found.setdefault(table.source.address(*place), []).append(table.address(w, row))
+    return [
+        f"{cells[0]} ({len(cells)} in all) takes eta from {place}, not from {usual}: both are "
+        f"{rate.value:g} now"
+        for place, cells in found.items()
+    ]
 
 
 def notes_on(
-    table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
+    table: Table, rate: Rate, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
 ) -> list[str]:
     """What does not: drift, other start values, formulas that are wrong without effect."""
-    return [*_drift(table, columns), *_starts(table, columns), *_without_effect(table, judge, columns, idle)]
+    return [
+        *_other_cells(table, rate),
+        *_drift(table, columns),
+        *_starts(table, columns),
+        *_without_effect(table, judge, columns, idle),
+    ]
 
 
 def without_typed_targets(table: Table) -> Table:
@@ -43,19 +115,11 @@ def without_typed_targets(table: Table) -> Table:
     errors = [name for name in table.columns if re.fullmatch(r"E\d", name) and _is_target(table, name)]
     if not errors or not _total_is_without(table, errors):
         return table
-    kept = {name: column for name, column in table.columns.items() if name not in errors}
     words = [
         f"the column {name} ({table.address(name, 0)}) holds the target, not the error: not checked"
         for name in errors
     ]
-    return replace(
-        table,
-        columns=kept,
-        values={name: table.values[name] for name in kept},
-        rounding={name: table.rounding[name] for name in kept},
-        cells={name: table.cells[name] for name in kept},
-        warnings=(*table.warnings, *words),
-    )
+    return replace(table.without(errors), warnings=(*table.warnings, *words))
 
 
 def _is_target(table: Table, name: str) -> bool:

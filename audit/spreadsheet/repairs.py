@@ -6,13 +6,13 @@ operator, a bracket, a factor or a term. So the cause is found in the formula it
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import combinations, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from audit.spreadsheet.arithmetic import names_in
-from audit.spreadsheet.formulas import Node, Tree, nodes, symbols, written
+from audit.spreadsheet.formulas import Node, Tree, nodes, replaced, symbols, written
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.points import Points, Values, agree
 from backprop.equations import heading
@@ -29,13 +29,13 @@ class Change(NamedTuple):
     tree: Tree
 
 
-def cause(tree: Tree, name: str, network: Network, points: Points, eta: float) -> str | None:
-    """What makes the formula of a column differ from the right one; None where no small change mends it.
+def cause(tree: Tree, name: str, network: Network, points: Points, eta: float, right: Values) -> str | None:
+    """What makes a formula differ from the right one; None where no small change mends it.
 
     Args:
-      eta: the table's learning rate.
+      name: the column that the formula is for; eta: the table's learning rate.
+      right: what the formula should give.
     """
-    right = points.right(network, name)
     changes = list(islice(_changes(tree, network, eta), _MOST_CHANGES))
     for change in changes:
         if agree(points.of_tree(change.tree), right):
@@ -53,6 +53,7 @@ def _in_words(words: str, name: str) -> str:
 
 
 def _changes(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
+    yield from _swaps(tree)
     yield from _quantities(tree, network, symbols(tree))
     yield from _operators(tree)
     yield from _brackets(tree)
@@ -90,6 +91,16 @@ def _quantities(tree: Tree, network: Network, which: list[str], *, few: bool = F
                     yield Change(
                         f"{words}{_route(tree, [path]) or ' in one place'}", _put(tree, path, wanted)
                     )
+
+
+def _swaps(tree: Tree) -> Iterator[Change]:
+    """Two quantities of a kind in each other's place, inputs and targets first."""
+    found = sorted(symbol for symbol in symbols(tree) if re.fullmatch(r"(prev_|next_)?\w*[a-z]\d+", symbol))
+    kinds = {symbol: re.sub(r"\d+$", "", symbol) for symbol in found}
+    pairs = (pair for pair in combinations(found, 2) if kinds[pair[0]] == kinds[pair[1]])
+    for one, other in sorted(pairs, key=lambda pair: pair[0][0] not in "it"):
+        changed = replaced(replaced(replaced(tree, one, "?"), other, one), "?", other)
+        yield Change(f"{shown(one)} and {shown(other)} are swapped", changed)
 
 
 def _route(tree: Tree, at: list[tuple[int, ...]]) -> str:

@@ -1,14 +1,17 @@
 """An audit in words: what the terminal shows, and the rows of audit.csv."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from openpyxl.utils.cell import coordinate_to_tuple
 
 from audit.lines import line, printable, quoted
 from audit.spreadsheet.diagnosis import Finding, WrongCell
-from audit.spreadsheet.formulas import address, relative
+from audit.spreadsheet.formulas import relative
+from audit.spreadsheet.tables import Table
 from audit.spreadsheet.verdict import FileAudit, TableAudit
 from backprop.equations import heading
 
@@ -33,6 +36,7 @@ def file_text(audit: FileAudit) -> str:
 
 def _table_text(audit: TableAudit) -> str:
     table, rate = audit.table, audit.rate
+    head, name = ("column", "row") if table.source.is_turned else ("row", "column")
     title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
     absent = [
         heading(name)
@@ -43,8 +47,9 @@ def _table_text(audit: TableAudit) -> str:
         f"{title}: {audit.verdict.upper()}",
         line(
             "table",
-            f"headings in row {table.headings}, {table.rows} rows ({table.first} to "
-            f"{table.first + table.rows - 1}), {len(table.columns)} columns: {_columns(audit)}",
+            f"headings in {head} {_line(table, table.headings)}, {table.rows} {head}s "
+            f"({_line(table, table.first)} to {_line(table, table.first + table.rows - 1)}), "
+            f"{len(table.columns)} {name}s: {_columns(table)}",
         ),
     ]
     if absent:
@@ -61,17 +66,22 @@ def _table_text(audit: TableAudit) -> str:
     return "\n".join(lines)
 
 
-def _columns(audit: TableAudit) -> str:
-    columns = audit.table.columns
-    names = sorted(columns, key=lambda name: columns[name])
-    ends = (names[0], names[-1])
-    return " to ".join(f"{heading(name)} in {address(1, columns[name]).removesuffix('1')}" for name in ends)
+def _line(table: Table, row: int) -> str:
+    """What the spreadsheet program calls a row, which is a column of a table that lies on its side."""
+    return re.sub(r"\d+$" if table.source.is_turned else "^[A-Z]+", "", table.source.address(row, 1))
+
+
+def _columns(table: Table) -> str:
+    names = sorted(table.columns, key=lambda name: table.columns[name])
+    places = {name: table.source.address(1, table.columns[name]) for name in (names[0], names[-1])}
+    other = "^[A-Z]+" if table.source.is_turned else r"\d+$"
+    return " to ".join(f"{heading(name)} in {re.sub(other, '', place)}" for name, place in places.items())
 
 
 def _first_wrong(audit: TableAudit) -> Iterator[str]:
     first = audit.findings[0]
     cell = first.cells[0]
-    yield line("FIRST WRONG", f"{cell.address}, {heading(cell.name)}{_extent(audit, first)}")
+    yield line("FIRST WRONG", f"{_where(cell)}, {cell.label}{_extent(audit, first)}")
     yield line("  formula", cell.formula or "none: a constant")
     yield line("  value", _number(cell.value))
     yield line("  right", cell.should_be)
@@ -81,7 +91,7 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
         yield line("  looks like", first.mistake)
     for mistake, findings in _by_mistake(audit.findings[1:]).items():
         where = ", ".join(
-            f"{heading(finding.name)} ({finding.cells[0].address}{_extent(audit, finding)})"
+            f"{finding.cells[0].label} ({_where(finding.cells[0])}{_extent(audit, finding)})"
             for finding in findings
         )
         same = "the same mistake" if mistake and mistake == first.mistake else mistake
@@ -94,7 +104,13 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
 
 def _extent(audit: TableAudit, finding: Finding) -> str:
     count = len(finding.cells)
+    if len({cell.name for cell in finding.cells if not cell.helper}) > 1:
+        return f" and {count - 1} more cells"
     return f", {count} of {audit.table.rows} rows" if count > 1 else ""
+
+
+def _where(cell: WrongCell) -> str:
+    return f"{cell.sheet}!{cell.address}" if cell.sheet else cell.address
 
 
 def _by_mistake(findings: Sequence[Finding]) -> dict[str | None, list[Finding]]:
@@ -130,7 +146,7 @@ def _in_short(audit: TableAudit) -> str:
     if not audit.findings:
         return "; ".join(audit.missing)
     first = audit.findings[0]
-    return f"{first.cells[0].address}, {heading(first.name)}: {first.mistake or 'no known mistake'}"
+    return f"{_where(first.cells[0])}, {first.cells[0].label}: {first.mistake or 'no known mistake'}"
 
 
 class Mistake(NamedTuple):
@@ -153,12 +169,10 @@ def mistakes_of(audit: FileAudit, folder: Path) -> list[Mistake]:
     for table in () if audit.refused else audit.tables:
         for finding in table.findings:
             cell = finding.cells[0]
-            place = (table.table.first + cell.row, table.table.columns[cell.name])
+            place = coordinate_to_tuple(cell.address)
             formula = cell.formula or ""
             if finding.mistake:
-                found.append(
-                    Mistake(heading(cell.name), finding.mistake, name, formula, relative(formula, place))
-                )
+                found.append(Mistake(cell.label, finding.mistake, name, formula, relative(formula, place)))
     return found
 
 
@@ -212,10 +226,11 @@ def _csv_row(audit: TableAudit) -> tuple[object, ...]:
         return (*start, *[""] * 10, notes)
     first = audit.findings[0]
     cell: WrongCell = first.cells[0]
-    others = dict.fromkeys(heading(found.name) for found in audit.findings[1:] if found.name != first.name)
+    others = dict.fromkeys(found.cells[0].label for found in audit.findings[1:])
+    others.pop(cell.label, None)
     return (
         *start,
-        *(cell.address, heading(cell.name), cell.formula or "", cell.value, cell.right, cell.equation),
+        *(_where(cell), cell.label, cell.formula or "", cell.value, cell.right, cell.equation),
         *(cell.right_formula, first.mistake or "", " ".join(others)),
         " ".join(heading(found.name) for found in audit.consequences),
         notes,

@@ -1,35 +1,88 @@
 """What headings leave open, settled by formulas and numbers: unread columns, activation, biases."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, bounded, names_in
-from audit.spreadsheet.formulas import Place, Tree, address, symbols
+from audit.spreadsheet.formulas import Place, Tree, replaced, symbols
+from audit.spreadsheet.headings import keep_number
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.points import Points, agree
-from audit.spreadsheet.quantities import Quantities, replaced
-from audit.spreadsheet.tables import Table
+from audit.spreadsheet.quantities import Quantities
+from audit.spreadsheet.tables import LABEL, Table
 from backprop.equations import heading
 from backprop.shape import ACTIVATIONS
 
+_EPOCHS = re.compile("epoch|iter|step|round|update", re.IGNORECASE)
+_TRIED = "tried"  # the name of a column while it is looked for what it holds
 _LOOKED_AT = 3  # rows of a column: the first, the second and the last
 _FEWEST_VALUES = 3
 
 
 def settled(table: Table) -> Table:
     """The table with its activation, biases and unread columns as formulas and numbers imply them."""
-    table = _with_activation(table)
+    table = _with_activation(_with_its_rate(table))
     table = _with_biases(table)
     for find in (_by_formula, _by_use, _by_value):
         if table.unread:
             found = find(table)
             table = table.with_columns({column: name for name, column in found.items()}) if found else table
-    read = _counters(table) | _referred_to(table)
+    counters = _counters(table)
+    read = {*counters, *_referred_to(table)}
     unread = {column: text for column, text in table.unread.items() if column not in read}
-    return replace(table, unread=unread, missing=(*table.missing, *_unread_words(table, unread)))
+    notes = table.notes
+    if not [name for name in _missing(table) if name in table.network.equations]:
+        beside = [column for column, text in unread.items() if _is_beside(table, column, text)]
+        notes += tuple(f"beside the table, and not part of it: {_headed(table, beside)}" for _ in beside[:1])
+        unread = {column: text for column, text in unread.items() if column not in beside}
+    return replace(
+        table,
+        unread=unread,
+        steps=next(iter(counters.values()), ()),
+        notes=notes,
+        missing=(*table.missing, *_unread_words(table, unread)),
+    )
+
+
+def _with_its_rate(table: Table) -> Table:
+    """The table without a column eta that changes from row to row, and that no update uses."""
+    eta = table.values.get("eta", np.array([]))
+    if len(set(eta[np.isfinite(eta)].tolist())) < 2:
+        return table
+    quantities = Quantities(table)
+    weights = [w for w in table.network.weights if w in table.columns]
+    updates = [tree for w in weights if (tree := quantities.meaning(w, 1)) is not None]
+    if updates:
+        used = any("eta" in symbol for tree in updates for symbol in symbols(tree))
+    else:
+        known = [w for w in weights if f"dE_d{w}" in table.columns]
+        off = [
+            np.abs(table.values[w][1:] - table.values[w][:-1] + eta[:-1] * table.values[f"dE_d{w}"][:-1])
+            > 3 * table.rounding[w][1:] + 1e-6
+            for w in known
+        ]
+        used = bool(off) and 2 * np.sum(off) < np.size(off)
+    if used:
+        return table
+    words = f"the column {table.address('eta', 0)} is not read as eta: no update uses it"
+    return replace(table.without(["eta"]), notes=(*table.notes, words))
+
+
+def _is_beside(table: Table, column: int, text: str) -> bool:
+    """Whether a column is none of the table's: another rate's numbers, or computed from the table."""
+    if ((rate := LABEL.search(keep_number(text))) and rate[1]) or re.fullmatch(r"[0-9.,]+", text):
+        return True
+    points = Points(table.network, {})
+    quantities = Quantities(table, _eta(table), keep_unread=True)
+    trees = [quantities.of_cell(*_cell(table, row, column)) for row in _rows(table)]
+    if any(tree is not None and points.of_tree(tree) is not None for tree in trees):
+        return True
+    trial = table.with_columns({column: _TRIED})
+    return any(_fits(trial, equation, _TRIED) for equation in table.network.intermediates)
 
 
 def _rows(table: Table) -> list[int]:
@@ -204,16 +257,16 @@ def _cell(table: Table, row: int, column: int) -> tuple:
     return table.source.cells.get(place), place
 
 
-def _counters(table: Table) -> set[int]:
-    """Columns that count the rows, and those of texts alone: nothing to understand there."""
-    counters = set()
-    for column in table.unread:
+def _counters(table: Table) -> dict[int, tuple[int, ...]]:
+    """Columns that count the rows, with how far from row to row: those of epochs first."""
+    counters = {}
+    for column in sorted(table.unread, key=lambda column: not _EPOCHS.search(table.unread[column])):
         cells = [_cell(table, row, column)[0] for row in range(table.rows)]
         numbers = [cell.value for cell in cells if cell and isinstance(cell.value, float)]
-        steps = {after - before for before, after in pairwise(numbers)}
+        steps = [after - before for before, after in pairwise(numbers)]
         whole = all(number.is_integer() for number in numbers)
-        if whole and ((len(steps) == 1 and steps != {0.0}) or len(numbers) < 2):
-            counters.add(column)
+        if whole and (min(steps, default=1) > 0 or (len(set(steps)) == 1 and steps[0])):
+            counters[column] = tuple(map(int, steps)) if len(numbers) == table.rows else ()
     return counters
 
 
@@ -231,14 +284,19 @@ def _referred_to(table: Table) -> set[int]:
 
 
 def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
-    columns = [
-        f"{address(table.headings, column)} ({' '.join(text.split())[:40]})"
-        if text
-        else address(table.headings, column)
-        for column, text in unread.items()
-    ]
-    if not columns:
+    if not unread:
         return []
     absent = [heading(name) for name in _missing(table) if name in table.network.equations]
     sought = f"; no column is read as {', '.join(absent)}" if absent else ""
-    return [f"not understood, and so not checked: {', '.join(columns)}{sought}: head each by what it holds"]
+    return [
+        f"not understood, and so not checked: {_headed(table, unread)}{sought}: head each by what it holds"
+    ]
+
+
+def _headed(table: Table, columns: Iterable[int]) -> str:
+    """Where columns are headed, and how."""
+    words = []
+    for column in columns:
+        text = " ".join(table.unread[column].split())[:40]
+        words.append(table.source.address(table.headings, column) + (f" ({text})" if text else ""))
+    return ", ".join(words)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from audit.spreadsheet.formulas import Place, address
+from audit.spreadsheet.formulas import Place
 from audit.spreadsheet.headings import ETA, LONGEST, canonical, keep_number
 from audit.spreadsheet.network import Network, network_of
 from audit.spreadsheet.reading import Cell, Sheet
 from backprop.equations import heading
 
-_LABEL = re.compile(rf"{ETA}(?:{ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
+LABEL = re.compile(rf"{ETA}(?:{ETA})?([0-9.,]+(?:e-?[0-9]+)?)?")
 _ROUNDS = re.compile(r"ROUND|TRUNC|FIXED|INT\(", re.IGNORECASE)
 _AGGREGATES = re.compile(r"^=\s*(AVERAGE|MIN|MAX|COUNT|MEDIAN|STDEV|SUM)\w*\(\$?[A-Z]+\$?\d+:", re.IGNORECASE)
 _FEWEST_NAMES = 10  # a row with fewer known headings is not the head of a table
 _LONGEST_LABEL = 60
 MAX_TABLES = 100  # in a file
 _LINES_TO_NUMBERS = 3  # at most this far below the headings stands the first row
+_LONGEST_GAP = 20  # lines between two rows of a table
 _FARTHEST = 40  # columns to the right of a table, in which others may belong to it
 _GOOGLE_DIGITS = 10  # Google Sheets writes no more of a formula's value, and 0 for what is below 1e-10
 _FLOAT_DIGITS = 15
@@ -54,6 +55,7 @@ class Table:
       labelled: the names of all labelled cells beside the table.
       source: the sheet, for what a formula refers to.
       labels: learning rates beside the table.
+      steps: by how much its counter of epochs grows from row to row; () where it has none.
       warnings: what keeps a table from being right without reserve; notes: what does not.
       missing: what it does not show, and how to hand that in.
     """
@@ -71,6 +73,7 @@ class Table:
     labelled: Mapping[Place, str]
     source: Sheet
     labels: tuple[Label, ...]
+    steps: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -82,7 +85,17 @@ class Table:
 
     def address(self, name: str, row: int) -> str:
         """The address of a cell, such as W5; row counts from 0."""
-        return address(self.first + row, self.columns[name])
+        return self.source.address(*self.place(name, row))
+
+    def place(self, name: str, row: int) -> Place:
+        """Where a cell stands in the source."""
+        return self.first + row, self.columns[name]
+
+    def without(self, names: Collection[str]) -> "Table":
+        """The same table without some of its columns."""
+        kept = {name: column for name, column in self.columns.items() if name not in names}
+        rows = range(self.first, self.first + self.rows)
+        return replace(self, columns=kept, **_numbers(self.source, self.network, kept, rows))
 
     def with_columns(self, names: Mapping[int, str], network: Network | None = None) -> "Table":
         """The same table, with some of its unread columns read by these names."""
@@ -95,17 +108,26 @@ class Table:
 
 @dataclass
 class _Found:
-    """The known headings of one table, while it is looked for."""
+    """The known headings of one table, while it is looked for; beside are the columns of other tables."""
 
     row: int
     names: dict[int, str]
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    beside: set[int] = field(default_factory=set)
+
+    def overlaps(self, other: "_Found") -> bool:
+        """Whether one stands below the other, as far as their columns tell."""
+        return min(self.names) <= max(other.names) and min(other.names) <= max(self.names)
 
 
 def find_tables(sheet: Sheet) -> tuple[Table, ...]:
-    """Each table of a sheet, from the top down, at most MAX_TABLES + 1; none in a sheet of only text."""
-    return tuple(table for table in _tables(sheet) if isinstance(table, Table))
+    """Each table of a sheet, from the top down, at most MAX_TABLES + 1; none in a sheet of only text.
+
+    Where no row heads one, the sheet is read with rows and columns exchanged.
+    """
+    upright = tuple(table for table in _tables(sheet) if isinstance(table, Table))
+    return upright or tuple(table for table in _tables(sheet.turned()) if isinstance(table, Table))
 
 
 def other_networks(sheet: Sheet) -> tuple[str, ...]:
@@ -113,72 +135,198 @@ def other_networks(sheet: Sheet) -> tuple[str, ...]:
     return tuple(words for words in _tables(sheet) if isinstance(words, str))
 
 
-def _tables(sheet: Sheet) -> Iterator[Table | str]:
-    texts = {
+def tables_named(sheet: Sheet, names: Mapping[int, Mapping[int, str]]) -> tuple[Table, ...]:
+    """The tables below rows of headings that mean what somebody else found out: names by row and column."""
+    return tuple(table for table in _tables(sheet, names) if isinstance(table, Table))
+
+
+def heads(sheet: Sheet) -> list[int]:
+    """The rows of texts, right above numbers, that may be headings; that with the most columns first."""
+    texts = Counter(
+        row
+        for (row, column), text in _texts(sheet).items()
+        if (below := sheet.cells.get((row + 1, column))) and isinstance(below.value, float)
+    )
+    return [row for row, count in texts.most_common() if count >= _FEWEST_NAMES]
+
+
+def _texts(sheet: Sheet) -> dict[Place, str]:
+    return {
         place: cell.value
         for place, cell in sheet.cells.items()
         if isinstance(cell.value, str) and len(cell.value) <= LONGEST
     }
+
+
+def _tables(sheet: Sheet, names: Mapping[int, Mapping[int, str]] | None = None) -> Iterator[Table | str]:
+    texts = _texts(sheet)
     short = ((place, text) for place, text in sorted(texts.items()) if len(text) <= _LONGEST_LABEL)
-    rates = {place: found for place, text in short if (found := _LABEL.fullmatch(keep_number(text)))}
-    by_row: dict[int, dict[int, str]] = {}
-    for (row, column), text in texts.items():
-        name = canonical(f"{texts.get((row - 1, column), '')}{text}") or canonical(text)
-        if name:
-            by_row.setdefault(row, {})[column] = name
-    count, end = 0, 0
-    for row in sorted(by_row):
-        if row <= end:
+    rates = {place: rate for place, text in short if (rate := LABEL.fullmatch(keep_number(text)))}
+    by_row = names or _names(texts)
+    headed = [
+        _Found(row, these)
+        for row in sorted(by_row)
+        for these in _side_by_side(sheet, row, dict(sorted(by_row[row].items())))
+    ]
+    count = 0
+    covered: list[tuple[_Found, int]] = []  # and each one's last row
+    for found in headed:
+        if any(found.row <= last and found.overlaps(other) for other, last in covered):
             continue
-        for names in _side_by_side(sheet, row, dict(sorted(by_row[row].items()))):
-            table = _table(sheet, _Found(row, names), by_row, rates)
+        for lines in _stretches(sheet, found, [other.row for other in headed if found.overlaps(other)]):
+            ordered = sheet.in_order(lines)
+            moved = ordered.moved
+            table = _table(
+                ordered,
+                replace(found, beside=_beside(found, headed, lines[-1]), warnings=[], missing=[]),
+                range(lines[0], lines[0] + len(lines)),
+                {moved.get(row, row): those for row, those in by_row.items()},
+                {(moved.get(row, row), column): rate for (row, column), rate in rates.items()},
+            )
             if table is not None:
                 yield table
             if isinstance(table, Table):
-                count, end = count + 1, max(end, table.first + table.rows - 1)
+                covered.append((found, lines[-1]))
+                count += 1
                 if count > MAX_TABLES:
                     return
 
 
+def _names(texts: Mapping[Place, str]) -> dict[int, dict[int, str]]:
+    """The names that texts mean, by row and column.
+
+    A text's own words count. What stands above helps where they mean nothing, or what another one beside
+    means as well, as under a "dE/d" that heads a second w1; but not an equation above.
+    """
+    by_row: dict[int, dict[int, str]] = {}
+    for (row, column), text in texts.items():
+        if name := canonical(text):
+            by_row.setdefault(row, {})[column] = name
+    for (row, column), text in texts.items():
+        above = texts.get((row - 1, column), "")
+        names = by_row.get(row, {})
+        own = names.get(column)
+        if above and "=" not in above and (own is None or [*names.values()].count(own) > 1):
+            name = canonical(f"{above}{text}")
+            if name and name not in names.values():
+                by_row.setdefault(row, {})[column] = name
+    return by_row
+
+
 def _side_by_side(sheet: Sheet, row: int, names: Mapping[int, str]) -> Iterator[dict[int, str]]:
-    """The headings of each table in a row: after a blank column, names that come again are another's."""
+    """The headings of each table in a row.
+
+    Names that come again are another table's, after a blank column, or where many do. An eta between such a
+    blank column and them is theirs.
+    """
     groups: list[dict[int, str]] = []
+    columns = list(names)
     for column, name in names.items():
+        seen = set(groups[-1].values()) if groups else set()
+        after = {names[other] for other in columns if other >= column}
         gap = (row, column - 1) not in sheet.cells
-        if not groups or (gap and name in groups[-1].values()):
+        if name == "eta" and gap:
+            name = names.get(column + 1, name)
+        if not groups or (name in seen and (gap or len(seen & after) >= _FEWEST_NAMES)):
             groups.append({})
-        groups[-1][column] = name
+        groups[-1][column] = names[column]
     return (group for group in groups if len(set(group.values())) >= _FEWEST_NAMES)
 
 
+def _beside(found: _Found, heads: Sequence[_Found], last: int) -> set[int]:
+    """The columns of other tables that stand beside one."""
+    own = range(min(found.names), max(found.names) + 1)
+    others = (other for other in heads if found.row - _FARTHEST <= other.row <= last)
+    return {
+        column
+        for other in others
+        for column in range(min(other.names), max(other.names) + 1)
+        if column not in own
+    }
+
+
+def _stretches(sheet: Sheet, found: _Found, heads: Sequence[int]) -> Iterator[list[int]]:
+    """The lines of each table under some headings: where the weights start anew, so does a table.
+
+    Blank lines and those of texts lie between the rows of a table, or below it.
+    """
+    columns = list(found.names)
+
+    def holds_number(row: int, column: int) -> bool:
+        cell = sheet.cells.get((row, column))
+        return cell is not None and isinstance(cell.value, float)
+
+    starts = range(found.row + 1, found.row + 2 + _LINES_TO_NUMBERS)
+    fewest = _FEWEST_NAMES // 2
+    first = next((row for row in starts if sum(holds_number(row, c) for c in columns) >= fewest), None)
+    if first is None:
+        return
+    weights = [column for column, name in found.names.items() if re.fullmatch(r"w\d+", name)]
+    rate = [column for column, name in found.names.items() if name == "eta"]
+
+    def cells(row: int, which: Sequence[int]) -> list[Cell]:
+        return [cell for column in which if (cell := sheet.cells.get((row, column)))]
+
+    def shown(row: int, which: Sequence[int]) -> list[float | str]:
+        return [cell.value for cell in cells(row, which)]
+
+    full = sum(map(_is_computed, cells(first, columns)))
+    lines = [first]
+    row = first + 1
+    while row - lines[-1] <= _LONGEST_GAP:
+        after_gap = row > lines[-1] + 1
+        if row in heads and not any(cell.formula for cell in cells(row + 1, weights)):
+            break
+        here = cells(row, columns)
+        computed = sum(map(_is_computed, here))
+        formulas = [cell.formula for cell in here if cell.formula]
+        summary = bool(formulas) and all(_AGGREGATES.match(formula) for formula in formulas)
+        whole = 2 * computed >= full if after_gap or computed < len(here) else computed > 0
+        if whole and not summary and (cells(row, weights) or not cells(first, weights)):
+            start = cells(row, weights)
+            typed = bool(start) and not any(cell.formula for cell in start)
+            before = cells(lines[-1], weights)
+            again = shown(row, weights) == shown(lines[0], weights)
+            changed = shown(row, [*weights, *rate]) != shown(lines[-1], [*weights, *rate])
+            if typed and ((again and changed) or (after_gap and any(cell.formula for cell in before))):
+                yield lines
+                lines = []
+            lines.append(row)
+        row += 1
+    yield lines
+
+
+def _is_computed(cell: Cell) -> bool:
+    """Whether a cell holds a number, or what a program shows in place of one."""
+    error = isinstance(cell.value, str) and re.match(r"#|Err:|-?(nan|inf)", cell.value, re.IGNORECASE)
+    return isinstance(cell.value, float) or cell.formula is not None or bool(error)
+
+
 def _table(
-    sheet: Sheet, found: _Found, by_row: Mapping[int, Mapping[int, str]], rates: Mapping[Place, re.Match[str]]
+    sheet: Sheet,
+    found: _Found,
+    rows: range,
+    by_row: Mapping[int, Mapping[int, str]],
+    rates: Mapping[Place, re.Match[str]],
 ) -> Table | str | None:
-    head = found.row
+    head, first, end = found.row, rows.start, rows.stop
 
     def number(row: int, column: int) -> bool:
         cell = sheet.cells.get((row, column))
         return cell is not None and isinstance(cell.value, float)
 
-    starts = (
-        row
-        for row in range(head + 1, head + 2 + _LINES_TO_NUMBERS)
-        if sum(number(row, column) for column in found.names) >= _FEWEST_NAMES // 2
-    )
-    first = next(starts, None)
-    if first is None:
-        return None
-    end = _end(sheet, found.names, first)
-    rows = range(first, end)
+    numbers_in = {column: sum(number(row, column) for row in rows) for column in found.names}
     filled = {
-        column: name for column, name in found.names.items() if any(number(row, column) for row in rows)
+        column: name
+        for column, name in found.names.items()
+        if numbers_in[column] > (name == "eta" and len(rows) > 1)  # one alone is a label's
     }
     parameters = _parameters(sheet, by_row, range(head, end), set(filled))
     labels = _labels(sheet, rates, range(head, end), set(filled))
     network = network_of({*found.names.values(), *(name for name in parameters.values() if name[0] == "b")})
     if network is None:
         return None
-    columns = _settle_duplicates(filled, found, network)
+    columns = _settle_duplicates(sheet, filled, found, network)
     network = _with_biases(network, columns, parameters, sheet, rows)
     missing = _missing(network, found, columns, parameters)
     if missing:
@@ -188,10 +336,8 @@ def _table(
     if not set(network.weights) <= set(columns):
         absent = ", ".join(name for name in network.weights if name not in columns)
         found.missing.append(f"no column is headed {absent}: add it, or its heading")
-    if any(number(end + 1, column) for column in columns.values()):
-        found.missing.append(f"row {end} is blank: the rows below it are not read")
     numbers = _numbers(sheet, network, columns, rows)
-    blank, inside = _blank(network, columns, numbers["cells"], first)
+    blank, inside = _blank(sheet, network, columns, numbers["cells"], first)
     (found.missing if inside else found.warnings).extend(blank)
     constants = {
         name: float(sheet.cells[place].value)  # numbers, as _parameters found them
@@ -213,22 +359,6 @@ def _table(
         warnings=tuple(found.warnings),
         missing=tuple(found.missing),
     )
-
-
-def _end(sheet: Sheet, names: Mapping[int, str], first: int) -> int:
-    """The row after the last one; averages below the table are none of its rows."""
-    weights = [column for column, name in names.items() if re.fullmatch(r"w\d+", name)]
-    end = first
-    while any((end, column) in sheet.cells for column in names):
-        cells = [cell for column in names if (cell := sheet.cells.get((end, column)))]
-        formulas = [cell.formula for cell in cells if cell.formula]
-        summary = formulas and all(_AGGREGATES.match(formula) for formula in formulas)
-        labelled = any(isinstance(cell.value, str) for cell in cells)
-        no_weights = labelled and not any((end, column) in sheet.cells for column in weights)
-        if end > first and (summary or no_weights):
-            break
-        end += 1
-    return end
 
 
 def _with_biases(
@@ -268,7 +398,9 @@ def _missing(
     )
 
 
-def _settle_duplicates(names: Mapping[int, str], found: _Found, network: Network) -> dict[str, int]:
+def _settle_duplicates(
+    sheet: Sheet, names: Mapping[int, str], found: _Found, network: Network
+) -> dict[str, int]:
     """One column for each name; a label that stands twice is read by its place among its neighbours."""
     named, order = dict(names), network.columns
     times = Counter(names.values())
@@ -281,14 +413,14 @@ def _settle_duplicates(names: Mapping[int, str], found: _Found, network: Network
             missing.remove(follows[0])
             times[name] -= 1
             found.warnings.append(
-                f"the label {heading(name)} stands twice: {address(found.row, column)} is read as "
+                f"the label {heading(name)} stands twice: {sheet.address(found.row, column)} is read as "
                 f"{heading(follows[0])}"
             )
     columns: dict[str, int] = {}
     for column, name in named.items():
         if name in columns:
             found.warnings.append(
-                f"a second column {heading(name)} ({address(found.row, column)}) is not read"
+                f"a second column {heading(name)} ({sheet.address(found.row, column)}) is not read"
             )
         else:
             columns[name] = column
@@ -304,13 +436,13 @@ def _unread(sheet: Sheet, found: _Found, columns: Mapping[str, int], rows: range
     known = set(found.names)
     unread = {}
     left, right = min(known), max(known)
-    while left > 1 and _filled(sheet, found.row, rows, left - 1):
+    while left > 1 and left - 1 not in found.beside and _filled(sheet, found.row, rows, left - 1):
         left -= 1
     together = True
     for column in range(left, right + _FARTHEST):
         filled = _filled(sheet, found.row, rows, column)
-        together = together and (filled or column <= right)
-        if column in known or not filled:
+        together = together and column not in found.beside and (filled or column <= right)
+        if column in known or column in found.beside or not filled:
             continue
         cells = [cell for row in rows if (cell := sheet.cells.get((row, column)))]
         numbers = sum(isinstance(cell.value, float) for cell in cells)
@@ -336,7 +468,11 @@ def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: r
 
 
 def _blank(
-    network: Network, columns: Mapping[str, int], cells: Mapping[str, tuple[Cell | None, ...]], first: int
+    sheet: Sheet,
+    network: Network,
+    columns: Mapping[str, int],
+    cells: Mapping[str, tuple[Cell | None, ...]],
+    first: int,
 ) -> tuple[list[str], bool]:
     """What is said of blank cells, and whether there are any above the last row."""
     computed = [name for name in columns if name not in (*network.given, "eta")]
@@ -346,7 +482,7 @@ def _blank(
         return [], False
     row, name = blank[0]
     more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
-    return [f"{address(first + row, columns[name])}{more} blank: not checked"], row < rows[-1]
+    return [f"{sheet.address(first + row, columns[name])}{more} blank: not checked"], row < rows[-1]
 
 
 def _number(cell: Cell | None) -> float:
@@ -370,39 +506,73 @@ def _roundings(
 def _rounding(
     name: str, cells: Mapping[str, tuple[Cell | None, ...]], network: Network, under_formulas: int
 ) -> Float[np.ndarray, "row"]:
-    """One unit of the last digit: under a formula as above, else of as many as the column shows.
+    """One unit of the last digit: under a formula as above, else of as many as the cell shows.
 
-    A cell alone does not tell: 0.15 may be exact, or 0.1500; the longest cell of its column does.
-    A weight that never changes shows too few: then the whole table's longest cells tell.
+    A program drops a last 0: a cell with fewer digits than most may have one more that is 0. So the cell has
+    the digits that its column is written with, and its own where those are more. A weight that never
+    changes shows too few: then the whole table's longest cells tell.
     """
     column = cells[name]
     start = _number(column[0])
     shown = [cell for cell in column if cell and not (name in network.weights and _number(cell) == start)]
-    decimals, digits = _longest(shown)
-    if digits == 0:
-        decimals, digits = _longest([cell for other in cells.values() for cell in other if cell])
-    unit = np.full(len(column), 10.0**-decimals)
+    _, most = _longest(shown)
+    if most == 0:
+        decimals, most = _longest([cell for other in cells.values() for cell in other if cell])
+        places, digits = [decimals], [most]
+    else:
+        numbers = [_typed(cell) for cell in shown if math.isfinite(_number(cell))]
+        places, digits = _levels(map(_places, numbers)), _levels(len(n.as_tuple().digits) for n in numbers)
+    unit = np.full(len(column), 10.0 ** -max(places))
     for row, cell in enumerate(column):
         if cell is None or not math.isfinite(_number(cell)):
             continue
-        number = Decimal(cell.numeral)
+        number = _typed(cell)
         if cell.formula and not _ROUNDS.search(cell.formula):
             unit[row] = 10.0 ** (_within(number.adjusted()) - under_formulas + 1)
             if under_formulas < _FLOAT_DIGITS:
                 unit[row] = max(unit[row], 1e-10)
         else:
-            unit[row] = max(unit[row], 10.0 ** (_within(number.adjusted()) - digits + 1))
+            unit[row] = 10.0 ** -_at_least(_places(number), places)
+            if number:
+                own = _at_least(len(number.as_tuple().digits), digits)
+                unit[row] = max(unit[row], 10.0 ** (_within(number.adjusted()) - own + 1))
         typed = number.normalize().as_tuple()
-        if row == 0 and name in network.weights and len(typed.digits) < max(digits, 3):
+        if row == 0 and name in network.weights and len(typed.digits) < max(most, 3):
             unit[row] = 0  # a start weight such as 0.15 is exact
     return unit
 
 
+def _typed(cell: Cell) -> Decimal:
+    """A number as it was meant: 0.199843 where a program made it 0.19984300000000002."""
+    number = Decimal(cell.numeral)
+    short = Decimal(f"{_number(cell):.{_FLOAT_DIGITS}g}").normalize()
+    many = len(number.as_tuple().digits) > _FLOAT_DIGITS
+    return short if many and len(short.as_tuple().digits) < _FLOAT_DIGITS - 2 else number
+
+
+def _places(number: Decimal) -> int:
+    """How many decimals it has."""
+    return max(0, -_within(int(number.as_tuple().exponent)))
+
+
+def _levels(counted: Iterable[int]) -> list[int]:
+    """How many digits the numbers of a column have, but for those that end in a 0 that is not shown."""
+    times = Counter(counted)
+    longer = {
+        count: sum(n * 10.0 ** (count - more) for more, n in times.items() if more > count) for count in times
+    }
+    return sorted(count for count, n in times.items() if n > 1 + 3 * longer[count]) or [max(times)]
+
+
+def _at_least(own: int, levels: Sequence[int]) -> int:
+    return next((level for level in levels if level >= own), own)
+
+
 def _longest(cells: Sequence[Cell]) -> tuple[int, int]:
     """The most decimals and the most digits of any number."""
-    numbers = [Decimal(cell.numeral).as_tuple() for cell in cells if math.isfinite(_number(cell))]
-    decimals = max((-_within(int(number.exponent)) for number in numbers), default=0)
-    return decimals, max((len(number.digits) for number in numbers), default=0)
+    numbers = [_typed(cell) for cell in cells if math.isfinite(_number(cell))]
+    digits = (len(number.as_tuple().digits) for number in numbers)
+    return max(map(_places, numbers), default=0), max(digits, default=0)
 
 
 def _within(exponent: int) -> int:

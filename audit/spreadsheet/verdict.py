@@ -19,18 +19,22 @@ from audit.spreadsheet.arithmetic import (
     shortest,
     with_neighbours,
 )
-from audit.spreadsheet.diagnosis import Finding, explain
+from audit.spreadsheet.diagnosis import Finding, explain, together_if_stale
+from audit.spreadsheet.helpers import helper_findings
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.network import UPDATE, Network
-from audit.spreadsheet.rate import Rate, find_rate
-from audit.spreadsheet.reading import read_sheets
-from audit.spreadsheet.remarks import missing_in, notes_on, warnings_on, without_typed_targets
+from audit.spreadsheet.rate import Rate, find_rate, with_own_labels
+from audit.spreadsheet.reading import Sheet, read_sheets
+from audit.spreadsheet.remarks import missing_in, notes_on, notes_on_file, warnings_on, without_typed_targets
 from audit.spreadsheet.roles import settled
-from audit.spreadsheet.tables import MAX_TABLES, Table, find_tables, other_networks
+from audit.spreadsheet.tables import MAX_TABLES, Table, heads, other_networks
+from audit.spreadsheet.unnamed import all_tables
 from backprop.config import BackpropConfig
 from harness.errors import UserError, require
 
 _DRIFT = 1e-10  # relative; what filling down as a series does to a constant
+_MOST_EPOCHS = 400  # that are computed where rows do not follow each other
+_LONGEST_SEEN = 300  # letters of headings that mean nothing here
 _STALE = 1e-9  # relative; a right formula's value may be off by more than its digits, not by this
 
 
@@ -115,7 +119,7 @@ def audit_file(file: Path) -> FileAudit:
         sheets = read_sheets(file)
         tables: dict[str, tuple[Table, ...]] = {}
         for sheet in sheets:
-            tables[sheet.name] = find_tables(sheet)
+            tables[sheet.name] = with_own_labels(all_tables(sheet))
             require(
                 sum(map(len, tables.values())) <= MAX_TABLES,
                 f"{file.name} holds more than {MAX_TABLES} tables: give fewer in a file",
@@ -127,13 +131,19 @@ def audit_file(file: Path) -> FileAudit:
     if not found:
         others = [words for sheet in sheets for words in other_networks(sheet)]
         why = others[0] if others else "no row has the headings w1 .. w8, h1, a_h1 ... with numbers below"
+        why += next((_seen(sheet, at[0]) for sheet in sheets if not others and (at := heads(sheet))), "")
         return FileAudit(
             file,
             skipped=skipped,
             kind="no table",
             refused=f"{file.name} holds no back-propagation table: {why}",
         )
-    audit = FileAudit(file, found, skipped, sheets[0].book.notes)
+    if (
+        len({table.table.network for table in found if table.table.rows > 1}) == 1
+    ):  # one row shows a step of it
+        found = tuple(replace(table, missing=()) if table.table.rows == 1 else table for table in found)
+    notes = (*sheets[0].book.notes, *notes_on_file(file, sheets, [(one.table, one.rate) for one in found]))
+    audit = FileAudit(file, found, skipped, notes)
     if audit.verdict == "nothing to check":
         rows = f"headings in row {found[0].table.headings}"
         return replace(
@@ -143,6 +153,11 @@ def audit_file(file: Path) -> FileAudit:
             "only: fill in the rows and save it again",
         )
     return audit
+
+
+def _seen(sheet: Sheet, row: int) -> str:
+    texts = [str(cell.value) for (at, _), cell in sorted(sheet.cells.items()) if at == row]
+    return f"; row {row} has {', '.join(texts)[:_LONGEST_SEEN]}"
 
 
 @np.errstate(all="ignore")  # the numbers are anybody's
@@ -168,21 +183,28 @@ def audit_table(table: Table) -> TableAudit:
     wrong, idle = {}, {}
     for name in in_table:
         wrong[name], idle[name] = _wrong(table, columns, right, judge, name)
+    missing = [
+        *table.missing,
+        *_skipped_rows(table, columns, wrong),
+        *missing_in(table, rate, columns, right),
+    ]
 
+    of_helpers = helper_findings(table, rate, judge, wrong)
     findings = [
         finding
         for name, rows in wrong.items()
         for finding in explain(table, rate, judge, around, right, name, rows)
     ]
+    findings = [*of_helpers, *together_if_stale(table, findings)]
     findings.sort(key=lambda finding: (finding.cells[0].row, network.order.index(finding.name)))
     return TableAudit(
         table,
         rate,
         tuple(findings),
         _consequences(table, columns, findings),
-        (*table.missing, *missing_in(table, rate)),
+        tuple(missing),
         (*warnings, *warnings_on(table, rate, wrong)),
-        (*table.notes, *notes_on(table, judge, columns, idle)),
+        (*table.notes, *notes_on(table, rate, judge, columns, idle)),
         sum(_checked(table, right, name) for name in in_table),
     )
 
@@ -294,6 +316,44 @@ def _wrong(
     return np.where(np.isfinite(expected), off | no_number, no_number & start), idle
 
 
+def _skipped_rows(table: Table, columns: Columns, wrong: dict[str, np.ndarray]) -> list[str]:
+    """What is said where rows do not follow each other; the updates between them are no longer wrong then."""
+    weights = [w for w in table.network.weights if w in table.columns]
+    suspects = [
+        row
+        for row in range(1, table.rows)
+        if all(cell and not cell.formula for cell in (table.cells[w][row] for w in weights))
+        and 2 * sum(wrong[w][row] for w in weights) > len(weights)
+    ]
+    if table.steps:
+        skipped = [row for row in suspects if table.steps[row - 1] != 1]
+    else:
+        skipped = _epochs_left_out(table, columns, weights) if suspects else []
+        skipped = skipped if set(suspects) <= set(skipped) else []
+    if not skipped:
+        return []
+    for w in weights:
+        wrong[w] = wrong[w] & ~np.isin(np.arange(table.rows), skipped)
+    first = table.address(weights[0], skipped[0])
+    return [f"epochs are left out before {first}: the updates to such rows are not checked; give every epoch"]
+
+
+def _epochs_left_out(table: Table, columns: Columns, weights: list[str]) -> list[int]:
+    """The rows whose weights are those of a later epoch than the next, where all rows' are some epoch's."""
+    epochs = min(_MOST_EPOCHS, 20 * table.rows)
+    true = _true_descent(columns, epochs, table.network)
+    epoch, skipped = 0, []
+    for row in range(1, table.rows):
+        values = [(columns.values[w][row], columns.rounding[w][row], true[w]) for w in weights]
+        near = np.all([np.abs(exact - value) <= 3 * unit + 1e-9 for value, unit, exact in values], axis=0)
+        later = np.flatnonzero(near[epoch + 1 :])
+        if not later.size:
+            return []
+        skipped += [row] if later[0] else []
+        epoch += 1 + int(later[0])
+    return skipped
+
+
 def _checked(table: Table, right: Columns, name: str) -> int:
     """How many cells of a column were compared with something."""
     if name in table.network.given:
@@ -304,9 +364,10 @@ def _checked(table: Table, right: Columns, name: str) -> int:
 
 def _consequences(table: Table, columns: Columns, findings: list[Finding]) -> tuple[Consequence, ...]:
     """Cells that follow from those before them, yet leave the true descent, downstream of a finding."""
-    mistaken = {(found.name, cell.row) for found in findings for cell in found.cells}
+    cells = [cell for found in findings for cell in found.cells]
+    mistaken = {(cell.name, cell.row) for cell in cells if not cell.helper}
     sources = {name for name, _ in mistaken}
-    downstream: set[str] = set()
+    downstream = {cell.name for cell in cells if cell.helper}
     network = table.network
     while grown := {
         name
@@ -344,6 +405,6 @@ def _true_descent(columns: Columns, rows: int, network: Network) -> dict[str, Co
             row[name] = compute(text, row)
         for name in network.order:
             descent[name].append(float(row[name][0]))
-        eta = columns.values["eta"][number]
+        eta = columns.values["eta"][min(number, len(columns.values["eta"]) - 1)]
         row |= {w: row[w] - eta * row[f"dE_d{w}"] for w in network.weights}
     return {name: np.array(values) for name, values in descent.items()}

@@ -88,12 +88,13 @@ def test_a_wrong_spreadsheet_ends_with_1_and_a_marked_copy(students_books, tmp_p
     assert [[cell.value for cell in row] for row in copy] == [
         [cell.value for cell in row] for row in original
     ]
-    red, yellow = copy["V7"].fill.fgColor.rgb, copy["W7"].fill.fgColor.rgb
+    first, red, yellow = (copy[at].fill.fgColor.rgb for at in ("V7", "V8", "W7"))
     colours = {cell.coordinate: cell.fill.fgColor.rgb for row in copy for cell in row if cell.fill.fill_type}
-    assert red != yellow
-    assert colours == {
+    assert len({first, red, yellow}) == 3
+    assert copy["V7"].border.left.style == "thick"
+    assert colours == {"V7": first, "W7": yellow} | {
         f"{column}{row}": colour
-        for row in range(7, 107)
+        for row in range(8, 107)
         for column, colour in zip("VW", (red, yellow), strict=True)
     }
     assert copy["V7"].comment.text.startswith("The first wrong cell. Right: E2 = (t2 - a_o2)^2 / 2\n= 0.0646")
@@ -205,7 +206,7 @@ def test_text_in_a_csv_file_stays_text_in_the_copy(tmp_path):
     wrong[3, COLUMNS.index("o1")] += 1
     (tmp_path / "table.csv").write_text('=cmd|calc,"\x07bell"\n' + csv_text(wrong))
     content = annotated(audit_file(tmp_path / "table.csv"))
-    sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+    sheet = openpyxl.load_workbook(io.BytesIO(content)).worksheets[1]
     assert (sheet["A1"].value, sheet["A1"].data_type) == ("=cmd|calc", "s")
     assert sheet["B1"].value == " bell"
     assert sheet["Q6"].value == pytest.approx(wrong[3, COLUMNS.index("o1")], rel=1e-15)

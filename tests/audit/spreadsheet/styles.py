@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import xlsxwriter
-from xlsxwriter.utility import xl_rowcol_to_cell
+from xlsxwriter.utility import xl_cell_to_rowcol, xl_rowcol_to_cell
 
 from audit.spreadsheet.arithmetic import compute
 from audit.spreadsheet.network import UPDATE, Network
@@ -103,13 +103,26 @@ class Sample:
         self.exp = draw.choice(("EXP", "exp"))
         self.literal = draw.random() < 0.3  # eta typed into each formula
         self.eta = "$B$1"
+        self.label = ("eta", "A1")
         self.instead = {}  # formulas of single cells: (column, row) -> text
+        self.single = {}  # equations of single cells, likewise
         self.more = lambda book, sheet: None  # what else stands in the file
+        self.helpers = {}  # columns besides those of the network: name -> equation
+        self.gaps = {}  # lines left free before a row: row -> how many
+        self.turned = False
+        self.notes = {}  # what else stands in the sheet: (line, column) -> text or number
+        self.rewritten = lambda formula: formula  # the same formula, written otherwise
+        self.once = False  # inputs and targets stand in the first row only
+        self.title = "Sheet1"
 
     def with_mistake(self, name, change):
         """The same sample with a mistake in a column."""
         self.equations[name] = re.sub(re.escape(change[0]), change[1], self.equations[name])
         return self
+
+    def equation(self, name, row):
+        """What a cell computes."""
+        return self.single.get((name, row)) or self.helpers.get(name) or self.equations[name]
 
     def numbers(self):
         """The table's numbers, row by row."""
@@ -117,18 +130,26 @@ class Sample:
         for _ in range(self.epochs + 1):
             row = dict(self.given)
             known = {f"prev_{name}": value for name, value in (before or {}).items()} | {"prev_eta": self.lr}
-            for name in (*self.network.weights, *self.network.equations):
+            names = [*self.network.weights, *self.network.equations]
+            first = next(place for place, name in enumerate(names) if name.startswith("dE"))
+            for name in (*names[:first], *self.helpers, *names[first:]):
                 if name in self.start and before is None:
                     row[name] = self.start[name]
                 else:
-                    row[name] = computed(self.equations[name], {**row, **known})
+                    row[name] = computed(self.equation(name, len(rows)), {**row, **known})
             rows.append(row)
             before = row
         return rows
 
+    def place(self, name, row, *, fixed=False):
+        """Where a cell stands, as the spreadsheet program writes it; row -1 is the headings'."""
+        line = self.top + 1 + row + sum(lines for at, lines in self.gaps.items() if at <= row)
+        at = (line, self.left + [*self.columns, *self.helpers].index(name))
+        return xl_rowcol_to_cell(*(at[::-1] if self.turned else at), row_abs=fixed, col_abs=fixed)
+
     def formula(self, name, row):
         """A cell's formula."""
-        text = self.equations[name].replace(" ", self.spaces)
+        text = self.equation(name, row).replace(" ", self.spaces)
         text = re.sub(
             r"sigmoid\((-?)(\w+)\)", lambda s: f"1/(1+{self.exp}({'' if s[1] else '-'}{s[2]}))", text
         )
@@ -138,57 +159,65 @@ class Sample:
             if word == "prev_eta":
                 return f"{self.lr!r}" if self.literal else self.eta
             shift, word = int(word.startswith("prev_")), word.removeprefix("prev_")
-            fixed = self.fixed and word in self.given
-            at = 0 if fixed else row - shift
-            return xl_rowcol_to_cell(
-                self.top + 1 + at, self.left + self.columns.index(word), row_abs=fixed, col_abs=fixed
-            )
+            if word not in self.columns and word in self.given:
+                return repr(self.given[word])
+            fixed = (self.fixed or self.once) and word in self.given
+            return self.place(word, 0 if fixed else row - shift, fixed=fixed)
 
-        return "=" + re.sub(r"\b(prev_)?(eta|[a-z]\w*\d|E\d|E_total|dE_dw\d)\b", cell, text)
+        return self.rewritten("=" + re.sub(r"\b(prev_)?(eta|[a-z]\w*\d|E\d|E_total|dE_dw\d)\b", cell, text))
+
+    def cells(self, style):
+        """What stands where: address -> text, number as typed or shown, or (formula, number shown)."""
+        show, formulas = STYLES[style]
+        cells = dict(self.notes)
+        if self.eta.startswith("$"):
+            text, at = self.label
+            cells |= {at: text, self.eta.replace("$", ""): repr(self.lr)}
+        rows = self.numbers()
+        for name in (*self.columns, *self.helpers):
+            cells[self.place(name, -1)] = self.heads(name)
+            for number, row in enumerate(rows):
+                typed = name in self.given or (name in self.start and number == 0)
+                if typed and name in self.given and self.once and number:
+                    continue
+                value = repr(row[name]) if typed else show(row[name])
+                if formulas and not typed:
+                    value = (self.instead.get((name, number)) or self.formula(name, number), value)
+                cells[self.place(name, number)] = value
+        return cells
 
     def written(self, style):
         """The file's content and its suffix."""
-        show, formulas = STYLES[style]
-        rows = self.numbers()
         if style == "CSV":
-            return self._csv(rows, show), ".csv"
+            return self._csv(), ".csv"
         content = io.BytesIO()
         with xlsxwriter.Workbook(content) as book:
-            sheet = book.add_worksheet("Sheet1")
-            if self.eta == "$B$1":
-                sheet.write(0, 0, "eta")
-                sheet.write(0, 1, self.lr)
-            for place, name in enumerate(self.columns):
-                sheet.write(self.top, self.left + place, self.heads(name))
-                for number, row in enumerate(rows):
-                    at = (self.top + 1 + number, self.left + place)
-                    typed = name in self.given or (name in self.start and number == 0)
-                    if formulas and not typed:
-                        text = self.instead.get((name, number)) or self.formula(name, number)
-                        sheet.write_formula(*at, text, None, show(row[name]))
-                    else:
-                        sheet.write_number(*at, row[name] if typed else float(show(row[name])))
+            sheet = book.add_worksheet(self.title)
+            for at, shown in self.cells(style).items():
+                if isinstance(shown, tuple):
+                    sheet.write_formula(at, shown[0], None, shown[1])
+                elif re.fullmatch(r"-?[\d.]+(e-?\d+)?", shown):
+                    sheet.write_number(at, float(shown))
+                else:
+                    sheet.write_string(at, shown)
             self.more(book, sheet)
         return content.getvalue(), ".xlsx"
 
-    def _csv(self, rows, show):
+    def _csv(self):
+        cells = {xl_cell_to_rowcol(at): shown for at, shown in self.cells("CSV").items()}
+        lines = [
+            [cells.get((row, column), "") for column in range(1 + max(at[1] for at in cells))]
+            for row in range(1 + max(at[0] for at in cells))
+        ]
         text = io.StringIO()
-        writer = csv.writer(text, delimiter=";")
-        writer.writerow(["eta", str(self.lr).replace(".", ",")])
-        writer.writerow([])
-        writer.writerow([self.heads(name) for name in self.columns])
-        for number, row in enumerate(rows):
-            typed = [name in self.given or (name in self.start and number == 0) for name in self.columns]
-            cells = [
-                repr(row[n]) if given else show(row[n]) for n, given in zip(self.columns, typed, strict=True)
-            ]
-            writer.writerow([cell.replace(".", ",") for cell in cells])
+        csv.writer(text, delimiter=";").writerows(
+            [cell.replace(".", ",") if re.match(r"-?\d", cell) else cell for cell in line] for line in lines
+        )
         return text.getvalue().encode()
 
-    def address(self, name, row, style):
+    def address(self, name, row, style=None):
         """Where a cell stands."""
-        top, left = (3, 0) if style == "CSV" else (self.top + 1, self.left)
-        return xl_rowcol_to_cell(top + row, left + self.columns.index(name))
+        return self.place(name, row)
 
 
 def first_row(name, network):
