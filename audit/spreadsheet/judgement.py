@@ -23,12 +23,10 @@ class Judgement(NamedTuple):
     Attributes:
       tree: its meaning.
       right: whether it computes what its column should hold.
-      here: whether it does so with this table's inputs, targets and learning rate.
     """
 
     tree: Tree
     right: bool
-    here: bool
 
 
 class Judge:
@@ -54,7 +52,6 @@ class Judge:
         self.helpers = Quantities(table, places, keep_helpers=True)
         self.anywhere = Points(network, {name: known[name] for name in network.biases if name in known})
         self._known = known | ({"eta": eta} if np.isfinite(eta) else {})
-        self._here = Points(network, self._known)
         self._judged: dict[tuple[str, Tree], Judgement | None] = {}
         self._causes: dict[tuple[str, Tree], str | None] = {}
 
@@ -77,10 +74,8 @@ class Judge:
         if values is None:
             return None
         right = self.anywhere.right(self._network, name)
-        if agree(values, right) or any(agree(self.anywhere.of_tree(r), right) for r in self._readings(tree)):
-            return Judgement(tree, True, True)
-        here = agree(self._here.of_tree(tree), self._here.right(self._network, name))
-        return Judgement(tree, False, here)
+        readings = (self.anywhere.of_tree(reading) for reading in self._readings(tree))
+        return Judgement(tree, agree(values, right) or any(agree(reading, right) for reading in readings))
 
     def why(self, name: str, tree: Tree) -> str | None:
         """The cause of a wrong formula, in words; None where none is known."""

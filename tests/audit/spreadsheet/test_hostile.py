@@ -105,7 +105,7 @@ def test_one_hostile_file_does_not_stop_the_others_of_a_folder(tmp_path):
     copies = sorted((tmp_path / "out" / "audited").iterdir())
     assert len(copies) == 5
     for copy in copies:
-        assert openpyxl.load_workbook(copy).active["U4"].data_type == "s"
+        assert openpyxl.load_workbook(copy).worksheets[1]["U4"].data_type == "s"
     text = (tmp_path / "out" / "audit.csv").read_text()
     assert "\n'=cmd|calc.csv," in text
     assert "\nx;'=1+1.csv," in text
@@ -137,7 +137,10 @@ def test_a_huge_and_an_unreadable_file_are_refused(tmp_path):
 def test_a_marked_copy_opens_whatever_the_cells_hold(tmp_path):
     (tmp_path / "table.csv").write_bytes(csv_table(value="\x07\uffff=1+1"))
     content = annotated(audit_file(tmp_path / "table.csv"))
-    assert "the cell shows ??=1+1" in openpyxl.load_workbook(io.BytesIO(content)).active["U4"].comment.text
+    assert (
+        "the cell shows ??=1+1"
+        in openpyxl.load_workbook(io.BytesIO(content)).worksheets[1]["U4"].comment.text
+    )
     (tmp_path / "merged.xlsx").write_bytes(merged_over_the_table())
     audit = audit_file(tmp_path / "merged.xlsx")
     assert audit.verdict == "wrong"
