@@ -11,6 +11,7 @@ from audit.spreadsheet.arithmetic import compute, names_in
 from audit.spreadsheet.diagnosis import Finding, WrongCell, as_formula
 from audit.spreadsheet.formulas import Place, Tree, address, symbols, written
 from audit.spreadsheet.judgement import Judge
+from audit.spreadsheet.network import UPDATE
 from audit.spreadsheet.points import Values, agree
 from audit.spreadsheet.rate import Rate
 from audit.spreadsheet.repairs import cause
@@ -163,7 +164,10 @@ class _Search:
 
     def _named(self, values: Values) -> str:
         """The equation that gives some values; "" where none of this network's does."""
-        texts = (*self._table.network.intermediates, *self._table.network.equations.values())
+        network = self._table.network
+        texts = [*network.intermediates, *network.equations.values()]
+        for w in network.weights:  # a column of updates or of updated weights, in the row above
+            texts += [UPDATE.format(w=w), f"prev_eta*prev_dE_d{w}"]
         return next((text for text in texts if agree(self._points.of_text(text), values)), "")
 
     def _why(self, helper: str, target: Values, name: str) -> str | None:
@@ -191,7 +195,7 @@ def _wrong_cell(table: Table, rate: Rate, judge: Judge, name: str, row: int, bla
         cell.formula,
         cell.value,
         float(compute(blamed.text, values)[0]) if known else np.nan,
-        blamed.text or "what the formulas that use it need",
+        blamed.text.replace("prev_", "") or "what the formulas that use it need",
         as_formula(table, rate, blamed.text, row) if blamed.text and not sheet else "",
         helper=_heading(table, sheet, place),
         sheet=sheet,

@@ -136,6 +136,32 @@ def test_a_helper_of_a_helper_on_another_sheet(sample, tmp_path):
     assert openpyxl.load_workbook(io.BytesIO(annotated(audited)))["Steps"]["A2"].comment is not None
 
 
+def test_a_column_of_updated_weights_is_a_helper(sample, tmp_path):
+    cells, place = sample.cells, sample.place
+    letters = {w: f"A{chr(ord('H') + number)}" for number, w in enumerate(sample.network.weights)}
+
+    def with_updated(style):
+        found = dict(cells(style))
+        for w, letter in letters.items():
+            found[f"{letter}5"] = f"{w}'"
+            for row, values in enumerate(sample.numbers()):
+                new = values[w] - sample.lr * values[f"dE_d{w}"] * (-1 if w == "w3" else 1)
+                sign = "+" if w == "w3" else "-"
+                text = f"={place(w, row)}{sign}$B$1*{place(f'dE_d{w}', row)}"
+                found[f"{letter}{6 + row}"] = (text, repr(new))
+                if row:
+                    found[place(w, row)] = (f"={letter}{5 + row}", found[place(w, row)][1])
+        return found
+
+    sample.equations["w3"] = "prev_w3 + prev_eta*prev_dE_dw3"
+    sample.cells = with_updated
+    audited, found = judged(sample, tmp_path)
+    assert found == [("AJ6", 12, "the sign of the update: + eta*dE/dw was used instead of - eta*dE/dw")] or (
+        found[0][:2] == ("AJ6", 12)
+    ), found
+    assert "FIRST WRONG    AJ6, w3'" in file_text(audited)
+
+
 def test_tanh_in_one_cell(sample, tmp_path):
     sample.single["a_h2", 3] = "tanh(h2)"
     words = "tanh was used instead of the sigmoid"
