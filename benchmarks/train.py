@@ -2,10 +2,11 @@
 
 All train by the network's recipe with SGD and straight images (peers.common_recipe); ours also by the
 recipe itself. Each peer is a process of its own with all cores, that trains when it is its turn: the
-others wait, without a thread running. `--peer_python=PYTHON` names the Python that has PyTorch, where this
-one has none: with the project's packages, as `make test-torch PYTHON=python3.11` installs them.
-`--batch_size=128 --repeats=5 --steps=40` and names of networks
-change it.
+others wait, without a thread running. One of them multiplies matrices of 2,048 x 2,048: the share of its speed
+is what our convolutions need, in the forward pass and both gradients, over what the cores could do.
+`--peer_python=PYTHON` names the Python that has PyTorch, where this one has none: with the project's packages,
+as `make test-torch PYTHON=python3.11` installs them. `--batch_size=128 --repeats=5 --steps=40` and names of
+networks change it; without names it measures the zoo.
 """
 
 import argparse
@@ -14,17 +15,22 @@ import functools
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import peers
 from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import cores, devices
+from cnn.architecture import multiplications
 from cnn.config import CnnConfig
+from cnn.zoo import ZOO
 
 _CORES = cores.usable()
+_SIDE = 2048
 
 
 def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False) -> peers.Measure:
@@ -51,6 +57,21 @@ def _torch(*, channels_last: bool = False, compiled: bool = False) -> Callable[.
     return start
 
 
+def _products(network: str, batch_size: int, steps: int) -> peers.Measure:
+    """Images a second, if all the cores did were the multiplications of the convolutions, at sgemm's speed."""
+    matrix = jnp.ones((_SIDE, _SIDE))
+    product = jax.jit(jnp.matmul)
+    of_image = 3 * sum(count for _, count in multiplications(ZOO[network].architecture))
+
+    def measure() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready([product(matrix, matrix) for _ in range(4)])
+        return 4 * _SIDE**3 / of_image / (time.perf_counter() - start)
+
+    return measure
+
+
+_PEAK = "at the peak of sgemm"
 PEERS: dict[str, Callable[..., peers.Measure]] = {
     "ours": _ours,
     "ours, by its own recipe": functools.partial(_ours, own_recipe=True),
@@ -59,6 +80,7 @@ PEERS: dict[str, Callable[..., peers.Measure]] = {
     "PyTorch, channels_last": _torch(channels_last=True),
     "PyTorch, compiled": _torch(compiled=True),
     "PyTorch, compiled, channels_last": _torch(compiled=True, channels_last=True),
+    _PEAK: _products,
 }
 
 
@@ -137,7 +159,7 @@ def show(network: str, measured: dict[str, list[float]]) -> None:
 def main() -> None:
     """Print a table for each network, or be one of the peers."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
-    parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
+    parser.add_argument("networks", nargs="*", default=list(ZOO))
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
