@@ -2,11 +2,10 @@
 
 All train by the network's recipe with SGD and straight images (peers.common_recipe); ours also by the
 recipe itself. Each peer is a process of its own with all cores, that trains when it is its turn: the
-others wait, without a thread running. One of them multiplies matrices of 2,048 x 2,048: the share of its speed
-is what our convolutions need, in the forward pass and both gradients, over what the cores could do.
-`--peer_python=PYTHON` names the Python that has PyTorch, where this one has none: with the project's packages,
-as `make test-torch PYTHON=python3.11` installs them. `--batch_size=128 --repeats=5 --steps=40` and names of
-networks change it; without names it measures the zoo.
+others wait, without a thread running. One of them multiplies matrices, for the speed that the convolutions
+would have at that of sgemm. `--peer_python=PYTHON` names the Python that has PyTorch, where this one has none:
+with the project's packages, as `make test-torch PYTHON=python3.11` installs them. Names of networks, and
+`--batch_size=128 --repeats=5 --steps=40`, change it; without names it measures the zoo.
 """
 
 import argparse
@@ -58,7 +57,7 @@ def _torch(*, channels_last: bool = False, compiled: bool = False) -> Callable[.
 
 
 def _products(network: str, batch_size: int, steps: int) -> peers.Measure:
-    """Images a second, if all the cores did were the multiplications of the convolutions, at sgemm's speed."""
+    """Images a second, if the convolutions' multiplications took as long as those of large matrices."""
     matrix = jnp.ones((_SIDE, _SIDE))
     product = jax.jit(jnp.matmul)
     of_image = 3 * sum(count for _, count in multiplications(ZOO[network].architecture))

@@ -19,6 +19,18 @@ from harness.errors import UserError, require
 from harness.workdir import open_folder
 
 _SET_BY_JAX = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}  # wherever libtpu is installed
+_SETTINGS = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_default_matmul_precision": None,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_debug_nans": False,  # a sweep trains on where a member diverges
+    "jax_debug_infs": False,
+    "jax_transfer_guard": None,
+}
+"""What a run's numbers, or its going through at all, depend on."""
 _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
@@ -26,9 +38,10 @@ def start(config: CnnConfig) -> None:
     """Set JAX up, before its first computation: processes, virtual CPU devices, memory, determinism, cache.
 
     Raises:
-      UserError: the other processes cannot be reached, more devices asked for than there are, or
-        a batch that does not divide among those asked for.
+      UserError: the environment keeps JAX from starting or from compiling; the other processes cannot be
+        reached, more devices asked for than there are, or a batch that does not divide among those asked for.
     """
+    settle()
     keep_compiled_programs(config.compilation_cache)
     run, wanted = distributed.processes(config), config.num_devices
     _require_shares(config, run.count)
@@ -64,6 +77,20 @@ def start(config: CnnConfig) -> None:
         )
 
 
+def settle() -> None:
+    """Set what a run's results depend on, whatever the environment says of it.
+
+    Raises:
+      UserError: JAX_DISABLE_JIT is set.
+    """
+    require(
+        not jax.config.jax_disable_jit,  # type: ignore[attr-defined]
+        "JAX_DISABLE_JIT=1 keeps JAX from compiling, and a training would take days: unset it",
+    )
+    for name, value in _SETTINGS.items():
+        jax.config.update(name, value)
+
+
 def find(root: Path = Path("/")) -> None:
     """Have JAX find the devices, but look for a TPU only where there is one.
 
@@ -74,6 +101,14 @@ def find(root: Path = Path("/")) -> None:
       root: the folder that holds dev; another one than / imitates a machine.
     """
     chosen: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if chosen:
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"JAX_PLATFORMS={chosen} does not start here ({reason}): unset it, or give cpu"
+            ) from error
     if chosen or importlib.util.find_spec("libtpu") is None:
         return
     plugins = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]

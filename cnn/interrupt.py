@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: remembered, so that a run can save what it has before it ends."""
+"""Ctrl-C, SIGTERM and SIGHUP: remembered, so that a run can save what it has before it ends."""
 
 import contextlib
 import signal
@@ -7,7 +7,9 @@ from types import FrameType
 
 from harness.errors import UserError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # SIGHUP: a closed laptop, a lost ssh; Windows has none
 
 
 class Interrupted(UserError):
@@ -29,10 +31,11 @@ def remembered() -> Iterator[Callable[[], int | None]]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        for each in _SIGNALS:
+        for each in before:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
+    before = {number: signal.signal(number, remember) for number in heard}
     try:
         yield lambda: came[0] if came else None
     finally:

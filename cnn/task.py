@@ -133,8 +133,10 @@ def _train_in(run: Run) -> None:
             with checkpoint.open_checkpoints(folder, name) as checkpoints:
                 chunks[number] = checkpoint.restore(checkpoints, like=chunks[number]) or chunks[number]
         finished = sum(len(chunk.history) for chunk in chunks)
-        if any(chunk.state.step.any() for chunk in chunks):
-            print(f"restored the checkpoint after {finished} epochs in {folder}")
+        if steps := sum(int(chunk.state.step.sum()) for chunk in chunks):
+            print(f"restored the checkpoint after {finished} epochs ({steps:,} steps) in {folder}")
+        elif run.flags.resume and (folder / "config.json").exists():
+            print(f"there is no checkpoint in {folder}: training starts anew")
         _write_config(run, finished, chunk_size)
         for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
             (folder / stale).unlink(missing_ok=True)

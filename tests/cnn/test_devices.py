@@ -304,6 +304,53 @@ def test_the_host_is_a_cpu_or_what_jax_has_in_its_place(monkeypatch):
     assert asked == ["cpu", None]
 
 
+ODD = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_DEBUG_NANS": "1",
+    "JAX_DEBUG_INFS": "1",
+    "JAX_TRANSFER_GUARD": "disallow",
+}
+DRAWN = """
+import jax, jax.numpy as jnp
+from cnn import devices
+devices.settle()
+print(jnp.arange(2.0).dtype, jax.random.key_data(jax.random.split(jax.random.key(3), 2)).tolist())
+print((jnp.ones((2, 1)) + jnp.arange(2))[0] @ jnp.full(2, 1 / 3), jnp.ones(1) / 0)
+"""
+
+
+def test_the_environment_changes_no_number():
+    def said(environment):
+        command = [sys.executable, "-c", DRAWN]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert said(ODD) == said({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JAX_DISABLE_JIT", "1", "JAX_DISABLE_JIT=1 keeps JAX from compiling"),
+        ("JAX_PLATFORMS", "cuda", "JAX_PLATFORMS=cuda does not start here"),
+        ("JAX_PLATFORMS", "foo", "JAX_PLATFORMS=foo does not start here"),
+    ],
+)
+def test_what_keeps_jax_from_starting_is_named_in_one_line(name, value, message, tmp_path):
+    command = [sys.executable, "launch.py", "--task=mnist", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {name: value}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"launch.py: {message}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_libtpu_jax_is_left_alone(with_libtpu, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     devices.find(tmp_path)

@@ -82,7 +82,13 @@ def steps(workdir):
     return sorted(int(name) for name in names if name.isdigit())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_a_signal_saves_and_what_may_change_changes_no_number(flags, finished, tmp_path, number):
     workdir = tmp_path / "run"
     interrupt(number, flags, workdir)
