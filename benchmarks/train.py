@@ -3,7 +3,7 @@
 All train by the network's recipe with SGD and straight images (peers.common_recipe); ours also by the
 recipe itself. Each peer is a process of its own with all cores, that trains when it is its turn: the
 others wait, without a thread running. One of them multiplies matrices, for the speed that the convolutions
-would have at that of sgemm. `--peer_python=PYTHON` names the Python that has PyTorch, where this one has none:
+would have at that of sgemm. `--peer_python=PYTHON` names the Python that has PyTorch, where ours has none:
 with the project's packages, as `make test-torch PYTHON=python3.11` installs them. Names of networks, and
 `--batch_size=128 --repeats=5 --steps=40`, change it; without names it measures the zoo.
 """
