@@ -97,6 +97,7 @@ def trainings_of(source: Source, beside: Sequence[Text], prints: Prints | None) 
     """Those in a notebook's outputs, otherwise in a text beside it, if possible one that its code printed."""
     outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
     found = read_log(outputs, prints)
+    found = tuple(each for each in found if prints and prints.trains_in(each.cell)) or found
     by_code = [text for text in beside if prints and _evaluations(prints.said_in(lines_of(text.text)))]
     for text in (*by_code, *(text for text in beside if text not in by_code)):
         in_text = () if found else read_log([(0, text.text)], prints)

@@ -84,9 +84,11 @@ def lines_of(text: str) -> Iterator[str]:
 
 def said_in(lines: Iterable[str]) -> Iterator[Said]:
     """What the lines of an output say, in their order; of a bar only its end."""
+    lines = [*lines]
+    is_cut = any(re.fullmatch(r"(?:\.{2,3}\s*){2,}", line) for line in lines)  # pandas leaves rows out
     header, columns = "", None
     for line in lines:
-        columns = _header(line) or columns
+        columns = (None if is_cut else _header(line)) or columns
         row = _row(line, columns) if columns else None
         yield from said_by(line, header) if row is None else row
         header = "" if _ACCURACY.search(line) else line

@@ -103,6 +103,10 @@ class Prints:
             said += steps_of(line)
         return said
 
+    def trains_in(self, cell: int) -> bool:
+        """Whether a cell trains the network."""
+        return any(event.cell == cell for event in self._steps)
+
     def goes_on(self, before: int, cell: int) -> bool:
         """Whether a cell trains the very network that an earlier cell trained."""
         return {before, cell} <= {event.cell for event in self._steps}

@@ -1,12 +1,13 @@
 """Logs read by the code that printed them, whatever their words are."""
 
+import json
 from fractions import Fraction
 
 import pytest
 
 from audit.notebook.claims import Limits
 from audit.notebook.verdict import audit_notebook
-from tests.audit.notebook.test_verdict import NET
+from tests.audit.notebook.test_verdict import NET, submission
 from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, RIGHT, TRAINING, write
 
 PRINT = '    print("accuracy", 100. * correct / len(test_loader.dataset))\n'
@@ -111,3 +112,21 @@ def test_the_next_cell_goes_on_with_the_training_and_another_network_does_not(tm
         )
         file.write_text(content)
         assert audit_notebook(file, Limits()).training.num_epochs == count
+
+
+@pytest.mark.parametrize("rows", [range(15), [0, 1, 13, 14]])
+def test_a_table_that_a_later_cell_shows_is_not_the_log(rows, tmp_path):
+    file = submission(tmp_path)
+    content = json.loads(file.read_text())
+    table = "".join(
+        f"{row}  {row + 1}  98.00  {RIGHT[row] / 100}\n" + "..  ...  ...\n" * (row == 1) for row in rows
+    )
+    output = {
+        "output_type": "execute_result",
+        "data": {"text/plain": f"  epoch  train_acc  test_acc\n{table}"},
+    }
+    content["cells"].append({"cell_type": "code", "source": "df", "outputs": [output]})
+    file.write_text(json.dumps(content))
+    audit = audit_notebook(file, Limits())
+    assert (audit.verdict, audit.training.cell) == ("right", 5)
+    assert_read(audit.training)
