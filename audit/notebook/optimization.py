@@ -142,6 +142,8 @@ def read_schedule(training: Training, found: Found, epochs: Setting | None) -> t
     place = call.site.place
     name = call.function.removeprefix(_SCHEDULES)
     steps = training.steps_of(call)
+    if not steps and not training.loops:  # a training that was not found may step it
+        return call_of(call), ""
     if not steps:
         found.facts.append(Fact("schedule_never_stepped", place, name))
         if name == "OneCycleLR":

@@ -399,6 +399,7 @@ class _Reader:
             owner = event.what.of.of if event.what.method == "eval" else None
             if (
                 is_module(owner)
+                and is_module(training.module)
                 and owner is not training.module
                 and any(each is owner for each in walk(training.module))
             ):

@@ -421,3 +421,19 @@ def test_a_network_without_training_has_no_recipe(tmp_path):
     recipe = read(tmp_path, IMPORTS, NET)
     assert recipe.recipe is None
     assert [fact.name for fact in recipe.missing] == ["epochs", "batch_size", "optimizer", "loss", "images"]
+
+
+ELSEWHERE = {
+    "in a function that is not there": "optimizer = optim.SGD(model.parameters(), lr=0.1)\n"
+    "fit(model, optimizer, optim.lr_scheduler.StepLR(optimizer, 3), train_loader)",
+    "in other processes": "torch.multiprocessing.Process(target=work, args=(model,)).start()\n"
+    "test(model, torch.device('cpu'), test_loader)",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_of_a_training_that_is_not_found_no_mistake_is_named(name, tmp_path):
+    training = f"torch.manual_seed(1)\nmodel = Net()\n{ELSEWHERE[name]}"
+    recipe = read(tmp_path, IMPORTS, NET, LOADERS, LOOPS, training)
+    assert {fact.name for fact in recipe.missing} >= {"epochs", "batch_size"}
+    assert [fact.name for fact in recipe.facts] == ["seed"]
