@@ -128,7 +128,8 @@ def _log_of(
     logs = (*own, *(text for text in likely_logs(source, beside) if text not in own))
     training = chosen(trainings_of(source, logs, prints))
     has_log = training.file if training else ""
-    return training, tuple(text for text in logs if text in own or text.place.file == has_log)
+    own += own_texts(source, beside, _links((), [training] if training else ()))
+    return training, tuple(text for text in beside if text in own or text.place.file == has_log)
 
 
 def _links(known: Iterable[str | int], trainings: Sequence[Training]) -> Iterator[str]:
