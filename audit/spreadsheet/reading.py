@@ -73,6 +73,10 @@ class Book:
     notes: tuple[str, ...] = ()
 
 
+def _as_it_stands(place: Place) -> Place:
+    return place
+
+
 @dataclass(frozen=True)
 class Sheet:
     """The cells of a sheet that are not blank, by (row, column), counted from 1.
@@ -89,8 +93,8 @@ class Sheet:
     cells: Mapping[Place, Cell]
     book: Book = field(default_factory=Book, repr=False, compare=False)
     hidden: bool = False
-    real: Callable[[Place], Place] = field(default=lambda place: place, repr=False, compare=False)
-    own: Callable[[Place], Place] = field(default=lambda place: place, repr=False, compare=False)
+    real: Callable[[Place], Place] = field(default=_as_it_stands, repr=False, compare=False)
+    own: Callable[[Place], Place] = field(default=_as_it_stands, repr=False, compare=False)
     moved: Mapping[int, int] = field(default_factory=dict)
 
     def address(self, row: int, column: int) -> str:
@@ -115,17 +119,28 @@ class Sheet:
         line = dict(zip(span, [*lines, *sorted({*span} - {*lines})], strict=True))
         row = {there: here for here, there in line.items()}
 
-        def there(place: Place) -> Place:
-            return line.get(place[0], place[0]), place[1]
-
-        def here(place: Place) -> Place:
-            return row.get(place[0], place[0]), place[1]
-
+        there, here = _Renumbered(line), _Renumbered(row)
         cells = _Rearranged(self.cells, there, here)
-        real, own = self.real, self.own
-        return replace(
-            self, cells=cells, moved=row, real=lambda at: real(there(at)), own=lambda at: here(own(at))
-        )
+        return replace(self, cells=cells, moved=row, real=_Then(there, self.real), own=_Then(self.own, here))
+
+
+@dataclass(frozen=True)
+class _Renumbered:
+    """A place with another row; a class, as what follows, so that it can be sent to another process."""
+
+    rows: Mapping[int, int]
+
+    def __call__(self, place: Place) -> Place:
+        return self.rows.get(place[0], place[0]), place[1]
+
+
+@dataclass(frozen=True)
+class _Then:
+    first: Callable[[Place], Place]
+    second: Callable[[Place], Place]
+
+    def __call__(self, place: Place) -> Place:
+        return self.second(self.first(place))
 
 
 def _exchanged(place: Place) -> Place:
