@@ -407,7 +407,7 @@ class _Reader:
                 break
         on_test = [each for each in training.evaluated if each.loader.images.is_training is False]
         for each in (on_test or list(training.evaluated))[-1:]:
-            if modes[each.start] is True:
+            if modes[each.start] is True and training.loops:  # else what seems evaluated may be the training
                 self.found.facts.append(Fact("no_eval_mode", training.events[each.start].site.place))
 
     def _loss(self) -> Call | None:
