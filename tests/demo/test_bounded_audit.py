@@ -58,7 +58,7 @@ def test_a_dropped_file_is_answered_as_the_audit_does_with_its_marked_copy(folde
     name, content = copy_in(answer)
     assert name == "03a_Epartialw.audited.xlsx"
     address = audit.tables[0].findings[0].cells[0].address
-    comment = openpyxl.load_workbook(io.BytesIO(content)).worksheets[0][address].comment
+    comment = openpyxl.load_workbook(io.BytesIO(content)).worksheets[1][address].comment
     assert comment.text.startswith("The first wrong cell. Right: dE/dw3 = ")
 
 
