@@ -182,7 +182,7 @@ def train_epochs(
                 if counts[number] not in programs:
                     programs[counts[number]] = compile_program(config, usable, splits, chunk.state)
                 before, chunk = chunk, _train(config, programs[counts[number]], splits, chunk, hooks, bar)
-                hooks = hooks._replace(traced=None, tracing=contextlib.nullcontext())
+                hooks = hooks._replace(traced=None)
                 for line in lines(config, before, chunk, sum(counts)):
                     bar.write(line)
                 yield number, chunk
@@ -208,7 +208,7 @@ def _train(
     last = _last_step(first, steps, hooks)
     alone = jax.process_count() == 1  # several processes have to stop at the same step
     began, seen = time.perf_counter(), int(chunk.state.metrics.seen[0])
-    with hooks.tracing:
+    with hooks.tracing if hooks.traced else contextlib.nullcontext():
         for state, metrics in program.run_steps(put(chunk.state, program.mesh, SEED), first, last):  # noqa: B007
             here = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), metrics)
             bar.set_postfix(loss=f"{here.loss[0] / here.seen[0]:.4f}", refresh=False)

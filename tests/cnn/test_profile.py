@@ -26,7 +26,7 @@ def test_the_first_steps_are_traced_and_the_training_is_the_same(small, tmp_path
     (file,) = folder.rglob("perfetto_trace.json.gz")
     assert list(file.parent.glob("*.xplane.pb")), "what TensorBoard reads"
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
-    updates = [event for event in events if event.get("name") == "PjitFunction(jit(_update))"]
+    updates = [event for event in events if event.get("name") == "PjitFunction(jit(step))"]
     assert updates
     assert len(updates) % 3 == 0
     assert "profile_steps" not in (tmp_path / "traced" / "flags.txt").read_text()

@@ -101,6 +101,7 @@ def test_what_a_run_leaves(finished):
     assert list(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
+    assert not (workdir / "profile").exists()
     counts = np.loadtxt(workdir / "confusion.csv", delimiter=",", skiprows=1, dtype=int)[:, 1:]
     assert counts.shape == (10, 10)
     assert counts.sum() == 500
