@@ -104,8 +104,11 @@ def find(root: Path = Path("/")) -> None:
     if chosen:
         try:
             jax.devices()
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except (
+            RuntimeError,
+            AssertionError,
+        ) as error:  # the latter where it knows the name and has no plugin
+            reason = str(error).partition("\n")[0] or "JAX finds no such device"
             raise UserError(
                 f"JAX_PLATFORMS={chosen} does not start here ({reason}): unset it, or give cpu"
             ) from error

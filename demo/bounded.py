@@ -24,9 +24,19 @@ Answer = TypeVar("Answer")
 
 
 def prepare() -> None:
-    """Have that process begin its imports, which take seconds, before the first file comes."""
-    if _FORKED:
+    """Have that process begin its imports, which take seconds, before the first file comes.
+
+    Raises:
+      UserError: the folder for temporary files has too long a name for a socket in it.
+    """
+    if not _FORKED:
+        return
+    try:
         forkserver.ensure_running()
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        raise UserError(f"TMPDIR={tempfile.gettempdir()} is too long: give the page a shorter one") from error
 
 
 class Refused(Exception):

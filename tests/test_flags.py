@@ -284,7 +284,7 @@ COMBINATIONS = {
     "--task=mnist --flagfile=/bin/ls": "--flagfile: what it names is no text",
     "--task=mnist --flagfile=/nowhere/at/all": "--flagfile=/nowhere/at/all cannot be read (No such file or",
     "--task=mnist --flagfile /tmp": "--flagfile=/tmp cannot be read (Is a directory)",
-    "--task=mnist --flagfile='a\0b'": "null byte",
+    "--task=mnist --flagfile='a\0b'": "embedded null",
     "--task=mnist --undefok": "Missing value for flag --undefok",
     "--task=mnist --undefok=color --colour=red": "--colour is not a flag",
     "--task=mnist --only_check_args": "--only_check_args is not a flag",

@@ -121,12 +121,14 @@ def test_so_are_the_equations_of_any_network(case):
 
 @pytest.mark.parametrize("x64", [True, False])
 def test_by_hand_is_a_number_exactly_where_autodiff_is(x64):
-    """Any floating-point numbers at all: products may overflow, and inf - inf or 0 * inf is no number."""
+    """Any floating-point numbers but the largest: products overflow, and inf - inf or 0 * inf is no number.
+
+    The derivative of x ** 2 / 2 is (2 * x) / 2 to autodiff, which overflows from half the largest number on.
+    """
+    most = float(np.finfo(np.float64 if x64 else np.float32).max) / 4
 
     @settings(max_examples=150)
-    @given(
-        cases(st.just(CLASSROOM), st.floats(width=64 if x64 else 32, allow_nan=False, allow_infinity=False))
-    )
+    @given(cases(st.just(CLASSROOM), st.floats(-most, most, width=64 if x64 else 32)))
     def alike(case):
         with jax.enable_x64(x64):
             shape, weights, example = case

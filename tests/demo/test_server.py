@@ -4,6 +4,10 @@ import asyncio
 import concurrent.futures
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,12 +25,13 @@ def test_the_page_withstands(attack, trained_page):
 
 
 def test_whatever_ends_the_page_nothing_is_left_and_a_proxy_in_the_environment_is_not_asked(
-    chromium, tmp_path
+    chromium,
 ):
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     with (
+        tempfile.TemporaryDirectory() as folder,  # a socket's name in pytest's own would be too long
         concurrent.futures.ThreadPoolExecutor() as people,
-        served(tmp_path, run=None, **proxies) as demo,
+        served(Path(folder), run=None, **proxies) as demo,
         demo.programs.held(),
     ):
         people.submit(demo.judge, "slow.xlsx", page.slow_file())
@@ -93,3 +98,19 @@ def test_what_is_no_host_is_said(flags, words):
     with pytest.raises(UserError) as caught:
         DemoConfig(**flags)
     assert str(caught.value).startswith(words)
+
+
+def test_a_folder_whose_name_is_too_long_for_a_socket_is_named(tmp_path):
+    long = tmp_path / ("a" * 100)
+    long.mkdir()
+    done = subprocess.run(
+        [sys.executable, "launch.py", "--task=demo"],
+        cwd=page.ROOT,
+        env=os.environ | {"TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        timeout=page.NEVER,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"launch.py: TMPDIR={long}")
+    assert done.stderr.endswith(" is too long: give the page a shorter one\n")
