@@ -158,7 +158,9 @@ def _work(work: Callable[[Item], Any], item: Item, folder: Path, sender: connect
     answer: Any
     try:
         answer = work(item)
-    except (UserError, Exceeded) as error:
+    except UserError as error:
+        answer = UserError(str(error))  # a class of its own may need more than its words to be sent
+    except Exceeded as error:
         answer = error
     except MemoryError:
         answer = Exceeded(_TOO_LARGE)

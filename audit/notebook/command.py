@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audit.bounded import Exceeded, bounded
 from audit.notebook import cells
 from audit.notebook.cells import Source
 from audit.notebook.interpreter import follow
@@ -45,13 +46,27 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
     what was read. Other flags come back as they are.
 
     Raises:
-      UserError: a file or a network that cannot be read, a recipe that our flags cannot say, or more
-        parameters or epochs than the budget has.
+      UserError: a file or a network that cannot be read, a recipe that our flags cannot say, more
+        parameters or epochs than the budget has, or a file that takes more time or memory than a stranger's
+        may (audit.bounded).
     """
     model = given.get("model") or ""
-    parts = _FILE.fullmatch(model)
-    if parts is None or model in ZOO:
+    if _FILE.fullmatch(model) is None or model in ZOO:
         return dict(given)
+    try:
+        flags, said = bounded(_read_submission, dict(given))
+    except Exceeded as error:
+        raise UserError(f"--model={model} {error}") from error
+    for line in said:
+        print(line)
+    return flags
+
+
+def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The flags, and what is to be said of the file."""
+    model, said = given["model"], []
+    parts = _FILE.fullmatch(model)
+    assert parts is not None
     require(
         "layers" not in given,
         f"--model={model} and --layers exclude each other: give one (a run that goes on keeps its network)",
@@ -59,9 +74,9 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
     source = cells.read(Path(os.path.expanduser(parts[1])))
     network = _network(source, parts[2] or None)
     others = {name: value for name, value in given.items() if name != "model"} | {"layers": network.text}
-    print(f"{source.path.name}: class {network.class_name} ({network.place})")
+    said.append(f"{source.path.name}: class {network.class_name} ({network.place})")
     if given.get("resume") or given.get("eval_only"):
-        return others
+        return others, said
     if given.get("dataset", "mnist") == "mnist":
         try:
             require_classes(network.architecture, CLASSES)
@@ -69,23 +84,23 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"--model={model}: {error}") from error
     if "recipe" in given:
         _require_budget(model, network, others)
-        return others
+        return others, said
     recipe = read_recipe(source, network)
     if recipe.recipe is None:
         lacks = "; ".join(f"{fact.name} ({fact.place}: {fact.detail})" for fact in recipe.missing)
         raise UserError(f"--model={model}: flags cannot say its whole recipe: {lacks}: {_instead(recipe)}")
     for fact in recipe.departures:
-        print(f"not quite as there: {fact.name} ({fact.place}): {fact.detail}")
+        said.append(f"not quite as there: {fact.name} ({fact.place}): {fact.detail}")
     flags = settings(recipe)
     _require_budget(model, network, flags | others)
     log = reported(source, network, recipe, is_named=bool(parts[2]))
     if isinstance(log, str):
-        print(f"no accuracy of its own is set beside ours: {log}")
+        said.append(f"no accuracy of its own is set beside ours: {log}")
     elif given.get("dataset", "mnist") == "mnist":
         numbers = ",".join(map(str, log))
         its_own = CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags)
         flags["reported"] = its_own.reported  # with the digest of its own recipe, whatever else is given
-    return flags | others
+    return flags | others, said
 
 
 def _network(source: Source, class_name: str | None) -> ReadNetwork:

@@ -85,3 +85,17 @@ def test_what_raises_or_dies_is_one_line(folder):
         bounded(_fails, "is refused")
     with pytest.raises(Exceeded, match=r"fault of this program \(ZeroDivisionError in test_bounded.py, line"):
         bounded(_fails, "is wrong")
+
+
+class _Placed(UserError):
+    def __init__(self, place, reason):
+        super().__init__(f"{place}: {reason}")
+
+
+def _raises(item):
+    raise _Placed(item, "no")
+
+
+def test_an_error_of_a_class_of_its_own_arrives_in_its_words(folder):
+    with pytest.raises(UserError, match="^here: no$"):
+        bounded(_raises, "here")

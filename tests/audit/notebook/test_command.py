@@ -1,9 +1,12 @@
+import functools
 import shlex
 
 import pytest
 
 import launch
+from audit.bounded import bounded
 from audit.notebook import cells
+from audit.notebook import command as command_module
 from audit.notebook.command import command
 from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
@@ -220,3 +223,11 @@ def test_what_is_over_the_budget_is_trained_with_the_flags_that_the_error_names(
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no\.ipynb cannot be read \(No such file or directory\)"):
         parse(f"--model={tmp_path / 'no.ipynb'}")
+
+
+def test_a_file_has_its_time_here_too(tmp_path, monkeypatch):
+    file = write(tmp_path, *WHOLE)
+    monkeypatch.setattr(command_module, "bounded", functools.partial(bounded, seconds=1e-6))
+    with pytest.raises(UserError, match="takes more than 1e-06 seconds: give a smaller file$") as caught:
+        parse(f"--model={file}")
+    assert str(caught.value).startswith(f"--model={file} takes more than")
