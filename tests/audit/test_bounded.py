@@ -97,5 +97,5 @@ def _raises(item):
 
 
 def test_an_error_of_a_class_of_its_own_arrives_in_its_words(folder):
-    with pytest.raises(UserError, match="^here: no$"):
+    with pytest.raises(UserError, match=r"^here: no$"):
         bounded(_raises, "here")

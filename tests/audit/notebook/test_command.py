@@ -228,6 +228,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_a_file_has_its_time_here_too(tmp_path, monkeypatch):
     file = write(tmp_path, *WHOLE)
     monkeypatch.setattr(command_module, "bounded", functools.partial(bounded, seconds=1e-6))
-    with pytest.raises(UserError, match="takes more than 1e-06 seconds: give a smaller file$") as caught:
+    with pytest.raises(UserError, match=r"takes more than 1e-06 seconds: give a smaller file$") as caught:
         parse(f"--model={file}")
     assert str(caught.value).startswith(f"--model={file} takes more than")
