@@ -12,9 +12,9 @@ import re
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -101,31 +101,20 @@ class _Values(flags.FlagValues):
         return lines
 
 
-def define(configs: Mapping[str, type]) -> flags.FlagValues:
-    """One flag for each field of each task's configuration, --task, and absl's two for help."""
+def define(config: type | None = None) -> flags.FlagValues:
+    """Return --task, absl's two flags for help and one flag for each field of a task's configuration."""
     values = _Values()
-    _define(values, "task", str, f"what to run: {', '.join(configs)}")
-    for name in _HELP:
-        _define(values, name, bool, "print every task's flags and stop")
-    hints = {
-        name: hint
-        for config in configs.values()
-        for name, hint in typing.get_type_hints(config, include_extras=True).items()
-    }
-    for name, hint in hints.items():
-        kind, text = typing.get_args(hint)
-        if isinstance(kind, types.UnionType):  # int | None
-            kind = next(part for part in typing.get_args(kind) if part in _PARSERS)
-        _define(values, name, kind, text)
+    hints = {} if config is None else typing.get_type_hints(config)
+    for name, hint in {"task": str, **dict.fromkeys(_HELP, bool), **hints}.items():
+        kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)  # int | None
+        kind = next(kind for kind in kinds if kind in _PARSERS)
+        flag = flags.Flag(_PARSERS[kind], None, name, None, "", boolean=kind is bool)
+        flags.DEFINE_flag(flag, values)
     return values
 
 
-def _define(values: flags.FlagValues, name: str, kind: Any, text: str) -> None:
-    flags.DEFINE_flag(flags.Flag(_PARSERS[kind], None, name, None, text, boolean=kind is bool), values)
-
-
 def help_text(configs: Mapping[str, type]) -> str:
-    """Every task with its flags, their meaning and default."""
+    """Return every task with its flags, their meaning and default."""
     lines = [
         "usage: python launch.py --task=TASK [--flag=value ...]",
         "",
@@ -139,57 +128,63 @@ def help_text(configs: Mapping[str, type]) -> str:
             default = field.default
             if isinstance(default, tuple):
                 default = ",".join(map(str, default))
-            shown = "" if default is None or default is False or default == "" else f" (default: {default})"
+            shown = "" if default in (None, False, "") else f" (default: {default})"
             lines.append(f"  --{field.name}: {typing.get_args(hints[field.name])[1]}{shown}")
     return "\n".join(lines)
 
 
 def parse(
     argv: list[str],
-    configs: Mapping[str, type],
-    completed: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = types.MappingProxyType({}),
+    configs: Mapping[str, Callable[[], type]],
+    completed: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = types.MappingProxyType({}),
 ) -> tuple[str, Any]:
-    """The task's name and its checked configuration; prints the help and exits where that is asked for.
+    """Return the task's name and its checked configuration, or print the help and exit.
 
     Args:
       argv: the command line, the program's name first.
-      configs: each task's configuration, a dataclass whose fields are its flags.
+      configs: what gives each task's configuration, a dataclass whose fields are its flags. Other tasks' are
+        asked for only to say more of a flag that is not known.
       completed: functions by task that make the flags that were given into those that the task gets.
 
     Raises:
       UserError: an unknown flag, a value that is not allowed, a flag of another task.
     """
-    values = define(configs)
-    _read(argv, values)
-    if any(values[name].value for name in _HELP):
-        print(help_text(configs), flush=True)
-        raise SystemExit(0)
+    values = define()
+    values.set_gnu_getopt()  # --epochs 3 is a word between flags, as long as the task is not known
+    words, _ = _read(argv, values, expand=True)
     task: str = values.task or ""
-    require(task != "", f"--task is missing: choose one of {', '.join(configs)}")
-    require_choice("task", task, configs)
-    given = {
-        name: values[name].value for name in values if values[name].present and name not in ("task", *_HELP)
-    }
-    known = {field.name for field in dataclasses.fields(configs[task])}
-    for name in given:
-        require(name in known, f"--{name} is not a flag of --task={task}: leave it out, see --help")
-    if task in completed:
-        given = completed[task](given)
+    values = define(configs[task]() if task in configs else None)
+    _, stray = _read(words, values)
+    if any(values[name].value for name in _HELP):
+        print(help_text({name: config() for name, config in configs.items()}), flush=True)
+        raise SystemExit(0)
+    if task not in configs and (not stray or stray[0].startswith("-")):
+        require(task != "", f"--task is missing: choose one of {', '.join(configs)}")
+        require_choice("task", task, configs)
+    for word in stray:
+        _refuse(word, task, {name for config in configs.values() for name in define(config())})
+    given = {name: values[name].value for name in values if values[name].present}
+    given = {name: value for name, value in given.items() if name not in ("task", *_HELP)}
+    given = completed.get(task, dict)(given)
+    config = configs[task]()
     if not (given.get("resume") or given.get("eval_only")):
-        return task, configs[task](**given)
+        return task, config(**given)
     kept = read_flags(given.get("workdir"), task)
     anew = {*OF_ONE_START, "compilation_cache"}
     if given.get("eval_only"):
         anew |= {"export", "tensorboard"}
     kept = {name: kept[name] for name in kept.keys() - anew}  # these say what one command does
-    return task, make_config(configs[task], kept | given, str(given["workdir"]))
+    return task, make_config(config, kept | given, str(given["workdir"]))
 
 
-def _read(argv: list[str], values: flags.FlagValues) -> None:
-    """Have absl read the command line.
+def _read(argv: list[str], values: flags.FlagValues, *, expand: bool = False) -> tuple[list[str], list[str]]:
+    """Have absl read the command line; return its words, and those that are no flags or follow one.
+
+    Args:
+      expand: whether files of flags are read; the words returned are theirs, too.
 
     Raises:
-      UserError: whatever absl refuses, or a word that belongs to no flag.
+      UserError: a word that absl refuses.
     """
     for word, following in itertools.pairwise([*argv, ""]):  # absl would pass over an empty name
         name, equals, value = word.lstrip("-").partition("=")
@@ -198,7 +193,9 @@ def _read(argv: list[str], values: flags.FlagValues) -> None:
             "--flagfile names no file: give one with a flag in each line, such as the flags.txt of a run",
         )
     try:
-        _, *stray = values(argv, known_only=True)  # where a long one is unknown, absl itself fails
+        if expand:
+            argv = [argv[0], *values.read_flags_from_files(argv[1:])]
+        return argv, values(argv, known_only=True)[1:]  # where a long one is unknown, absl itself fails
     except flags.CantOpenFlagFileError as error:
         reason = error.__context__
         assert isinstance(reason, OSError)
@@ -210,10 +207,18 @@ def _read(argv: list[str], values: flags.FlagValues) -> None:
         raise UserError(f"--flagfile: what it names is no text ({error}): see --help") from error
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error}; see --help") from error
-    for word in stray:
-        name = word.lstrip("-").partition("=")[0]
-        require(
-            not (word.startswith("-") and name),
-            f"--{name} is not a flag{did_you_mean(name, values, prefix='--')}: see --help for all of them",
-        )
+
+
+def _refuse(word: str, task: str, known: Iterable[str]) -> NoReturn:
+    """Raise UserError about a word that is not a flag of the task.
+
+    Args:
+      known: every task's flags.
+    """
+    name = word.lstrip("-").partition("=")[0]
+    if not (word.startswith("-") and name):
         raise UserError(f"{word!r} belongs to no flag: write --flag=value, see --help")
+    if name in known:
+        raise UserError(f"--{name} is not a flag of --task={task}: leave it out, see --help")
+    near = did_you_mean(name, known, prefix="--")
+    raise UserError(f"--{name} is not a flag{near}: see --help for all of them")

@@ -47,7 +47,7 @@ def test_a_command_line_is_understood(line, named_files, capsys):
             launch.parse(["launch.py", line])
         return
     task, config = launch.parse(["launch.py", *shlex.split(line)])
-    assert isinstance(config, launch.TASKS[task][0])
+    assert isinstance(config, launch.CONFIGS[task]())
 
 
 def test_a_module_that_is_run_is_there():

@@ -324,7 +324,7 @@ EVERY = [(task, name) for task, table in FLAGS.items() for name in table]
 
 def kind(task, name):
     """The type of a flag's value: int, float, str, bool or tuple[float, ...]."""
-    hint = typing.get_type_hints(launch.TASKS[task][0])[name]
+    hint = typing.get_type_hints(launch.CONFIGS[task]())[name]
     return hint if hint in WRONG_TYPE else next(each for each in typing.get_args(hint) if each in WRONG_TYPE)
 
 
@@ -358,8 +358,8 @@ def refused(argv):
 
 def test_the_table_has_every_flag_of_every_task():
     fields = {
-        task: [field.name for field in dataclasses.fields(config)]
-        for task, (config, _) in launch.TASKS.items()
+        task: [field.name for field in dataclasses.fields(config())]
+        for task, config in launch.CONFIGS.items()
     }
     assert {task: [*table] for task, table in FLAGS.items()} == fields, "write the cases of a new flag"
 

@@ -88,7 +88,7 @@ def configuration_or_one_line(argv):
     except SystemExit as exit_:
         stop = exit_.code
     else:
-        assert type(config) is launch.TASKS[task][0]
+        assert type(config) is launch.CONFIGS[task]()
     assert message.isprintable()
     assert shown.getvalue().startswith("usage: " if stop == 0 else "")
     assert stop in (None, 0)

@@ -1,6 +1,7 @@
 """Nothing in the project's code can run what it reads."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,33 @@ def dangers(source):
                         yield keyword.arg
 
 
+PACKAGES = {
+    file.parent.relative_to(ROOT).as_posix().replace("/", ".")
+    for file in ROOT.glob("*/**/__init__.py")
+    if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+}
+"""Every package beside launch.py, with what is in it."""
+OF_THE_PROJECT = {name for name in PACKAGES if name.split(".")[0] not in ("tests", "benchmarks")}
+
+
 def sources():
-    folders = ("audit", "backprop", "cnn", "demo", "harness", "benchmarks")
+    folders = {name.split(".")[0] for name in PACKAGES} - {"tests"}
     files = [*ROOT.glob("*.py"), *(file for folder in folders for file in (ROOT / folder).rglob("*.py"))]
     return [file.relative_to(ROOT).as_posix() for file in files]
+
+
+def test_every_package_is_installed_typed_and_held_to_contracts():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    outermost = {name for name in OF_THE_PROJECT if "." not in name}
+    assert {"audit", "backprop", "cnn", "demo", "harness"} <= outermost
+    assert set(project["setuptools"]["packages"]) == OF_THE_PROJECT
+    assert set(project["mypy"]["packages"]) == outermost | {"benchmarks"}
+    contracts = project["importlinter"]
+    assert set(contracts["root_packages"]) == outermost
+    exhaustive = {
+        name for each in contracts["contracts"] if each.get("exhaustive") for name in each["containers"]
+    }
+    assert exhaustive >= OF_THE_PROJECT - {"harness"}, "a package's layers have no contract"
 
 
 def test_no_file_of_the_project_runs_what_it_reads():
