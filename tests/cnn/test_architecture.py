@@ -1,12 +1,20 @@
+import ast
+import contextlib
+import typing
+from pathlib import Path
+
 import jax.numpy as jnp
 import pytest
 
 from cnn.architecture import (
+    FORMS,
     Architecture,
     AveragePool,
     Conv,
     Dense,
+    Layer,
     MaxPool,
+    Residual,
     count_parameters,
     describe,
     format_table,
@@ -15,6 +23,8 @@ from cnn.architecture import (
 from cnn.model import Network
 from cnn.zoo import ZOO
 from harness.errors import UserError
+from tests.cnn.test_export import EVERY_LAYER
+from tests.recorded.cases import NETWORKS
 
 # The assignments' figures: SEEDS.md, part 2.
 PARAMETERS = {
@@ -126,3 +136,40 @@ def test_an_unknown_layer_is_named_beside_those_that_are_known(use, unchecked):
     known = "Crop, Conv, .*ChannelDropout, .*Dense"
     with pytest.raises(TypeError, match=rf"Unknown\(\) is not a layer: the layers are {known}"):
         use(Unknown())
+
+
+ROOT = Path(__file__).parents[2]
+KINDS = set(typing.get_args(Layer))
+
+
+def with_those_inside(layers):
+    for layer in layers:
+        yield layer
+        yield from with_those_inside(getattr(layer, "layers", ()))
+
+
+@pytest.mark.parametrize("file", ["cnn/model.py", "cnn/export.py", "tests/cnn/torch_twin.py"])
+def test_every_kind_of_layer_has_a_case(file):
+    tree = ast.parse((ROOT / file).read_text())
+    cases = {
+        ast.unparse(node.cls).split(".")[-1] for node in ast.walk(tree) if isinstance(node, ast.MatchClass)
+    }
+    assert {kind.__name__ for kind in KINDS} <= cases
+
+
+def test_every_kind_of_layer_has_its_words_and_is_exported_and_compared_with_pytorch():
+    assert {form.kind for form in FORMS} | {Residual} == KINDS
+    assert {type(layer) for layer in with_those_inside(EVERY_LAYER.layers)} == KINDS
+    compared = [
+        layer for entry in NETWORKS.values() for layer in with_those_inside(entry.architecture.layers)
+    ]
+    assert {type(layer) for layer in compared} == KINDS
+
+
+@pytest.mark.parametrize(
+    "layer", {type(each): each for each in with_those_inside(EVERY_LAYER.layers)}.values(), ids=repr
+)
+@pytest.mark.parametrize("before", [(), (Dense(3),)])
+def test_of_every_kind_of_layer_it_is_said_what_fits(layer, before):
+    with contextlib.suppress(UserError):  # what does not fit; an unknown layer is a TypeError
+        summarize(Architecture((*before, layer), (1, 1, 1)))
