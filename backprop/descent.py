@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -39,14 +39,16 @@ class Ending(NamedTuple):
       loss: E_total after the last epoch.
       gradient: Euclidean norm of the gradient there.
       last_rise: the last epoch whose loss was above that of the epoch before, 0 if none.
-      epochs_to_tolerance: the first epoch whose loss is within TOLERANCE of the smallest
-        possible loss, -1 if none.
+      epochs_to_tolerance: the epoch from which on the loss stays within TOLERANCE of the smallest
+        possible loss, -1 if it does not end there.
+      margin: the largest distance of an output from the nearest limit of its activation there.
     """
 
     loss: Float[Array, "*rate"]
     gradient: Float[Array, "*rate"]
     last_rise: Int[Array, "*rate"]
     epochs_to_tolerance: Int[Array, "*rate"]
+    margin: Float[Array, "*rate"]
 
 
 def descend(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: Shape = CLASSROOM) -> Epoch:
@@ -104,24 +106,28 @@ def loss_range(example: Scalars, shape: Shape = CLASSROOM) -> tuple[Scalar, Scal
 def ending(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: Shape = CLASSROOM) -> Ending:
     """The same descent, keeping only what it comes to."""
     smallest, _ = loss_range(example, shape)
+    low, high = _OUTPUT_RANGE[shape.activation]
+    zero = jnp.zeros_like(lr)
 
     def epoch(state: tuple[Scalars, Ending], number: Int[Array, ""]) -> tuple[tuple[Scalars, Ending], None]:
         weights, before = state
-        loss = total_error(weights, example, shape)
+        values = forward(weights, example, shape)
+        loss, outputs = values[-1], [getattr(values, neuron.a) for neuron in shape.layers[1]]
         gradient = derivatives(weights, example, shape)
         now = Ending(
             loss,
-            gradient=sum((dE_dw**2 for dE_dw in gradient), jnp.zeros_like(lr)),
+            gradient=sum((dE_dw**2 for dE_dw in gradient), zero),
             last_rise=jnp.where(loss > before.loss, number, before.last_rise),
             epochs_to_tolerance=jnp.where(
-                (before.epochs_to_tolerance < 0) & (loss - smallest <= TOLERANCE),
-                number,
-                before.epochs_to_tolerance,
+                loss - smallest <= TOLERANCE,
+                jnp.where(before.epochs_to_tolerance < 0, number, before.epochs_to_tolerance),
+                -1,
             ),
+            margin=reduce(jnp.maximum, [jnp.minimum(a - low, high - a) for a in outputs]),
         )
         return (jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, gradient), now), None
 
-    start = Ending(jnp.full_like(lr, jnp.inf), jnp.zeros_like(lr), jnp.int32(0), jnp.int32(-1))
+    start = Ending(jnp.full_like(lr, jnp.inf), zero, jnp.int32(0), jnp.int32(-1), zero)
     (_, end), _ = jax.lax.scan(epoch, (weights, start), jnp.arange(epochs + 1, dtype=jnp.int32))
     return end._replace(gradient=jnp.sqrt(end.gradient))
 
@@ -177,7 +183,12 @@ def explore(
     with np.errstate(over="ignore"):
         next_fall = epochs * np.asarray(lrs, np.float64) * end.gradient.astype(np.float64) ** 2
     outcome = np.select(
-        [np.isinf(excess), excess <= TOLERANCE, next_fall < 0.01 * excess, 2 * end.last_rise > epochs],
+        [
+            np.isinf(excess),
+            end.epochs_to_tolerance >= 0,
+            next_fall < 0.01 * excess,
+            2 * end.last_rise > epochs,
+        ],
         ["diverged", "converged", "stalled", "oscillating"],
         "still falling",
     )
@@ -225,7 +236,7 @@ class Claims:
       falls_up_to_rate: from the smallest rate to this one the final loss falls, or stays but for rounding.
       best_rate: the (first) rate with the smallest final loss, best_loss; None if all diverged.
       converged_from: the smallest rate that converged, None if none did; converged_to the largest.
-      fewest_epochs: of those to tolerance, by fewest_epochs_rate (the smallest such rate).
+      fewest_epochs: of those to tolerance of a rate that converged; fewest_epochs_rate is the first with it.
       fails: whether too large a rate fails: one does, and a smaller one does not. None if the rates show
         neither, because all do as badly, or because the best is the largest.
       failing: how many rates above the best stalled, oscillate or diverged.

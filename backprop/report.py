@@ -253,15 +253,27 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
         f"With {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss after "
         f"{epochs_in_words(frontier.epochs)}"
     )
+    loss = frontier.ending.loss
     if claims.faster is None:
-        first, last = (_loss(float(frontier.ending.loss[place]), ".4g") for place in (0, -1))
+        first, last = (_loss(float(end), ".4g") for end in loss[[0, -1]])
+        shown = (
+            "does not fall with every rate"
+            if loss[-1] < frontier.start_loss <= loss[0]
+            else "shows none to be faster"
+        )
         return (
-            f"{after} shows none to be faster: it is {first} with the smallest and {last} with the largest, "
+            f"{after} {shown}: it is {first} with the smallest and {last} with the largest, "
             f"{frontier.start_loss:.4g} at the start."
         )
+    falls = loss[lrs <= claims.falls_up_to_rate].min() < loss[0]
     text = (
-        f"{after} falls as the rate grows, up to {claims.falls_up_to_rate:.5g}; "
-        f"the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
+        f"{after} "
+        + (
+            f"falls as the rate grows, up to {claims.falls_up_to_rate:.5g}"
+            if falls
+            else "does not fall at first as the rate grows"
+        )
+        + f"; the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
     )
     if claims.converged_from is None:
         return text + f" No rate ends within {TOLERANCE:g} of the smallest possible loss."
@@ -274,13 +286,16 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
     )
 
 
-_BOUND = {"sigmoid": "between 0 and 1", "tanh": "between -1 and 1", "relu": "0, as the inputs are"}
+_BOUND = {"sigmoid": "between 0 and 1", "tanh": "between -1 and 1"}
+_SATURATED = 0.003  # of an output, so far from its limit: the slope is a hundredth of the largest
 
 
 def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
     if math.isfinite(frontier.largest_loss):
+        all_zero = frontier.smallest_loss == frontier.largest_loss
+        bound = "0, as the inputs are" if all_zero else _BOUND[shape.activation]
         text = (
-            f"The loss never grows without bound: the outputs stay {_BOUND[shape.activation]}, so E_total is "
+            f"The loss never grows without bound: the outputs stay {bound}, so E_total is "
             f"at most {frontier.largest_loss:.4g} (the largest final loss is {claims.largest_loss:.4g}). "
         )
     else:
@@ -299,12 +314,17 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
     above = int((frontier.lrs > claims.best_rate).sum())
     always = claims.failing_always_from
     last = frontier.ending.loss[-1]
-    looser = "; a tolerance looser than that would call it converged" if last < frontier.start_loss else ""
+    looser = (
+        "; a tolerance looser than that would call it converged"
+        if always is not None and last < frontier.start_loss
+        else ""
+    )
     gradient = frontier.ending.gradient[-1]
     in_precision = f" in {gradient.dtype}" if gradient == 0 else ""
-    saturated = ": the sigmoids are saturated" if claims.fails and shape.activation == "sigmoid" else ""
+    at_limits = shape.activation in _BOUND and frontier.ending.margin[-1] < _SATURATED
+    saturated = ": the outputs are saturated" if at_limits and frontier.outcome[-1] == "stalled" else ""
     none_better = (
-        " No smaller rate does better: that the rate is too large is not shown."
+        " All smaller rates stall or oscillate, too: that the rate is too large is not shown."
         if claims.fails is None
         else ""
     )
@@ -314,11 +334,11 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
         + (f", all from {always:.5g} on" if always is not None else "")
         + f": the loss ends more than {TOLERANCE:g} above the smallest possible one, and either stalls "
         f"({epochs_in_words(frontier.epochs)} more would, by its gradient, bring it less than 1% "
-        f"closer{saturated}) or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
+        f"closer) or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
         f"With {frontier.lrs[-1]:g} the loss "
         + (
             f"goes from {frontier.start_loss:.4g} to {last:.4g} and the gradient to "
-            f"{_loss(float(gradient), '.2g')}{in_precision}{looser}."
+            f"{_loss(float(gradient), '.2g')}{in_precision}{saturated}{looser}."
             if math.isfinite(last)
             else "overflows."
         )

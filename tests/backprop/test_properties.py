@@ -242,7 +242,7 @@ OUTPUTS = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf)}
 
 
 def plain_descent(shape, weights, example, lr, epochs):
-    """The losses of epochs 0 to `epochs` and the gradient's norm at the last, in matrices."""
+    """The losses of epochs 0 to `epochs`, and the gradient's norm and the outputs' margin at the last."""
     function, slope = FUNCTIONS[shape.activation], PLAIN_SLOPES[shape.activation]
     inputs, targets = np.split(np.asarray(example), [shape.inputs])
     layers, losses = matrices(shape, weights), []
@@ -255,19 +255,22 @@ def plain_descent(shape, weights, example, lr, epochs):
         h = o @ to_output * slope(a_h)
         gradient = [np.outer(h, inputs), h * shape.biases, np.outer(o, a_h), o * shape.biases]
         layers = [layer - lr * by_it for layer, by_it in zip(layers, gradient, strict=True)]
-    return np.array(losses), math.sqrt(sum((by_it**2).sum() for by_it in gradient))
+    low, high = OUTPUTS[shape.activation]
+    margin = np.minimum(a_o - low, high - a_o).max()
+    return np.array(losses), math.sqrt(sum((by_it**2).sum() for by_it in gradient)), margin
 
 
-def plain_outcome(shape, example, lr, losses, gradient):
-    """By the words of Frontier's docstring: the outcome, the first epoch within the tolerance, the last rise.
+def plain_outcome(shape, example, lr, losses, gradient, _):
+    """By the words of Frontier's docstring: outcome, since when it is within the tolerance, last rise.
 
     The last rise is left out (None) where the loss has come to rest and only rounding moves it.
     """
     targets = np.asarray(example[shape.inputs :])
     smallest = ((targets - np.clip(targets, *OUTPUTS[shape.activation])) ** 2).sum() / 2
-    reached = np.flatnonzero(losses - smallest <= TOLERANCE)
-    epochs_to_tolerance = int(reached[0]) if reached.size else -1
     excess = losses[-1] - smallest
+    outside = np.flatnonzero(~(losses - smallest <= TOLERANCE))
+    since = int(outside[-1]) + 1 if outside.size else 0
+    epochs_to_tolerance = since if since < len(losses) else -1
     last_rise = max((n for n in range(1, len(losses)) if losses[n] > losses[n - 1]), default=0)
     if not math.isfinite(excess):
         return "diverged", epochs_to_tolerance, None
@@ -304,9 +307,9 @@ def test_the_frontiers_outcomes_are_those_of_a_plain_descent(case, powers):
         frontier = explore(jnp.asarray(lrs), w, e, EPOCHS, shape)
     for n, lr in enumerate(lrs):
         with np.errstate(all="ignore"):
-            losses, gradient = plain_descent(shape, weights, example, lr, EPOCHS)
+            end = losses, gradient, margin = plain_descent(shape, weights, example, lr, EPOCHS)
             nearby = plain_descent(shape, weights, example, lr * (1 + 1e-13), EPOCHS)
-            right, also = (plain_outcome(shape, example, lr, *end) for end in ((losses, gradient), nearby))
+            right, also = (plain_outcome(shape, example, lr, *either) for either in (end, nearby))
         if right != also or not np.allclose(losses, nearby[0], rtol=1e-8, equal_nan=True):
             continue
         last_rise = None if right[2] is None else frontier.ending.last_rise[n]
@@ -314,3 +317,4 @@ def test_the_frontiers_outcomes_are_those_of_a_plain_descent(case, powers):
         if right[0] != "diverged":
             assert frontier.ending.loss[n] == pytest.approx(losses[-1], rel=1e-6, abs=1e-15)
             assert frontier.ending.gradient[n] == pytest.approx(gradient, rel=1e-6, abs=1e-12)
+            assert frontier.ending.margin[n] == pytest.approx(margin, rel=1e-6, abs=1e-12)
