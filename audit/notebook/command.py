@@ -12,13 +12,13 @@ from audit.bounded import Exceeded, bounded
 from audit.notebook import cells
 from audit.notebook.cells import Source
 from audit.notebook.interpreter import follow
-from audit.notebook.log import chosen, trainings_of
+from audit.notebook.log import chosen
 from audit.notebook.mistakes import MISTAKES
 from audit.notebook.network import CLASSES, ReadNetwork, read_network
 from audit.notebook.outputs import TRAINING_IMAGES
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
-from audit.notebook.texts import likely_logs, own_texts
+from audit.notebook.texts import read_log_of
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
 from cnn.config import CnnConfig
@@ -142,12 +142,7 @@ def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_nam
     if recipe.recipe is None:
         raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
     epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
-    beside = cells.texts_beside(source.path)
-    logs = trainings_of(
-        source,
-        (*own_texts(source, beside, [network.class_name]), *likely_logs(source, beside)),
-        Prints(follow(source)),
-    )
+    logs, _ = read_log_of(source, Prints(follow(source)), [network.class_name])
     log = chosen(logs)
     if log is None:
         return "there is no log of a training"

@@ -13,7 +13,6 @@ from audit.notebook.network import modules_in
 from audit.notebook.training import (
     Call,
     Found,
-    Setting,
     Training,
     arguments,
     batch_size_of,
@@ -124,16 +123,31 @@ def _one_after_another(training: Training, found: Found, *optimizers: Opaque) ->
     return True
 
 
-def read_schedule(training: Training, found: Found, epochs: Setting | None) -> tuple[Call | None, str]:
-    """The call that made the schedule, None without one, and when it is stepped; see recipe.ReadRecipe."""
+def schedules(training: Training) -> list[Opaque]:
+    """The schedules of its optimizers."""
     owners = (training.optimizer, *training.others)
-    made = [
+    return [
         event.what
         for event in training.events
         if event.what.function.startswith(_SCHEDULES)
         and any(each is owner for each in (*event.what.args, *event.what.kwargs.values()) for owner in owners)
     ]
-    _by_hand(training, found)
+
+
+def set_by_hand(training: Training) -> Event | None:
+    """Where the code itself sets a learning rate or the like; None where it does not."""
+    for event in training.events:
+        if event.key in _SETTINGS and any(each is training.optimizer for each in made_of(event.what)):
+            return event
+    return None
+
+
+def read_schedule(training: Training, found: Found) -> tuple[Call | None, str]:
+    """The call that made the schedule, None without one, and when it is stepped; see recipe.ReadRecipe."""
+    made, by_hand = schedules(training), set_by_hand(training)
+    if by_hand is not None:
+        words = "learning rate" if by_hand.key == "lr" else str(by_hand.key)
+        found.lacks("schedule", by_hand.site.place, f"the code sets the {words} itself")
     if not made or training.optimizer is None:
         return None, ""
     stepped = [each for each in made if training.steps_of(each)]
@@ -382,12 +396,3 @@ class _Schedule:
             self.found.differs("schedule", self.place, "it changes after epochs; here after every step")
         elif self.taken.a_batch != 1:
             self.found.lacks("schedule", self.place, f"a cycle{self.when()}")
-
-
-def _by_hand(training: Training, found: Found) -> None:
-    """A learning rate that the code itself sets."""
-    for event in training.events:
-        if event.key in _SETTINGS and any(each is training.optimizer for each in made_of(event.what)):
-            words = "learning rate" if event.key == "lr" else str(event.key)
-            found.lacks("schedule", event.site.place, f"the code sets the {words} itself")
-            return

@@ -14,7 +14,7 @@ from audit.notebook.functions import printed
 from audit.notebook.interpreter import follow
 from audit.notebook.modules import is_module, walk
 from audit.notebook.network import ReadNetwork, is_optimizer, modules_in, trained_module
-from audit.notebook.optimization import read_optimizer, read_schedule
+from audit.notebook.optimization import read_optimizer, read_schedule, schedules, set_by_hand
 from audit.notebook.state import Run
 from audit.notebook.training import (
     Call,
@@ -153,6 +153,7 @@ class _Reader:
             model = named[-1] if named else None
         self.run, self.network = run, network
         self.training: Training = training_of(run, model)
+        self.looped, self.evaluated = self.training.module, self.training.evaluated  # see _networks
         self.found = Found(Place(run.source.path.name, 1 if run.source.is_notebook else None, 1))
         self.held_out = 0
 
@@ -175,11 +176,11 @@ class _Reader:
         else:
             self.found.lacks("batch_size", self.found.start, "it is not known without running the code")
         optimizer = read_optimizer(self.training, self.found)
-        schedule, stepped = read_schedule(self.training, self.found, epochs)
+        schedule, stepped = read_schedule(self.training, self.found)
         loss = self._loss()
         train = self._images()
-        test = self._evaluation(train)
         self._networks()
+        test = self._evaluation(train)
         self._modes()
         self._printed(optimizer)
         self._rest()
@@ -313,6 +314,8 @@ class _Reader:
         given = [loader.arguments.get("batch_size", 1) for loader in loaders(self.training.events, self.run)]
         has: dict[str, list[Any]] = {name: [default(each, name) for each in made] for name in _SETTINGS}
         has["lr"] += [*self.found.rates, self.found.flags.get("learning_rate")]
+        for each in schedules(self.training):  # max_lr and the like
+            has["lr"] += [value for value in _given(each) if isinstance(value, int | float)]
         has |= {"batch_size": given, "epochs": [self.found.flags.get("epochs")]}
         if None not in has["momentum"]:
             has["momentum"].append(self.found.flags.get("momentum"))
@@ -324,7 +327,7 @@ class _Reader:
             values = [float(_NUMBER.findall(words)[-1]) for _, words in lines]
             known = [value for value in has[name] if isinstance(value, int | float)]
             unknown = len(known) < len([value for value in has[name] if value is not None])
-            by_hand = name != "epochs" and any(fact.name == "schedule" for fact in self.found.missing)
+            by_hand = name in _SETTINGS and set_by_hand(self.training) is not None
             if (
                 not unknown
                 and not by_hand
@@ -358,6 +361,8 @@ class _Reader:
             detail = f"{called[0].site.text}, while the optimizer was given another {_class_of(module)}"
             self.found.facts.append(Fact("optimizer_of_other_model", called[0].site.place, detail))
             self.found.lacks("optimizer", steps[-1].site.place, "it has another network than the loop trains")
+            self.looped = called[0].what.of
+            self.evaluated = tuple(each for each in training.elsewhere if each.module is self.looped)
             return
         elsewhere = [each for each in training.elsewhere if not _share(each.module, module)]
         if training.evaluated or not elsewhere or len(elsewhere) < len(training.elsewhere):
@@ -374,13 +379,14 @@ class _Reader:
         if made and not touched:
             detail = f"{event.site.text} is another {_class_of(other)}, which nothing trains"
             self.found.facts.append(Fact("other_model_evaluated", event.site.place, detail))
+            self.evaluated = tuple(elsewhere)
 
     def _modes(self) -> None:
         """Whether the network trains in training mode and is evaluated in evaluation mode."""
         training = self.training
         if self.network is not None and not any(_has_modes(each.layer) for each in self.network.layers):
             return
-        modes = training.modes()
+        modes = training.modes(self.looped)
         places = {id(event): place for place, event in enumerate(training.events)}
         steps = [
             event for event in training.steps if any(loop in event.loops for loop in training.main_loops)
@@ -405,9 +411,10 @@ class _Reader:
             ):
                 self.found.lacks("optimizer", event.site.place, "a part of it is in evaluation mode")
                 break
-        on_test = [each for each in training.evaluated if each.loader.images.is_training is False]
-        for each in (on_test or list(training.evaluated))[-1:]:
-            if modes[each.start] is True and training.loops:  # else what seems evaluated may be the training
+        on_test = [each for each in self.evaluated if each.loader.images.is_training is False]
+        for each in (on_test or list(self.evaluated))[-1:]:
+            mode = training.modes(each.module)[each.start]
+            if mode is True and training.loops:  # else what seems evaluated may be the training
                 self.found.facts.append(Fact("no_eval_mode", training.events[each.start].site.place))
 
     def _loss(self) -> Call | None:
@@ -536,7 +543,7 @@ class _Reader:
                 return
 
     def _evaluation(self, train: tuple[Call, ...] | None) -> tuple[Call, ...] | None:
-        evaluated = self.training.evaluated
+        evaluated = self.evaluated
         if not evaluated:
             return None
         on_test = [each for each in evaluated if each.loader.images.is_training is False]

@@ -1,11 +1,14 @@
-"""The texts beside a submission that are its own: a log or a README that names it, or has its numbers."""
+"""A submission's log, and the texts beside it that are its own: those that name it, or have its numbers."""
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from audit.notebook.cells import Source, Text, read_code
+from audit.notebook.cells import Source, Text, read_code, texts_beside
+from audit.notebook.log import Training, chosen, evaluations, trainings_of
+from audit.notebook.outputs import lines_of
+from audit.notebook.prints import Prints
 
 _FILES = re.compile(r"[\w.-]*\w\.(?:ipynb|py)\b", re.I)
 _STARTED = re.compile(r"(?:python\S*|run)\s+\S+\.py\b|\w\.ipynb\b", re.I)
@@ -15,15 +18,42 @@ _MOST_FILES = 500  # of the folder that are looked at
 _TRAINS = re.compile(r"\boptim\b|\bAdamW?\(|\bSGD\(")
 
 
-def own_texts(source: Source, beside: Sequence[Text], links: Iterable[str]) -> tuple[Text, ...]:
-    """Those that have the submission's name, or that name it or one of its numbers, and name no other one.
+def read_log_of(
+    source: Source, prints: Prints | None, known: Iterable[str | int]
+) -> tuple[tuple[Training, ...], tuple[Text, ...]]:
+    """The trainings that a submission's log tells of, and the texts beside it that are its own.
 
     Args:
       source: the submission.
-      beside: the texts in its folder.
-      links: what only a text about this submission has: its class, its parameters, its accuracies.
+      prints: what its code prints; None where it cannot be followed.
+      known: its class, and numbers that it alone has.
     """
-    others = _others(source) if beside else set()
+    beside = texts_beside(source.path)
+    others = _others(source) if beside else {}
+    own = _own_texts(source, beside, others, _links(known, trainings_of(source, (), prints)))
+    logs = (text for text in _likely_logs(beside, others, prints) if text not in own)
+    trainings = trainings_of(source, (*own, *logs), prints)
+    training = chosen(trainings)
+    has_log = training.file if training else ""
+    own += _own_texts(source, beside, others, _links((), [training] if training else ()))
+    return trainings, tuple(text for text in beside if text in own or text.place.file == has_log)
+
+
+def _links(known: Iterable[str | int], trainings: Sequence[Training]) -> Iterator[str]:
+    """What only a text about this submission has: of its class and its numbers, those of no other one."""
+    for each in known:
+        if isinstance(each, int):
+            yield from (str(each), f"{each:,}")
+        elif not re.fullmatch("(?:my)?(?:net(?:work)?|model|cnn)", each, re.I):
+            yield each
+    for training in trainings:
+        yield from (f"{100 * float(accuracy):.2f}" for accuracy in (training.best, training.last))
+
+
+def _own_texts(
+    source: Source, beside: Sequence[Text], others: Mapping[str, bool], links: Iterable[str]
+) -> tuple[Text, ...]:
+    """Those that have the submission's name, or that have it or a link in them, and name no other one."""
     names = [source.path.name, *links]
     link = re.compile(rf"(?<![\w.,])(?:{'|'.join(map(re.escape, names))})(?!\w|[.,]\d)", re.I)
     return tuple(
@@ -33,22 +63,25 @@ def own_texts(source: Source, beside: Sequence[Text], links: Iterable[str]) -> t
     )
 
 
-def likely_logs(source: Source, beside: Sequence[Text]) -> tuple[Text, ...]:
-    """READMEs and logs about MNIST that do not say whose they are, beside the only submission of a folder."""
-    return tuple(
-        text
-        for text in sorted(beside, key=lambda each: not each.place.file.lower().endswith(".log"))
-        if _LOG.search(Path(text.place.file).stem)
-        and _TOPIC.search(text.text)
-        and not _STARTED.search(text.text)
-        and not _others(source)
-    )
+def _likely_logs(beside: Sequence[Text], others: Mapping[str, bool], prints: Prints | None) -> Iterator[Text]:
+    """READMEs and logs that do not say whose they are.
+
+    One about MNIST beside the only program of a folder; a log that reads as this code prints, beside the only
+    one about MNIST.
+    """
+    for text in sorted(beside, key=lambda each: not each.place.file.lower().endswith(".log")):
+        name = Path(text.place.file).stem
+        if _LOG.search(name) and not _STARTED.search(text.text) and not any(others.values()):
+            is_readme = name.lower().startswith("readme")
+            printed = prints.said_in(lines_of(text.text)) if prints and not is_readme else ()
+            if (_TOPIC.search(text.text) and not others) or evaluations(printed) > 1:
+                yield text
 
 
-def _is_of(text: Text, others: set[str]) -> bool:
+def _is_of(text: Text, others: Iterable[str]) -> bool:
     """Whether it has the name of another submission, or names it."""
     named = {name.lower() for name in _FILES.findall(text.text)}
-    return bool(named & others) or any(_is_named(text, Path(name)) for name in others)
+    return any(name in named or _is_named(text, Path(name)) for name in others)
 
 
 def _is_named(text: Text, file: Path) -> bool:
@@ -57,18 +90,21 @@ def _is_named(text: Text, file: Path) -> bool:
     return bool(re.search(rf"(?<![^\W_]){name}(?![^\W_])", Path(text.place.file).stem, re.I))
 
 
-def _others(source: Source) -> set[str]:
-    """The folder's other submissions: notebooks; of a .py file also those that train, and share no import."""
+def _others(source: Source) -> dict[str, bool]:
+    """The folder's other programs, and whether each may be about MNIST, as all notebooks may.
+
+    Of a .py file also those that train, and share no import.
+    """
     code = "\n".join(cell.code for cell in source.cells)
-    others = set()
+    others = {}
     for path in itertools.islice(source.path.parent.iterdir(), _MOST_FILES):
         kind, is_own = path.suffix.lower(), path.name == source.path.name
         if kind == ".ipynb" and not is_own:
-            others.add(path.name.lower())
+            others[path.name.lower()] = True
         elif kind == ".py" and not is_own and not source.is_notebook and not _imports(code, path.stem):
             other = read_code(path) or ""
             if _TRAINS.search(other) and not _imports(other, source.path.stem):
-                others.add(path.name.lower())
+                others[path.name.lower()] = _TOPIC.search(other) is not None
     return others
 
 

@@ -159,14 +159,14 @@ class Training:
         """What happens in a loop, with its places among the events."""
         return [(place, event) for place, event in enumerate(self.events) if _is_in(event, loop)]
 
-    def modes(self) -> list[bool | None]:
-        """For each event whether the network is in training mode; None where that is not known."""
+    def modes(self, module: Any) -> list[bool | None]:
+        """For each event whether a network is in training mode; None where that is not known."""
         found: list[bool | None] = []
         mode: Any = True
         for event in self.events:
             what = event.what
             switches = what.method in ("train", "eval") and is_module(what.of.of)
-            if switches and any(each is self.module for each in walk(what.of.of)):
+            if switches and any(each is module for each in walk(what.of.of)):
                 given = what.args[0] if what.args else what.kwargs.get("mode", True)
                 mode = None if event.conditional else False if what.method == "eval" else given
             found.append(mode if isinstance(mode, bool) else None)
@@ -465,12 +465,14 @@ def _evaluated(events: Sequence[Event], loops: Sequence[Loop], run: Run) -> Iter
     """The loops in which networks are called and not trained."""
     seen: set[tuple[int, int]] = set()
     sets = _sets(events)
+    trains = {id(loop) for event in events if event.what.method == "backward" for loop in event.loops}
+    trains |= {id(loop) for loop in loops}
     for place, event in enumerate(events):
         called = event.what.of
         if event.what.kind != "call" or not is_module(called):
             continue
         loop = next((each for each in reversed(event.loops) if not each.known), None)
-        if loop is None or (id(loop), id(called)) in seen or any(loop is each for each in loops):
+        if loop is None or (id(loop), id(called)) in seen or id(loop) in trains:
             continue
         seen.add((id(loop), id(called)))
         loader = loader_of(loop.over, run, _before(sets, place))

@@ -1,21 +1,19 @@
 """One notebook audited: what it is, what its log says, and whether claim and code hold."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.notebook import cells
-from audit.notebook.cells import Source, Text, texts_beside
+from audit.notebook.cells import Source
 from audit.notebook.claims import Claim, Limits, claims
 from audit.notebook.interpreter import follow
-from audit.notebook.log import Training, chosen, trainings_of
+from audit.notebook.log import Training, chosen
 from audit.notebook.mistakes import Finding, findings
 from audit.notebook.network import ReadNetwork, count, network_of
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, recipe_of
 from audit.notebook.standing import Standing, standing
-from audit.notebook.texts import likely_logs, own_texts
+from audit.notebook.texts import read_log_of
 from harness.errors import UserError
 
 VERDICTS = ("wrong", "unreadable", "not shown", "right")
@@ -103,7 +101,8 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
     except UserError as error:
         obstacles += [str(error)] * (str(error) not in obstacles)
     numbers = {*(counted or ()), *([network.used_parameters] if network else [])}
-    training, texts = _log_of(source, prints if run else None, numbers)
+    trainings, texts = read_log_of(source, prints if run else None, numbers)
+    training = chosen(trainings)
     of_test = network and training and training.split == "test"
     return NotebookAudit(
         file,
@@ -117,30 +116,6 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
         tuple(text.place.file for text in texts),
         "; ".join(obstacles) or None,
     )
-
-
-def _log_of(
-    source: Source, prints: Prints | None, known: Iterable[str | int]
-) -> tuple[Training | None, tuple[Text, ...]]:
-    """What the log tells, and the texts beside the submission that are its own."""
-    beside = texts_beside(source.path)
-    own = own_texts(source, beside, _links(known, trainings_of(source, (), prints)))
-    logs = (*own, *(text for text in likely_logs(source, beside) if text not in own))
-    training = chosen(trainings_of(source, logs, prints))
-    has_log = training.file if training else ""
-    own += own_texts(source, beside, _links((), [training] if training else ()))
-    return training, tuple(text for text in beside if text in own or text.place.file == has_log)
-
-
-def _links(known: Iterable[str | int], trainings: Sequence[Training]) -> Iterator[str]:
-    """What only a text about this submission has: of its class and its numbers, those of no other one."""
-    for each in known:
-        if isinstance(each, int):
-            yield from (str(each), f"{each:,}")
-        elif not re.fullmatch("(?:my)?(?:net(?:work)?|model|cnn)", each, re.I):
-            yield each
-    for training in trainings:
-        yield from (f"{100 * float(accuracy):.2f}" for accuracy in (training.best, training.last))
 
 
 def _code_at(source: Source, network: ReadNetwork | None) -> str:

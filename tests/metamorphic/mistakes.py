@@ -50,6 +50,7 @@ def _schedule(made: str, *, epoch: str = "", batch: str = "") -> Change:
     )
 
 
+LATE = ("dropout_before_last_layer",)  # where little but the last layer comes behind the place
 STEP = "scheduler.step()  §stepped§"
 OPTIONS = "transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])"
 
@@ -223,16 +224,26 @@ MISTAKES: Mapping[str, Mistake] = {
         "end",
     ),
     "dropout always on": Mistake(
-        "dropout_in_evaluation", _slots(within="x = F.dropout(x, 0.1)  §at§"), ("at",), "mode"
+        "dropout_in_evaluation", _slots(within="x = F.dropout(x, 0.1)  §at§"), ("at",), "mode", also=LATE
     ),
     "dropout of channels always on": Mistake(
-        "dropout_in_evaluation", _slots(within="x = F.dropout2d(x, p=0.1)  §at§"), ("at",), "mode"
+        "dropout_in_evaluation",
+        _slots(within="x = F.dropout2d(x, p=0.1)  §at§"),
+        ("at",),
+        "mode",
+        also=LATE,
     ),
     "white corners": Mistake(
-        "rotation_fill", _slots(train_last="transforms.RandomRotation(7, fill=1),  §at§"), ("at",), "rotation"
+        "rotation_fill",
+        _slots(train_last="transforms.RandomRotation(7, fill=1),  §at§"),
+        ("at",),
+        "train images",
     ),
     "grey corners": Mistake(
-        "rotation_fill", _slots(train_last="transforms.RandomRotation(10),  §at§"), ("at",), "rotation"
+        "rotation_fill",
+        _slots(train_last="transforms.RandomRotation(10),  §at§"),
+        ("at",),
+        "train images",
     ),
     "never back in training": Mistake("stays_in_evaluation", _slots(train_mode=""), ("eval",), "mode"),
     "trained in evaluation": Mistake(
@@ -244,7 +255,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "loaders again": Mistake("loaders_redefined", _loaders_again, ("at",), "train images"),
     "not shuffled": Mistake(
-        "shuffle_off", _slots(shuffle="shuffle=False"), ("train_loader",), "train images"
+        "shuffle_off", _slots(shuffle=", shuffle=False"), ("train_loader",), "train images"
     ),
     "not told to shuffle": Mistake("shuffle_off", _slots(shuffle=""), ("train_loader",), "train images"),
     "trained on test images": Mistake(
@@ -283,10 +294,16 @@ MISTAKES: Mapping[str, Mistake] = {
         frozenset({"cell"}),
     ),
     "another total in the text": Mistake(
-        "quoted_total", _text("# The network\n\nIt has 4,321 parameters.  §at§"), ("at",), "total"
+        "quoted_total",
+        _text("# The network\n\nIt has 4,321 parameters.  §at§"),
+        ("at",),
+        "total",
+        frozenset({"text"}),
     ),
-    "a field doubled": Mistake("receptive_fields", _slots(wrong_field="2"), ("field",), "fields"),
-    "a field doubled in a table": Mistake("receptive_fields", _text(FIELDS), ("at",), "fields"),
+    "a field doubled": Mistake("receptive_fields", _slots(wrong_field="1"), ("field",), "fields"),
+    "a field doubled in a table": Mistake(
+        "receptive_fields", _text(FIELDS), ("at",), "fields", frozenset({"text"})
+    ),
     "fields computed wrongly": Mistake("receptive_fields", _computed, ("at", "printed"), "fields"),
     "steps of another batch size": Mistake(
         "steps_unlike_code", _steps, ("cell epochs",), "log", frozenset({"cell"})

@@ -6,6 +6,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,9 +82,23 @@ def outcome(case: Case) -> Outcome:
 
 def _with_mistakes(case: Case) -> Submission:
     submission = _BY_NAME[case.submission]
-    for name in case.names:
-        submission = MISTAKES[name].change(submission)
+    for number, name in enumerate(case.names):
+        submission = _numbered(MISTAKES[name].change(submission), number)
     return submission
+
+
+def _numbered(submission: Submission, number: int) -> Submission:
+    """A mistake's own marks, told from those of another one."""
+
+    def text(words: str) -> str:
+        return re.sub(r"§(at|used|stepped|printed)§", rf"§\g<1>_{number}§", words)
+
+    return replace(
+        submission,
+        slots={name: text(value) for name, value in submission.slots.items()},
+        texts=tuple(map(text, submission.texts)),
+        beside={name: text(value) for name, value in submission.beside.items()},
+    )
 
 
 def _dress(case: Case, draw: random.Random) -> list[str]:
@@ -167,16 +182,17 @@ def _unlike(mistakes: Sequence[Mistake], files: Files, name: str) -> str:
     faults = [f"missed {each}" for each in sorted(wanted - found.keys() - broken)]
     for each in sorted((found.keys() | broken) - expected):
         faults.append(f"false alarm {each}: {found[each].what if each in found else 'a limit'}")
-    for mistake in mistakes:
-        if mistake.name in found and not _is_there(mistake, found[mistake.name].place, places):
+    for number, mistake in enumerate(mistakes):
+        if mistake.name in found and not _is_there(mistake, number, found[mistake.name].place, places):
             faults.append(f"{mistake.name} is named at {found[mistake.name].place}")
     return "; ".join(faults)
 
 
-def _is_there(mistake: Mistake, place: Any, places: Places) -> bool:
+def _is_there(mistake: Mistake, number: int, place: Any, places: Places) -> bool:
     """Whether a mistake is named at one of its marks, or in the cell of one."""
     for name in mistake.places:
-        file, cell, line = places.get(name.removeprefix("cell "), ("", None, 0))
+        mark = name.removeprefix("cell ")
+        file, cell, line = places.get(f"{mark}_{number}", places.get(mark, ("", None, 0)))
         if (file, cell) == (place.file, place.cell) and (name.startswith("cell ") or line == place.line):
             return True
     return not mistake.places

@@ -185,9 +185,12 @@ def _magics(files: Files, draw: Draw) -> Files:
 def _docstrings(files: Files, draw: Draw) -> Files:
     def text(code: str) -> str:
         code = re.sub(
-            r"^(class \w+\([\w.]+\):(?:  §class§)?)$", r'\1\n    """The network."""\n', code, flags=re.M
+            r"^(class \w+\([\w.]+\):(?:  §class§)?)\n( +)",
+            r'\1\n\2"""The network."""\n\n\2',
+            code,
+            flags=re.M,
         )
-        return re.sub(r"^(def \w+\(.*\):)$", r'\1\n    """One of the steps."""', code, flags=re.M)
+        return re.sub(r"^(def \w+\(.*\):)\n( +)", r'\1\n\2"""One of the steps."""\n\2', code, flags=re.M)
 
     return _each_code(files, text)
 
@@ -254,7 +257,10 @@ def _split(files: Files, draw: Draw) -> Files:
 
 def _imports_apart(files: Files, draw: Draw) -> Files:
     first, *others = files.cells
-    return files._replace(cells=(*(Cell(line) for line in first.text.split("\n")), *others))
+    lines = first.text.split("\n")
+    if not all(line.startswith(("import ", "from ")) for line in lines):
+        return files
+    return files._replace(cells=(*map(Cell, lines), *others))
 
 
 def _as_script(files: Files, draw: Draw) -> Files:
@@ -305,12 +311,9 @@ def _narrow(files: Files, draw: Draw) -> Files:
 
 
 def _beside(**texts: str) -> Rewrite:
-    """Other programs' files in the folder."""
-    return Rewrite(
-        of_files=lambda files, draw: files._replace(
-            beside={**files.beside, **{name.replace("_dot_", "."): text for name, text in texts.items()}}
-        )
-    )
+    """Other programs' files in the folder; the submission's own stay."""
+    others = {name.replace("_dot_", "."): text for name, text in texts.items()}
+    return Rewrite(of_files=lambda files, draw: files._replace(beside={**others, **files.beside}))
 
 
 OTHER_README = """# Sentiment analysis of film reviews
@@ -420,8 +423,8 @@ REWRITES: Mapping[str, Rewrite] = {
         Cell(LOOK.strip(), "torch.Size([64, 1, 28, 28]) tensor([5, 0, 4, 1])\n"), at=-1
     ),
     "an old class": Rewrite(of_files=_old_class),
-    "a script with its log": Rewrite(of_files=_as_script, hides=frozenset({"cell"})),
-    "a script of cells": Rewrite(of_files=_as_percent_script, hides=frozenset({"cell"})),
+    "a script with its log": Rewrite(of_files=_as_script, hides=frozenset({"cell", "text"})),
+    "a script of cells": Rewrite(of_files=_as_percent_script, hides=frozenset({"cell", "text"})),
     "training within main": Rewrite(of_files=_within_main),
     "two spaces": Rewrite(of_files=_narrow),
     "another project beside": _beside(README_dot_md=OTHER_README, sentiment_dot_py=OTHER_PROGRAM.strip()),

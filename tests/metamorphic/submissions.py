@@ -359,11 +359,11 @@ class Net(nn.Module):  §class§
             ("norm1", nn.BatchNorm2d(16)),
             ("act1", nn.ReLU()),
             ("drop1", nn.Dropout(0.05)),
-            ("conv2", nn.Conv2d(16, 16, 3)),  <rf 12>
-            ("norm2", nn.BatchNorm2d(16)),
+            ("conv2", nn.Conv2d(16, 14, 3)),  <rf 12>
+            ("norm2", nn.BatchNorm2d(14)),
             ("act2", nn.ReLU()),
         ]))
-        self.head = nn.Conv2d(16, <outputs>, kernel_size=9)  <rf 28>
+        self.head = nn.Conv2d(14, <outputs>, kernel_size=9)  <rf 28>
 
     def forward(self, x):
         x = self.stem(x)
@@ -383,7 +383,7 @@ train_loader = torch.utils.data.DataLoader(  §train_loader§
         <train_norm>
         <train_last>
     ])),
-    batch_size=<batch>, <shuffle><loader_options>)
+    batch_size=<batch><shuffle><loader_options>)
 test_loader = torch.utils.data.DataLoader(  §test_loader§
     datasets.MNIST("data", train=<test_split>, transform=transforms.Compose([
         <test_first>
@@ -407,7 +407,7 @@ test_transforms = transforms.Compose([
 train_set = datasets.MNIST("./data", train=<train_split>, download=True, transform=train_transforms)
 test_set = datasets.MNIST("./data", train=<test_split>, download=True, transform=test_transforms)
 train_loader = torch.utils.data.DataLoader(  §train_loader§
-    train_set, batch_size=<batch>, <shuffle><loader_options>)
+    train_set, batch_size=<batch><shuffle><loader_options>)
 test_loader = torch.utils.data.DataLoader(test_set, batch_size=512<loader_options>)  §test_loader§
 """
 BY_FUNCTION = """
@@ -431,7 +431,7 @@ def get_loaders():
     train_set = datasets.MNIST(root="data", train=<train_split>, transform=training, download=True)
     test_set = datasets.MNIST(root="data", train=<test_split>, transform=testing, download=True)
     train_loader = torch.utils.data.DataLoader(  §train_loader§
-        train_set, batch_size=<batch>, <shuffle><loader_options>)
+        train_set, batch_size=<batch><shuffle><loader_options>)
     test_loader = torch.utils.data.DataLoader(test_set, batch_size=1000<loader_options>)  §test_loader§
     return train_loader, test_loader
 
@@ -492,7 +492,7 @@ DEFAULTS = {
     "train_split": "True",
     "test_split": "False",
     "batch": "64",
-    "shuffle": "shuffle=True",
+    "shuffle": ", shuffle=True",
     "train_mode": "model.train()",
     "eval_mode": "model.eval()  §eval§",
     "batches": "batch_idx, (data, target) in enumerate(tqdm(train_loader))",

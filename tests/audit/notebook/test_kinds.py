@@ -3,7 +3,7 @@
 from audit.notebook import cells
 from audit.notebook.claims import Limits
 from audit.notebook.verdict import audit_notebook
-from tests.audit.notebook.programs import OPTIMIZER, RIGHT, TRAIN, program
+from tests.audit.notebook.programs import EVALUATE, OPTIMIZER, RIGHT, STEP, TRAIN, program
 from tests.audit.notebook.written import WHOLE, write
 
 BEFORE = RIGHT[: RIGHT.index("def one_epoch")]
@@ -128,3 +128,30 @@ def test_epochs_of_other_images_leave_the_recipe_in_part(tmp_path):
     )
     assert audit.recipe.flags["epochs"] == 4
     assert audit.recipe.recipe is None
+
+
+def test_test_images_are_judged_whichever_network_gets_them(tmp_path):
+    turned = ("train=False, transform=plain", "train=False, transform=turned")
+    for name, mistake in (
+        ("an old network's optimizer", "optimizer_of_other_model"),
+        ("another network evaluated", "other_model_evaluated"),
+    ):
+        audit = audited(tmp_path, program(name).replace(*turned))
+        assert {each.name for each in audit.mistakes} == {mistake, "test_images_augmented"}
+    audit = audited(tmp_path, program("an old network's optimizer").replace("net.train()", "net.eval()"))
+    assert {each.name for each in audit.mistakes} == {"optimizer_of_other_model", "stays_in_evaluation"}
+
+
+def test_a_training_that_was_not_found_is_no_evaluation(tmp_path):
+    text = program("right").replace(STEP, "        accelerator.step(optimizer)\n").replace(EVALUATE, "")
+    audit = audited(tmp_path, f"from accelerate import accelerator\n{text}")
+    assert audit.recipe.epochs is None
+    assert audit.mistakes == ()
+
+
+def test_a_printed_rate_that_no_schedule_has(tmp_path):
+    schedule = "schedule = optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.3)\n"
+    for printed, mistakes in (("0.7", ["printed_settings"]), ("0.3", []), ("0.05", [])):
+        text = program("right").replace(OPTIMIZER, f'{OPTIMIZER}{schedule}print("lr:", {printed})\n')
+        text = text.replace(EVALUATE, f"{EVALUATE}    schedule.step()\n")
+        assert [each.name for each in audited(tmp_path, text).mistakes] == mistakes

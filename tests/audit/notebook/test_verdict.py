@@ -333,6 +333,17 @@ def test_a_py_files_log_may_stand_in_a_text_beside_it(tmp_path):
     assert len(audit.training.epochs) == 15
 
 
+def test_a_log_is_the_programs_that_prints_like_it(tmp_path):
+    code = "\n".join([IMPORTS, NET, LOADERS, LOOPS, TRAINING])
+    (tmp_path / "train.py").write_text(code)
+    (tmp_path / "result.txt").write_text("".join(f"accuracy {99 + n / 100}\n" for n in range(15)))
+    (tmp_path / "films.py").write_text("import torch.optim as optim\noptim.Adam([])\n")
+    audit = audit_notebook(tmp_path / "train.py", Limits())
+    assert (len(audit.training.epochs), audit.texts) == (15, ("result.txt",))
+    (tmp_path / "films.py").write_text("import torch.optim as optim\n# another one of MNIST\n")
+    assert audit_notebook(tmp_path / "train.py", Limits()).training is None
+
+
 def test_nothing_is_executed(tmp_path):
     trace = tmp_path / "trace"
     evil = f"open({str(trace)!r}, 'w').write('ran')\nimport os\nos.system('touch {trace}')\n!touch {trace}\n"
