@@ -26,23 +26,25 @@ _MEAN, _STD = 0.1307, 0.3081  # of MNIST; they change no figure
 
 
 class CompiledRun(NamedTuple):
-    """What a run dispatches.
+    """The programs that a run dispatches.
 
     Attributes:
       epoch: all steps of an epoch.
       step: the same for a data set of one batch: a step and hardly anything more.
+      steps: how many an epoch has.
+      devices: those that the run uses.
       seconds: of CPU time that compiling took, by part. A run has no step by itself, only in its epoch.
     """
 
     epoch: jax.stages.Compiled
     step: jax.stages.Compiled
-    config: train.Config
-    mesh: Mesh
+    steps: int
+    devices: list[Any]
     seconds: dict[str, float]
 
 
 def devices(topology: Topology) -> list[Any]:
-    """The devices of a TPU as JAX would see them there; programs can be compiled for them, not run."""
+    """Return a TPU's devices as JAX would see them there; programs can be compiled for them, not run."""
     os.environ.update(
         ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # a TPU belongs to one process, a description of one to all
         TPU_SKIP_MDS_QUERY="1",  # no metadata server is there to say what machine this is
@@ -66,58 +68,46 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     one_batch = dataclasses.replace(config, images=recipe.batch_size)
     there = devices(TOPOLOGIES[flags.topology])
     mesh = make_mesh(there[: most(there, recipe.batch_size, seeds)], seeds)
-    first = Mesh(mesh.devices.flat[:1], (DATA,))
-    key, step = ShapeDtypeStruct((), jax.random.key(0).dtype), ShapeDtypeStruct((), jnp.int32)
-    one = train.init_state.eval_shape(config, key)
-    state = jax.tree.map(lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one)
     seconds: dict[str, float] = {}
+
+    def on_mesh(tree: Any, *axes: str | None, mesh: Mesh = mesh) -> Any:
+        """Return the shapes of arrays whose first axes are sharded over these axes, as loop.put does it."""
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+    def bytes_of(*shape: int) -> ShapeDtypeStruct:
+        return ShapeDtypeStruct((*shape, 28, 28, 1), jnp.uint8)
 
     def compiled(part: str, function: Any, *arguments: Any) -> jax.stages.Compiled:
         began = time.process_time()
         program = function.lower(*arguments).compile()
-        seconds[part] = seconds.get(part, 0) + time.process_time() - began
+        seconds[part] = time.process_time() - began
         return program
 
     def epoch(part: str, config: train.Config) -> jax.stages.Compiled:
+        function = jax.jit(epoch_function(config, mesh), donate_argnums=0)
         order = ShapeDtypeStruct((seeds, config.steps_per_epoch, recipe.batch_size), jnp.int32)
-        return compiled(
-            part,
-            jax.jit(epoch_function(config, mesh), donate_argnums=0),
-            _on_mesh(state, mesh, SEED),
-            _on_mesh(order, mesh, SEED, None, DATA),
-            _on_mesh(_images(config.images), mesh),
-            *[_on_mesh(step, mesh)] * 2,
-        )
+        labels = ShapeDtypeStruct((config.images,), jnp.int32)
+        images = on_mesh(Examples(bytes_of(config.images), labels))  # type: ignore[arg-type]
+        step = on_mesh(ShapeDtypeStruct((), jnp.int32))
+        return compiled(part, function, state, on_mesh(order, SEED, None, DATA), images, step, step)
 
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    one = train.init_state.eval_shape(config, key)
+    state = on_mesh(jax.tree.map(lambda leaf: ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one), SEED)
+    first = Mesh(mesh.devices.flat[:1], (DATA,))
+    few = jax.eval_shape(lambda images: train.statistics_images(images, config), bytes_of(TRAINING_IMAGES))
+    size = train.EVALUATION_BATCH * mesh.shape[DATA]
+    test = {"test": bytes_of(-(-TEST_IMAGES // size), size)}
+    evaluation = jax.jit(evaluation_function(config, mesh))
     try:
-        compiled("initialisation", train.init_state, config, _on_mesh(key, first))
+        compiled("initialisation", train.init_state, config, on_mesh(key, mesh=first))
         programs = epoch("epoch", config), epoch("step", one_batch)
-        few = jax.eval_shape(
-            lambda images: train.statistics_images(images, config), _images(TRAINING_IMAGES).images
-        )
-        size = train.EVALUATION_BATCH * mesh.shape[DATA]
-        test = ShapeDtypeStruct((-(-TEST_IMAGES // size), size, 28, 28, 1), jnp.uint8)
-        compiled(
-            "evaluation",
-            jax.jit(evaluation_function(config, mesh)),
-            _on_mesh(state, mesh, SEED),
-            _on_mesh(few, mesh, None, DATA),
-            _on_mesh({"test": test}, mesh, None, DATA),
-        )
+        compiled("evaluation", evaluation, state, on_mesh(few, None, DATA), on_mesh(test, None, DATA))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
             f"--batch_size={recipe.batch_size} does not fit into the memory of {flags.topology}: give fewer"
         ) from error
-    return CompiledRun(*programs, config, mesh, seconds)
-
-
-def _images(count: int) -> Examples:
-    return Examples(ShapeDtypeStruct((count, 28, 28, 1), jnp.uint8), ShapeDtypeStruct((count,), jnp.int32))  # type: ignore[arg-type]
-
-
-def _on_mesh(tree: Any, mesh: Mesh, *axes: str | None) -> Any:
-    """Shapes of arrays whose first axes are sharded over these axes of the mesh, as loop.put does it."""
-    sharding = NamedSharding(mesh, PartitionSpec(*axes))
-    return jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+    return CompiledRun(*programs, config.steps_per_epoch, [*mesh.devices.flat], seconds)

@@ -1,4 +1,4 @@
-"""What a user can set for --task=tpu. No JAX here: a wrong flag is answered at once."""
+"""The flags of --task=tpu. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -30,18 +30,15 @@ class TpuConfig:
     def __post_init__(self) -> None:
         require_choice("topology", self.topology, TOPOLOGIES)
         require_choice("model", self.model, ZOO)
-        require(
-            self.batch_size is None or 1 <= self.batch_size <= TRAINING_IMAGES,
-            f"--batch_size={self.batch_size}: give a whole number from 1 to {TRAINING_IMAGES}",
-        )
-        require(
-            1 <= self.num_seeds <= MAX_MEMBERS,
-            f"--num_seeds={self.num_seeds}: give a whole number from 1 to {MAX_MEMBERS}",
-        )
+        for name, value, most in (
+            ("batch_size", self.recipe.batch_size, TRAINING_IMAGES),
+            ("num_seeds", self.num_seeds, MAX_MEMBERS),
+        ):
+            require(1 <= value <= most, f"--{name}={value}: give a whole number from 1 to {most}")
         require_choice("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
 
     @property
     def recipe(self) -> Recipe:
-        """The network's recipe with what the user changed."""
+        """The network's recipe, of which the user may have changed the batch size."""
         recipe = ZOO[self.model].recipe
-        return dataclasses.replace(recipe, batch_size=self.batch_size or recipe.batch_size)
+        return recipe if self.batch_size is None else dataclasses.replace(recipe, batch_size=self.batch_size)

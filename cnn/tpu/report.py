@@ -1,88 +1,110 @@
-"""A compiled run in words: what --task=tpu prints."""
+"""A compiled run in figures and words: what --task=tpu prints."""
 
+import re
 from collections import Counter
 from importlib.metadata import version
+from typing import Any, NamedTuple
 
-from cnn.tpu.analysis import Analysis, Product
+import jax
+
 from cnn.tpu.compilation import CompiledRun
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.topologies import TOPOLOGIES
 
-_LANES = 128  # of a TPU's registers and matrix units: what the last axis of an array's tiles is padded to
+_COLLECTIVES = (
+    *("all-reduce", "all-gather", "all-to-all", "ragged-all-to-all"),
+    *("reduce-scatter", "collective-permute", "collective-broadcast"),
+)
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \([^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+_INSTRUCTION = re.compile(r"^ +(?:ROOT )?%?[\w.-]+ = (?:\(.*?\)|\S+) ([a-z-]+)\((.*)$", re.MULTILINE)
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.-]+)|branch_computations=\{([^}]*)\}")
 
 
-def report(config: TpuConfig, compiled: CompiledRun, figures: Analysis) -> str:
-    """One figure a line, with what it means; then every convolution of a step."""
-    topology, program = TOPOLOGIES[config.topology], figures.program
-    step, once = figures.step, figures.once
-    batch, steps = compiled.config.recipe.batch_size, compiled.config.steps_per_epoch
-    share = step.flops / step.seconds / topology.peak_flops
+class Communication(NamedTuple):
+    """The messages in an epoch's program.
+
+    Attributes:
+      in_step, outside: the number of collectives by kind, in the loop over the steps and outside of it.
+      host_transfers: the number of transfers between a device and its host.
+    """
+
+    in_step: Counter[str]
+    outside: Counter[str]
+    host_transfers: int
+
+
+class Cost(NamedTuple):
+    """The compiler's estimate: floating-point operations, bytes to and from memory, seconds."""
+
+    flops: float
+    traffic: float
+    seconds: float
+
+
+def communication(text: str) -> Communication:
+    """Return the messages in an epoch's program, by its text (HLO, openxla.org/xla/operation_semantics)."""
+    computations = dict(_COMPUTATION.findall(text))
+    inside = re.findall(r"body=%?([\w.-]+)", text)  # all else that is in a loop hangs on these
+    for name in inside:  # grows on the way
+        called = re.findall(r"[\w.-]+", str(_CALLED.findall(computations[name])))
+        inside += [each for each in called if each not in inside]
+    in_step, outside, host_transfers = Counter[str](), Counter[str](), 0
+    for name, instructions in computations.items():
+        for operation, rest in _INSTRUCTION.findall(instructions):
+            if (kind := operation.removesuffix("-start")) in _COLLECTIVES:
+                (in_step if name in inside else outside)[kind] += 1
+            elif operation in ("send", "recv"):  # other devices are reached so, too
+                host_transfers += "is_host_transfer=true" in rest
+            elif operation in ("infeed", "outfeed"):
+                host_transfers += 1
+    return Communication(in_step, outside, host_transfers)
+
+
+def cost(program: jax.stages.Compiled) -> Cost:
+    """Return what the compiler estimates of a program; it takes the body of a loop once."""
+    found: Any = program.cost_analysis()
+    return Cost(found["flops"], found["bytes accessed"], found["optimal_seconds"])
+
+
+def report(config: TpuConfig, compiled: CompiledRun) -> str:
+    """Return the compiled run's figures with what they mean, a line each."""
+    topology, recipe = TOPOLOGIES[config.topology], config.recipe
+    step, whole, steps = cost(compiled.step), cost(compiled.epoch), compiled.steps
+    once = Cost(*(both - part for both, part in zip(whole, step, strict=True)))
+    memory: Any = compiled.epoch.memory_analysis()
+    messages = communication(str(compiled.epoch.as_text()))
+    beside = memory.output_size_in_bytes - memory.alias_size_in_bytes
     rows = {
-        "compiled in": f"{_compile_time(compiled.seconds)}, by libtpu {version('libtpu')}",
-        "operations": f"{step.flops / 1e6:,.1f} million FLOPs a step",
+        "compiled in": f"{compile_time(compiled.seconds)}, by libtpu {version('libtpu')}",
+        "operations": f"{step.flops / 1e6:,.1f} million FLOPs a step: "
+        f"{step.flops / step.seconds / topology.peak_flops:.1%} of the peak, at the estimate",
         "memory traffic": f"{_megabytes(step.traffic)} a step, {_megabytes(once.traffic)} once an epoch",
         "compiler's estimate": f"{step.seconds * 1e3:.3f} ms a step, {once.seconds * 1e3:.1f} ms once: "
         f"{once.seconds + steps * step.seconds:.2f} s an epoch (no waiting for collectives in it)",
-        "scheduler's estimate": f"{program.cycles:,} cycles a step (no gathers and collectives in it)",
-        "memory": f"{_megabytes(figures.arguments)} of arguments, {_megabytes(figures.outputs)} of outputs "
-        f"beside them, {_megabytes(figures.temporaries)} of temporaries, {_megabytes(figures.code)} of code",
-        "collectives": f"{_count(program.collectives)} a step, "
-        f"{_count(program.collectives_outside)} outside the loop over steps",
-        "host transfers": f"{program.host_transfers or 'none'} in an epoch",
-        "gathered one by one": f"{program.gathered:,} numbers a step (slow on a TPU)",
-        "matrix units": f"factors are {_factors(program.products)}; at the compiler's estimate "
-        f"{share:.1%} of their peak is used",
-        "padding": f"{1 - program.values / program.tiles:.0%} of what a step's arrays take: "
-        f"{_megabytes(program.values)} of values lie in {_megabytes(program.tiles)} of tiles",
+        "memory": f"{_megabytes(memory.argument_size_in_bytes)} of arguments, {_megabytes(beside)} of "
+        f"outputs beside them, {_megabytes(memory.temp_size_in_bytes)} of temporaries, "
+        f"{_megabytes(memory.generated_code_size_in_bytes)} of code",
+        "collectives": f"{_count(messages.in_step)} a step, "
+        f"{_count(messages.outside)} outside the loop over steps",
+        "host transfers": f"{messages.host_transfers or 'none'} in an epoch",
     }
-    width = max(map(len, rows))
     seeds = f" of each of {config.num_seeds} seeds" if config.num_seeds > 1 else ""
-    kind, used = compiled.mesh.devices.flat[0].device_kind, compiled.mesh.size
-    found = f"{topology.devices} x {kind}"
-    if used < topology.devices:
-        found = f"{used} of {found}"
+    found = f"{topology.devices} x {compiled.devices[0].device_kind}"
+    if len(compiled.devices) < topology.devices:
+        found = f"{len(compiled.devices)} of {found}"
     title = (
-        f"{config.model} on {config.topology} ({found}), {batch} images a step{seeds}, "
+        f"{config.model} on {config.topology} ({found}), {recipe.batch_size} images a step{seeds}, "
         f"{steps} steps an epoch; all figures are of one device"
     )
-    return "\n".join(
-        [
-            title,
-            "",
-            *(f"{name:<{width}}  {text}" for name, text in rows.items()),
-            "",
-            *_products(program.products),
-        ]
-    )
+    width = max(map(len, rows))
+    return "\n".join([title, "", *(f"{name:<{width}}  {text}" for name, text in rows.items())])
 
 
-def _products(products: tuple[Product, ...]) -> list[str]:
-    lines = []
-    for each in products:
-        where = f"{each.layer} {'backward' if each.backward else 'forward'}"
-        lanes = each.result.physical[-1]
-        tiles = -(-lanes // _LANES) * _LANES
-        filled = each.result.bytes / each.result.padded_bytes
-        lines.append(
-            f"{where:<17}  {'x'.join(each.operands):<9}  {'x'.join(map(str, each.result.shape)):<17}  "
-            f"{lanes:>4} of {tiles:<6}  {filled:>8.0%}"
-        )
-    heading = "matrix product     factors    result             lanes filled    values in its tiles"
-    return [heading, *(line + f": {n} times" * (n > 1) for line, n in Counter(lines).items())]
-
-
-def _compile_time(seconds: dict[str, float]) -> str:
-    """The parts that a run compiles add up to the first number."""
+def compile_time(seconds: dict[str, float]) -> str:
+    """Return the CPU time of what a run compiles, in all and by part; it compiles no step alone."""
     parts = {name: each for name, each in seconds.items() if name != "step"}
     each = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
     return f"{sum(parts.values()):.1f} s of CPU time: {each} (a step alone {seconds['step']:.1f})"
-
-
-def _factors(products: tuple[Product, ...]) -> str:
-    """The element types; the matrix units multiply float32 as bfloat16 unless a precision is asked for."""
-    kinds = Counter("bfloat16" if set(each.operands) == {"bf16"} else "float32" for each in products)
-    rounded = ", which they round to bfloat16"
-    return " and ".join(f"{kind} in {n}{rounded * (kind == 'float32')}" for kind, n in kinds.items())
 
 
 def _count(collectives: Counter[str]) -> str:

@@ -1,8 +1,7 @@
-"""What --task=tpu does, top to bottom."""
+"""The task --task=tpu: a run compiled for a TPU, and what its compiler says."""
 
 import jax
 
-from cnn.tpu.analysis import analyze
 from cnn.tpu.compilation import compile_run
 from cnn.tpu.config import TpuConfig
 from cnn.tpu.report import report
@@ -17,5 +16,4 @@ def run(config: TpuConfig) -> None:
     """
     require_installed("task=tpu", ["libtpu"], extra="tpu-aot")
     jax.config.update("jax_platforms", "cpu")  # the TPU is libtpu's description of one
-    compiled = compile_run(config)
-    print(report(config, compiled, analyze(compiled)))
+    print(report(config, compile_run(config)))

@@ -1,4 +1,4 @@
-"""Compile a small program that has all that the reader of HLO looks for, for a TPU v2-8, and print it.
+"""Compile a small program that has all that the report looks for, for a TPU v2-8, and print it.
 
 `python -m tests.cnn.tpu.make_program > tests/cnn/tpu/program.hlo.txt` made the file beside this one, with the
 extra tpu-aot installed. The tables of source files at its head, which name folders, are left out.
