@@ -1,6 +1,7 @@
 """report.html: what a run left in its folder, on one page that opens from disk."""
 
 import base64
+import contextlib
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,29 +12,7 @@ from urllib.parse import quote
 
 from harness.workdir import write_bytes
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.2; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
-figure { margin: 1.5rem 0; }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-figcaption { text-align: center; color: #555; font-size: .85rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid #ddd;
-  text-align: left; vertical-align: top; }
-th { font-weight: 500; color: #555; }
-thead th { white-space: nowrap; }
-data { white-space: nowrap; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  figure, tr { break-inside: avoid; }
-  img { max-height: 12cm; }
-  h2, h3 { break-after: avoid; }
-}
-"""
+_STYLE = Path(__file__).with_suffix(".css").read_text()
 
 
 def write_report(
@@ -56,16 +35,14 @@ def write_report(
       labels: what summary.json's keys and the tables' columns mean, the important first; a key
         without a label comes after them, in words of its own. Accuracies are shown in per cent.
     """
-    summary = json.loads((folder / "summary.json").read_text())
     sections = {
-        "Summary": _object(summary, labels),
+        "Summary": _object(json.loads((folder / "summary.json").read_text()), labels),
         "Figures": "\n".join(_figure(folder, name) for name in figures),
-        **{
-            name.replace("_", " ").capitalize(): _csv_table(folder / f"{name}.csv", labels) for name in tables
-        },
-        "Configuration": _object(json.loads((folder / "config.json").read_text()), None),
-        "Files": _files(folder),
     }
+    for name in tables:
+        sections[name.replace("_", " ").capitalize()] = _csv_table(folder / f"{name}.csv", labels)
+    sections["Configuration"] = _object(json.loads((folder / "config.json").read_text()), None)
+    sections["Files"] = _files(folder)
     body = "\n".join(f"<h2>{escape(name)}</h2>\n{content}" for name, content in sections.items())
     page = f"""<!DOCTYPE html>
 <html lang="en">
@@ -73,7 +50,8 @@ def write_report(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>
+{_STYLE}</style>
 </head>
 <body>
 <h1>{escape(title)}</h1>
@@ -91,23 +69,17 @@ def _object(content: Mapping[str, Any], labels: Mapping[str, str] | None, path: 
       labels: as write_report has them; None shows names and values as the file has them.
       path: the headings above this one.
     """
-    content = {name: content[name] for name in (*(labels or ()), *content) if name in content}
-    parts = {name: item for name, item in content.items() if isinstance(item, dict) or _is_table(item)}
-    plain = {name: item for name, item in content.items() if name not in parts}
-    rows = (
-        f"<tr><th>{_name(name, labels)}</th><td>{_value(item, name, labels)}</td></tr>"
-        for name, item in plain.items()
-    )
-    html = [_table(rows)] if plain else []
-    for name, item in parts.items():
-        title = f"{path}{_name(name, labels)}"
-        html.append(f"<h3>{title}</h3>")
-        html.append(_rows(item, labels) if _is_table(item) else _object(item, labels, f"{title}: "))
-    return "\n".join(html)
-
-
-def _is_table(item: object) -> bool:
-    return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
+    rows, parts = [], []
+    for key in sorted(content, key=[*(labels or ()), *content].index):
+        name = _name(key, labels)
+        match content[key]:
+            case dict() as item:
+                parts += [f"<h3>{path}{name}</h3>", _object(item, labels, f"{path}{name}: ")]
+            case [dict(), *_] as item:
+                parts += [f"<h3>{path}{name}</h3>", _rows(item, labels)]
+            case item:
+                rows.append(f"<tr><th>{name}</th><td>{_value(item, key, labels)}</td></tr>")
+    return "\n".join([*([_table(rows)] if rows else []), *parts])
 
 
 def _value(value: object, name: str, labels: Mapping[str, str] | None) -> str:
@@ -115,14 +87,13 @@ def _value(value: object, name: str, labels: Mapping[str, str] | None) -> str:
         case list():
             return ", ".join(_value(item, name, labels) for item in value)
         case dict():
-            return ", ".join(
-                f"{_name(key, labels)} {_value(item, key, labels)}" for key, item in value.items()
-            )
+            items = ((_name(key, labels), _value(item, key, labels)) for key, item in value.items())
+            return ", ".join(map(" ".join, items))
         case bool():
             return "yes" if value else "no"
         case float() if labels is not None and "accuracy" in name:
-            shown = f"{value:.2%}" if abs(value) >= 0.01 else f"{value:.3%}"
-            return f'<data value="{value!r}">{shown.removesuffix("%")} %</data>'
+            digits = 2 if abs(value) >= 0.01 else 3
+            return f'<data value="{value!r}">{100 * value:.{digits}f} %</data>'
         case float():
             return f'<data value="{value!r}">{value:.6g}</data>'
         case None:
@@ -158,10 +129,8 @@ def _table(rows: Iterable[str], head: str = "") -> str:
 
 def _number(text: str) -> int | float | str:
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     return text
 
 
@@ -177,9 +146,8 @@ def _figure(folder: Path, name: str) -> str:
 
 
 def _files(folder: Path) -> str:
-    files = [file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-    names = sorted(set(files) - {"report.html"})
-    return f"<p>{', '.join(map(_link, names))}</p>"
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
+    return f"<p>{', '.join(_link(name) for name in names if name != 'report.html')}</p>"
 
 
 def _link(name: str) -> str:
