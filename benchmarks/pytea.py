@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from audit.notebook import cells
+from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from harness.errors import UserError
 
@@ -172,7 +173,7 @@ def audited(operation: Operation) -> tuple[str, str]:
         file = Path(folder) / "operation.py"
         file.write_text(text)
         try:
-            read_network(cells.read(file))
+            read_network(follow(cells.read(file)))
         except UserError as error:
             lines = [number for number, line in enumerate(text.split("\n"), 1) if line.endswith("# here")]
             there = any(f"operation.py, line {line}:" in str(error) for line in lines)

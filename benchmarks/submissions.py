@@ -17,8 +17,10 @@ from typing import NamedTuple
 from audit.notebook import cells
 from audit.notebook.claims import Limits
 from audit.notebook.distortion import is_random
+from audit.notebook.interpreter import follow
 from audit.notebook.network import ReadNetwork, read_network
 from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.state import Run
 from audit.notebook.verdict import NotebookAudit, audit_notebook
 from cnn.architecture import Architecture, AveragePool, Layer, summarize
 from cnn.zoo import ZOO
@@ -68,12 +70,12 @@ def read(folder: Path, row: Row) -> Submission:
     network = recipe = None
     for name in row["files"].split(" | "):
         try:
-            network = read_network(cells.read(folder / name), row["class_trained"] if refused else None)
+            network = read_network(_followed(folder / name), row["class_trained"] if refused else None)
             break
         except UserError as error:
             refused = refused or str(error)
     try:
-        recipe = read_recipe(cells.read(folder / row["files"].split(" | ")[0]), network)
+        recipe = read_recipe(_followed(folder / row["files"].split(" | ")[0]), network)
     except UserError as error:
         refused = refused or str(error)
     return Submission(row, network, recipe, refused, tuple(_audits(folder, row)))
@@ -236,15 +238,19 @@ def print_mistakes(submissions: list[Submission]) -> None:
     print(f"beyond the list: {_shown(beyond)}\n")
 
 
+def _followed(file: Path) -> Run:
+    return follow(cells.read(file))
+
+
 def print_zoo(folder: Path, rows: Mapping[str, Row]) -> None:
     """Whether the zoo's networks and recipes are what is read from their authors' notebooks."""
     equal = 0
     for name, (number, cls) in ZOO_SOURCES.items():
         if number not in rows:
             continue
-        source = cells.read(folder / number / rows[number]["files"].split(" | ")[0])
-        network = read_network(source, cls)
-        recipe = read_recipe(source, network).recipe
+        run = _followed(folder / number / rows[number]["files"].split(" | ")[0])
+        network = read_network(run, cls)
+        recipe = read_recipe(run, network).recipe
         ours = ZOO[name]
         same = (_plain(network.architecture) == _plain(ours.architecture), recipe == ours.recipe)
         equal += all(same)

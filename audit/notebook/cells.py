@@ -56,7 +56,7 @@ class Fact:
     """Something about a network or a recipe that is worth a word.
 
     Attributes:
-      name: a key of network.FACTS or recipe.FACTS, which say what it means.
+      name: a key of mistakes.MISTAKES, REMARKS or SILENT, or what a recipe lacks.
       place: where it stands.
       detail: what is special about this one, in a reader's words; may be empty.
     """

@@ -10,7 +10,6 @@ from typing import Any
 
 from audit.bounded import Exceeded, bounded
 from audit.notebook import cells
-from audit.notebook.cells import Source
 from audit.notebook.interpreter import follow
 from audit.notebook.log import chosen
 from audit.notebook.mistakes import MISTAKES
@@ -18,6 +17,7 @@ from audit.notebook.network import CLASSES, ReadNetwork, read_network
 from audit.notebook.outputs import TRAINING_IMAGES
 from audit.notebook.prints import Prints
 from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.state import Run
 from audit.notebook.texts import read_log_of
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
@@ -72,7 +72,8 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         f"--model={model} and --layers exclude each other: give one (a run that goes on keeps its network)",
     )
     source = cells.read(Path(os.path.expanduser(parts[1])))
-    network = _network(source, parts[2] or None)
+    run = follow(source)
+    network = _network(run, parts[2] or None)
     others = {name: value for name, value in given.items() if name != "model"} | {"layers": network.text}
     said.append(f"{source.path.name}: class {network.class_name} ({network.place})")
     if given.get("resume") or given.get("eval_only"):
@@ -85,7 +86,7 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     if "recipe" in given:
         _require_budget(model, network, others)
         return others, said
-    recipe = read_recipe(source, network)
+    recipe = read_recipe(run, network)
     if recipe.recipe is None:
         lacks = "; ".join(f"{fact.name} ({fact.place}: {fact.detail})" for fact in recipe.missing)
         raise UserError(f"--model={model}: flags cannot say its whole recipe: {lacks}: {_instead(recipe)}")
@@ -93,7 +94,7 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         said.append(f"not quite as there: {fact.name} ({fact.place}): {fact.detail}")
     flags = settings(recipe)
     _require_budget(model, network, flags | others)
-    log = reported(source, network, recipe, is_named=bool(parts[2]))
+    log = reported(run, network, recipe, is_named=bool(parts[2]))
     if isinstance(log, str):
         said.append(f"no accuracy of its own is set beside ours: {log}")
     elif given.get("dataset", "mnist") == "mnist":
@@ -103,10 +104,10 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     return flags | others, said
 
 
-def _network(source: Source, class_name: str | None) -> ReadNetwork:
+def _network(run: Run, class_name: str | None) -> ReadNetwork:
     """The network of a submission; where it is not understood, the error says what to do."""
     try:
-        return read_network(source, class_name)
+        return read_network(run, class_name)
     except UserError as error:
         if not isinstance(error.__cause__, Refused):
             raise
@@ -131,18 +132,18 @@ def _require_budget(model: str, network: ReadNetwork, flags: Mapping[str, Any]) 
         )
 
 
-def reported(source: Source, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bool) -> Reported | str:
+def reported(run: Run, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bool) -> Reported | str:
     """What a submission's log says of MNIST's test images, or why it does not say it of this training.
 
     Args:
-      source: the file.
+      run: its code, followed.
       network: read from it; recipe: likewise, whole.
       is_named: whether the network is one that the user chose, so that a log may be of another one.
     """
     if recipe.recipe is None:
         raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
     epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
-    logs, _ = read_log_of(source, Prints(follow(source)), [network.class_name])
+    logs, _ = read_log_of(run.source, Prints(run), [network.class_name])
     log = chosen(logs)
     if log is None:
         return "there is no log of a training"

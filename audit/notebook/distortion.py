@@ -2,40 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from audit.notebook.cells import Fact, Place
-from audit.notebook.training import Call
+from audit.notebook.training import Call, Found
 
 SIDE = 28
 MEAN, DEVIATION = 0.1307, 0.3081
 _SAME = ("ToPILImage", "Grayscale", "PILToTensor", "ToImage")
 _TO_UNIT = ("ToTensor", "ConvertImageDtype", "ToDtype")  # white is 1 after them
 _CLOSE = 0.01
-
-
-@dataclass
-class Distortions:
-    """What the transforms say.
-
-    Attributes:
-      flags: fields of cnn.recipe.Recipe.
-      missing, departures, facts: as in recipe.ReadRecipe.
-    """
-
-    flags: dict[str, Any] = field(default_factory=dict)
-    missing: list[Fact] = field(default_factory=list)
-    departures: list[Fact] = field(default_factory=list)
-    facts: list[Fact] = field(default_factory=list)
-
-    def lacks(self, call: Call, detail: str) -> None:
-        """Note what our flags cannot say."""
-        self.missing.append(Fact(call.name, call.place, detail))
-
-    def differs(self, call: Call, detail: str) -> None:
-        """Note what our flags say a little otherwise."""
-        self.departures.append(Fact(call.name, call.place, detail))
 
 
 def is_random(calls: Sequence[Call]) -> bool:
@@ -62,55 +39,50 @@ def is_unnormalized(calls: Sequence[Call]) -> bool:
     return "Normalize" not in names and all(name in plain or name.startswith("Random") for name in names)
 
 
-def distortions(calls: Sequence[Call], place: Place) -> Distortions:
-    """What transforms of training images are in our flags; place is where the images are loaded."""
-    found = Distortions()
+def read_distortions(calls: Sequence[Call], place: Place, found: Found, *, may_normalize: bool) -> None:
+    """What transforms of training images are in our flags.
+
+    Args:
+      calls: the transforms.
+      place: where the images are loaded.
+      found: gets the flags.
+      may_normalize: whether the loop over the images may normalise them.
+    """
     background: float = 0.0  # of the images at this place
     unit = 255.0  # how much white is
+    before = len(found.missing)
     for index, call in enumerate(calls):
+        each = _Transform(call, found, background, unit)
         match call.name:
             case "ToDtype" if call.arguments.get("scale") is not True:
                 pass
             case name if name in _TO_UNIT:
                 background, unit = background / unit, 1.0
             case "Normalize":
-                scale = normalization([call])
-                if scale is None or scale[1] == 0:
-                    found.lacks(call, "mean and std are not known without running the code")
-                    continue
-                if unit > 1:
-                    found.lacks(call, f"white is {unit:g} there: ours normalises images from 0 to 1")
-                background, unit = (background - scale[0]) / scale[1], unit / scale[1]
-                if max(abs(scale[0] - MEAN), abs(scale[1] - DEVIATION)) > _CLOSE / 2:
-                    found.differs(
-                        call, f"mean {scale[0]:g} and std {scale[1]:g}, here {MEAN} and {DEVIATION}"
-                    )
-                elif scale != (MEAN, DEVIATION):
-                    found.differs(call, f"mean {scale[0]:g}, std {scale[1]:g}: nearly ours")
+                background, unit = each.normalize()
             case name if name in _SAME:
                 pass
             case "Resize":
                 if _pair(call.arguments.get("size")) != (SIDE, SIDE):
-                    found.lacks(call, f"images of {call.arguments.get('size')}: ours are {SIDE}x{SIDE}")
+                    each.lacks(f"images of {call.arguments.get('size')}: ours are {SIDE}x{SIDE}")
             case "CenterCrop" if _pair(call.arguments.get("size")) == (SIDE, SIDE):
                 pass
             case "RandomRotation":
-                _rotation(call, found, background, unit)
+                each.rotation()
             case "RandomAffine":
-                _affine(call, found, background, unit)
+                each.affine()
             case "ColorJitter":
-                _jitter(call, found, background)
+                each.jitter()
             case "RandomErasing":
-                _erasing(call, found, background)
+                each.erasing()
             case "RandomCrop":
-                _crop(call, found)
+                each.crop()
             case "RandomApply":
-                _apply(call, found, calls, index)
+                each.zoom(calls[:index], calls[index + 1 :])
             case _:
-                found.lacks(call, "there is no flag for it")
-    if normalization(calls) is None and not found.missing:
-        found.departures.append(Fact("Normalize", place, f"there is none; here mean {MEAN}, std {DEVIATION}"))
-    return found
+                each.lacks("there is no flag for it")
+    if normalization(calls) is None and len(found.missing) == before and not may_normalize:
+        found.differs("Normalize", place, f"there is none; here mean {MEAN}, std {DEVIATION}")
 
 
 def _first(value: Any) -> float | None:
@@ -136,121 +108,141 @@ def _around(value: Any, centre: float) -> float | None:
     return round(high - centre, 6) if math.isclose(high - centre, centre - low, abs_tol=1e-9) else None
 
 
-def _set(found: Distortions, call: Call, name: str, value: float) -> None:
-    """A flag; where an earlier transform has set it, too, that of one draw that varies as much as both."""
-    if value == 0:
-        return
-    before = found.flags.get(name)
-    found.flags[name] = float(value) if before is None else round(math.hypot(before, value), 4)
-    if before is not None:
-        found.differs(
-            call, f"{name} is drawn twice, {before:g} and {value:g}; here once, {found.flags[name]:g}"
-        )
+@dataclass(frozen=True)
+class _Transform:
+    """A transform, read into `found`.
 
+    Attributes:
+      background, unit: of the images that it gets: how much black is, and how much more white is.
+    """
 
-def _fill(call: Call, found: Distortions, background: float, unit: float) -> None:
-    fill = call.arguments.get("fill", call.arguments.get("fillcolor", 0))
-    value = 0.0 if fill is None else _first(fill)
-    if value is None:
-        found.lacks(call, f"fill={fill} is not known without running the code")
-    elif abs(value - background) > 0.02 * unit:
-        where = f"the background is {background:.3g} there, and white {background + unit:.3g}"
-        found.facts.append(Fact("rotation_fill", call.place, f"fill is {value:g}: {where}"))
-        found.lacks(call, f"corners are filled with {value:g}, ours with background ({background:.3g})")
-    interpolation = str(call.arguments.get("interpolation", call.arguments.get("resample", "nearest")))
-    if "bilinear" not in interpolation.lower():
-        found.differs(call, "pixels of the nearest place; here bilinear between four")
+    call: Call
+    found: Found
+    background: float
+    unit: float
 
+    def lacks(self, detail: str) -> None:
+        self.found.lacks(self.call.name, self.call.place, detail)
 
-def _rotation(call: Call, found: Distortions, background: float, unit: float) -> None:
-    degrees = _around(call.arguments.get("degrees"), 0)
-    if degrees is None:
-        found.lacks(call, f"degrees={call.arguments.get('degrees')}: ours is the same to both sides")
-        return
-    _fill(call, found, background, unit)
-    _set(found, call, "rotation", degrees)
-    if call.arguments.get("expand") not in (None, False) or call.arguments.get("center") is not None:
-        found.lacks(call, "expand or center: ours turns about the centre")
+    def differs(self, detail: str) -> None:
+        self.found.differs(self.call.name, self.call.place, detail)
 
+    def given(self, name: str, default: Any = None) -> Any:
+        return self.call.arguments.get(name, default)
 
-def _affine(call: Call, found: Distortions, background: float, unit: float) -> None:
-    given = call.arguments
-    _fill(call, found, background, unit)
-    degrees = _around(given.get("degrees"), 0)
-    if degrees is None:
-        found.lacks(call, f"degrees={given.get('degrees')}: ours is the same to both sides")
-    else:
-        _set(found, call, "rotation", degrees)
-    translate = given.get("translate")
-    if translate is not None:
-        pair = _pair(translate)
-        if pair is None or pair[0] != pair[1] or not isinstance(pair[0], int | float):
-            found.lacks(call, f"translate={translate}: ours is the same along both axes")
-        else:
-            _set(found, call, "shift", round(pair[0] * SIDE, 6))
-    scale = given.get("scale")
-    if scale is not None:
-        reach = _around(scale, 1) if isinstance(scale, tuple) else None
+    def set(self, name: str, value: float) -> None:
+        """Set a flag; of two transforms that set it, to one draw that varies as much as both."""
+        if value == 0:
+            return
+        before = self.found.flags.get(name)
+        both = float(value) if before is None else round(math.hypot(before, value), 4)
+        self.found.flags[name] = both
+        if before is not None:
+            self.differs(f"{name} is drawn twice, {before:g} and {value:g}; here once, {both:g}")
+
+    def range(self, name: str, centre: float, ours: str) -> float | None:
+        """How far an argument's range reaches to both sides; None where that differs, or is not known."""
+        reach = _around(self.given(name), centre)
         if reach is None:
-            found.lacks(call, f"scale={scale}: ours reaches as far above 1 as below")
+            self.lacks(f"{name}={self.given(name)}: ours {ours}")
+        return reach
+
+    def normalize(self) -> tuple[float, float]:
+        """Black and white afterwards."""
+        scale = normalization([self.call])
+        if scale is None or scale[1] == 0:
+            self.lacks("mean and std are not known without running the code")
+            return self.background, self.unit
+        if self.unit > 1:
+            self.lacks(f"white is {self.unit:g} there: ours normalises images from 0 to 1")
+        if max(abs(scale[0] - MEAN), abs(scale[1] - DEVIATION)) > _CLOSE / 2:
+            self.differs(f"mean {scale[0]:g} and std {scale[1]:g}, here {MEAN} and {DEVIATION}")
+        elif scale != (MEAN, DEVIATION):
+            self.differs(f"mean {scale[0]:g}, std {scale[1]:g}: nearly ours")
+        return (self.background - scale[0]) / scale[1], self.unit / scale[1]
+
+    def fill(self) -> None:
+        """What comes into the corners, and where pixels are taken from."""
+        fill, background = self.given("fill", self.given("fillcolor", 0)), self.background
+        value = 0.0 if fill is None else _first(fill)
+        if value is None:
+            self.lacks(f"fill={fill} is not known without running the code")
+        elif abs(value - background) > 0.02 * self.unit:
+            where = f"the background is {background:.3g} there, and white {background + self.unit:.3g}"
+            self.found.facts.append(Fact("rotation_fill", self.call.place, f"fill is {value:g}: {where}"))
+            self.lacks(f"corners are filled with {value:g}, ours with background ({background:.3g})")
+        if "bilinear" not in str(self.given("interpolation", self.given("resample", "nearest"))).lower():
+            self.differs("pixels of the nearest place; here bilinear between four")
+
+    def rotation(self) -> None:
+        degrees = self.range("degrees", 0, "is the same to both sides")
+        if degrees is None:
+            return
+        self.fill()
+        self.set("rotation", degrees)
+        if self.given("expand") not in (None, False) or self.given("center") is not None:
+            self.lacks("expand or center: ours turns about the centre")
+
+    def affine(self) -> None:
+        self.fill()
+        if (degrees := self.range("degrees", 0, "is the same to both sides")) is not None:
+            self.set("rotation", degrees)
+        translate = self.given("translate")
+        if translate is not None:
+            pair = _pair(translate)
+            if pair is None or pair[0] != pair[1] or not isinstance(pair[0], int | float):
+                self.lacks(f"translate={translate}: ours is the same along both axes")
+            else:
+                self.set("shift", round(pair[0] * SIDE, 6))
+        if self.given("scale") is not None:
+            reach = self.range("scale", 1, "reaches as far above 1 as below")
+            self.set("scale", reach or 0)
+        if self.given("shear") is not None:
+            reach = self.range("shear", 0, "is along one axis, the same to both sides")
+            if reach is not None:
+                self.set("shear", round(math.tan(math.radians(reach)), 4))
+                self.differs("shear is uniform in degrees; here in pixels")
+
+    def jitter(self) -> None:
+        for name in ("brightness", "contrast"):
+            value = self.given(name, 0)
+            reach = _around(value, 1) if isinstance(value, tuple) else value
+            if not isinstance(reach, int | float) or isinstance(reach, bool):
+                self.lacks(f"{name}={value}: ours reaches as far above 1 as below")
+            else:
+                self.set(name, reach)
+
+    def erasing(self) -> None:
+        probability, value = self.given("p", 0.5), _first(self.given("value", 0))
+        ranges = self.given("scale", (0.02, 0.33)), self.given("ratio", (0.3, 3.3))
+        if ranges != ((0.02, 0.33), (0.3, 3.3)):
+            self.lacks("its scale or ratio is not torchvision's default")
+        elif not isinstance(probability, int | float) or value is None:
+            self.lacks("p or value is not known without running the code, or random")
         else:
-            _set(found, call, "scale", reach)
-    shear = given.get("shear")
-    if shear is not None:
-        reach = _around(shear, 0)
-        if reach is None:
-            found.lacks(call, f"shear={shear}: ours is along one axis, the same to both sides")
-        else:
-            _set(found, call, "shear", round(math.tan(math.radians(reach)), 4))
-            found.differs(call, "shear is uniform in degrees; here in pixels")
+            self.set("erasing", probability)
+            if abs(value - self.background) > _CLOSE:
+                self.differs(f"erased to {value:g}; here to background ({self.background:.3g})")
 
+    def crop(self) -> None:
+        padding, size = self.given("padding"), self.given("size")
+        if _pair(size) != (SIDE, SIDE) or not isinstance(padding, int) or self.given("fill", 0) != 0:
+            self.lacks(f"size={size}, padding={padding}: ours shifts whole images")
+            return
+        self.set("shift", padding)
+        self.differs("shifts by whole pixels; here by any part of one")
 
-def _jitter(call: Call, found: Distortions, unit: float) -> None:
-    for name in ("brightness", "contrast"):
-        value = call.arguments.get(name, 0)
-        reach = _around(value, 1) if isinstance(value, tuple) else value
-        if not isinstance(reach, int | float) or isinstance(reach, bool):
-            found.lacks(call, f"{name}={value}: ours reaches as far above 1 as below")
-        else:
-            _set(found, call, name, reach)
-
-
-def _erasing(call: Call, found: Distortions, background: float) -> None:
-    given = call.arguments
-    probability, value = given.get("p", 0.5), _first(given.get("value", 0))
-    if given.get("scale", (0.02, 0.33)) != (0.02, 0.33) or given.get("ratio", (0.3, 3.3)) != (0.3, 3.3):
-        found.lacks(call, "its scale or ratio is not torchvision's default")
-    elif not isinstance(probability, int | float) or value is None:
-        found.lacks(call, "p or value is not known without running the code, or random")
-    else:
-        _set(found, call, "erasing", probability)
-        if abs(value - background) > _CLOSE:
-            found.differs(call, f"erased to {value:g}; here to background ({background:.3g})")
-
-
-def _crop(call: Call, found: Distortions) -> None:
-    padding: Any = call.arguments.get("padding")
-    whole = _pair(call.arguments.get("size")) == (SIDE, SIDE) and isinstance(padding, int)
-    if not whole or call.arguments.get("fill", 0) != 0:
-        found.lacks(call, f"size={call.arguments.get('size')}, padding={padding}: ours shifts whole images")
-        return
-    _set(found, call, "shift", padding)
-    found.differs(call, "shifts by whole pixels; here by any part of one")
-
-
-def _apply(call: Call, found: Distortions, calls: Sequence[Call], index: int) -> None:
-    """RandomApply: of CenterCrop, with a Resize behind it, that is our zoom."""
-    probability = call.arguments.get("p", 0.5)
-    crop = call.inside[0] if len(call.inside) in (1, 2) else None
-    size = _pair(crop.arguments.get("size")) if crop is not None and crop.name == "CenterCrop" else None
-    after = (*call.inside[1:], *calls[index + 1 :])
-    resized = bool(after) and after[0].name == "Resize"
-    square = size is not None and size[0] == size[1] and isinstance(size[0], int)
-    if not square or not resized or not isinstance(probability, int | float):
-        found.lacks(call, "there is no flag that applies a transform to some images alone")
-        return
-    assert size is not None
-    _set(found, call, "zoom", probability)
-    found.flags["crop_size"] = size[0]
-    if any(before.name.startswith("Random") for before in calls[:index]):
-        found.differs(call, "after others; here it comes first")
+    def zoom(self, before: Sequence[Call], after: Sequence[Call]) -> None:
+        """RandomApply of CenterCrop, with a Resize behind it."""
+        probability, inside = self.given("p", 0.5), self.call.inside
+        crop = inside[0] if len(inside) in (1, 2) and inside[0].name == "CenterCrop" else None
+        size = _pair(crop.arguments.get("size")) if crop else None
+        resized = [each.name for each in (*inside[1:], *after)][:1] == ["Resize"]
+        square = size is not None and size[0] == size[1] and isinstance(size[0], int)
+        if size is None or not square or not resized or not isinstance(probability, int | float):
+            self.lacks("there is no flag that applies a transform to some images alone")
+            return
+        self.set("zoom", probability)
+        self.found.flags["crop_size"] = size[0]
+        if any(each.name.startswith("Random") for each in before):
+            self.differs("after others; here it comes first")

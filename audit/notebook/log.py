@@ -98,7 +98,7 @@ def trainings_of(source: Source, beside: Sequence[Text], prints: Prints | None) 
     outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
     found = read_log(outputs, prints)
     found = tuple(each for each in found if prints and prints.trains_in(each.cell)) or found
-    by_code = [text for text in beside if prints and evaluations(prints.said_in(lines_of(text.text)))]
+    by_code = [text for text in beside if prints and _evaluations(prints.said_in(lines_of(text.text)))]
     for text in (*by_code, *(text for text in beside if text not in by_code)):
         in_text = () if found else read_log([(0, text.text)], prints)
         found += tuple(training._replace(file=text.place.file) for training in in_text)
@@ -130,11 +130,11 @@ def _said(text: str, prints: Prints | None) -> list[Said]:
     lines = _ended(list(lines_of(text)))
     by_words = list(said_in(lines))
     by_code = prints.said_in(lines) if prints else []
-    exact, guessed = evaluations(by_code), evaluations(by_words)
+    exact, guessed = _evaluations(by_code), _evaluations(by_words)
     return by_code if exact and guessed <= 2 * exact else by_words
 
 
-def evaluations(said: Sequence[Said]) -> int:
+def _evaluations(said: Sequence[Said]) -> int:
     """How many accuracies are of other images than those that are trained on."""
     return sum(each.kind not in ("epoch", "steps", "train") for each in said)
 

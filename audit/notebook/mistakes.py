@@ -168,7 +168,6 @@ MISTAKES = {
         "give the last epoch's, or choose the epoch on validation images",
     ),
 }
-"""By name, those of FACTS in network.py and recipe.py and this module's own."""
 
 REMARKS = {
     "schedule_steps": Words("the schedule is not stepped once after each epoch's training"),

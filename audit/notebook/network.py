@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from audit.notebook import calls, tensors
-from audit.notebook.cells import Fact, Place, Source
+from audit.notebook.cells import Fact, Place
 from audit.notebook.frames import Frame
-from audit.notebook.interpreter import follow
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
 from audit.notebook.state import Given, Run
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
@@ -35,28 +34,6 @@ from cnn.architecture import (
 )
 from cnn.text import format_layers
 from harness.errors import UserError, did_you_mean
-
-FACTS = {
-    "log_softmax": "it ends in log_softmax",
-    "log_softmax_without_dim": "log_softmax is not told its dimension",
-    "clamped_log_softmax": "what log_softmax gives is limited: losses beyond it have no gradient",
-    "softmax_output": "it ends in softmax",
-    "dropout_in_evaluation": "F.dropout is not told whether it trains, so that it drops in evaluation, too",
-    "activation_after_last_layer": "an activation stands between the last weights and the output",
-    "batch_norm_after_last_layer": "a batch norm stands between the last weights and the output",
-    "dropout_after_last_layer": "dropout stands between the last weights and the output",
-    "dropout_before_last_layer": "dropout stands before the last weights, with at most a pooling between",
-    "bias_before_batch_norm": "the batch norm that follows takes the layer's bias away again",
-    "no_nonlinearity_between": "two layers with weights follow each other without a nonlinearity between",
-    "padded_1x1_convolution": "a 1x1 convolution has padding, which adds a border without content",
-    "pool_drops_border": "the pooling window does not divide the map: a border is left out",
-    "no_batch_norm": "there is no batch norm",
-    "no_dropout": "there is no dropout",
-    "no_pooling_to_1x1": "neither a pooling of the whole map nor a dense layer is in it",
-    "not_a_number_a_class": "it does not end in ten numbers",
-    "output_keeps_1x1_map": "the output keeps the height and width of its 1x1 map",
-}
-"""What each fact's name means."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,7 @@ class ReadNetwork:
       parameters: of the class, as PyTorch counts them: those of unused layers included.
       used_parameters: of what forward uses (torchsummary counts these alone).
       unused: what forward does not use, in the order of the class.
-      facts: what is worth a word, each named as in FACTS.
+      facts: what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT.
     """
 
     class_name: str
@@ -128,11 +105,11 @@ _ENDS = {"log_softmax": "log_softmax", "softmax": "softmax_output", "clamp": "cl
 CLASSES = 10
 
 
-def read_network(source: Source, class_name: str | None = None) -> ReadNetwork:
-    """The network of a submission.
+def read_network(run: Run, class_name: str | None = None) -> ReadNetwork:
+    """The network of a submission whose code has been followed.
 
     Args:
-      source: the file.
+      run: the code.
       class_name: which class; None takes the one that was trained: whose instance an optimizer got, otherwise
         the last one that was made, otherwise the only one there is.
 
@@ -140,11 +117,6 @@ def read_network(source: Source, class_name: str | None = None) -> ReadNetwork:
       UserError: no such class, more than one without a word on which, or something in it that is not
         understood or that our language cannot say; with its place and its text.
     """
-    return network_of(follow(source), class_name)
-
-
-def network_of(run: Run, class_name: str | None = None) -> ReadNetwork:
-    """The network of a submission whose code has been followed; see read_network."""
     if run.unfollowed is not None:
         raise run.unfollowed
     model = _chosen(run, class_name)

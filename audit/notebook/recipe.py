@@ -4,12 +4,12 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit.notebook.cells import Fact, Place, Source
-from audit.notebook.distortion import Distortions, distortions, is_random, is_unnormalized, normalization
+from audit.notebook.cells import Fact, Place
+from audit.notebook.distortion import is_random, is_unnormalized, normalization, read_distortions
 from audit.notebook.functions import printed
 from audit.notebook.interpreter import follow
 from audit.notebook.modules import is_module, walk
@@ -38,34 +38,6 @@ from cnn.architecture import BatchNorm, ChannelDropout, Dropout, Layer, Residual
 from cnn.recipe import Recipe
 from harness.errors import UserError
 
-FACTS = {
-    "schedule_never_stepped": "a schedule is made and its step is never called",
-    "one_cycle_stepped_per_epoch": "OneCycleLR counts batches and is stepped after epochs",
-    "shuffle_off": "the training images come in the same order in every epoch",
-    "test_is_training_set": "what is evaluated are training images",
-    "test_images_augmented": "the test images are distorted at random",
-    "trained_on_test_images": "what is trained on are test images",
-    "other_model_evaluated": "another network is evaluated than the one that is trained",
-    "optimizer_of_other_model": "the optimizer has another network than the loop over the training images",
-    "no_eval_mode": "dropout and batch norm are in training mode where the test images are evaluated",
-    "gradients_never_zeroed": "gradients are added up from batch to batch",
-    "zeroed_before_step": "the gradients are zeroed between backward and the step",
-    "schedule_steps": "the schedule is not stepped once after each epoch's training",
-    "schedule_stepped_per_batch": "a schedule that counts epochs is stepped after every batch",
-    "printed_settings": "the code prints a setting that the optimizer does not have",
-    "rotation_fill": "the rotation fills its corners with a value that is not the background",
-    "normalization_differs": "training and test images are normalised differently",
-    "loaders_redefined": "the training loader is made again, otherwise",
-    "no_seed": "no seed is set",
-    "seed": "a seed is set",
-    "cross_entropy_on_log_softmax": "cross-entropy takes the logarithm of the softmax a second time",
-    "nll_loss_without_log_softmax": "nll_loss gets no log_softmax",
-    "test_loss_of_batches": "the sum of mean losses of batches is divided by the number of images",
-    "stays_in_evaluation": "evaluation switches dropout and batch norm, and no train() switches them back",
-    "depends_on_cuda": "the value depends on whether there is a GPU",
-}
-"""What each fact's name means."""
-
 
 @dataclass(frozen=True)
 class ReadRecipe:
@@ -86,7 +58,7 @@ class ReadRecipe:
       loss: the name of the function, and where it is called.
       train_transforms: of the training images, in order; None where they are not known.
       test_transforms: of the images that are evaluated; None where they are not known.
-      facts: what is worth a word, each named as in FACTS.
+      facts: what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT.
       rates: the epochs' learning rates, where each has one and the code tells it; otherwise empty.
       fields: what the code computes and calls a receptive field, with places, by its name; by the empty name
         the lines that it prints.
@@ -121,24 +93,20 @@ _SETTING = re.compile(
 _LONGEST = 2_000  # characters of what is printed at once
 _SEEDS = ("manual_seed", "seed_everything")
 _LOADING = ("load_state_dict", "share_memory")
+_PRECISIONS = ("half", "double", "bfloat16")
 _MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type", "contiguous", "long", "detach", "clone")
 
 
-def read_recipe(source: Source, network: ReadNetwork | None = None) -> ReadRecipe:
-    """How a submission trains.
+def read_recipe(run: Run, network: ReadNetwork | None = None) -> ReadRecipe:
+    """How a submission trains whose code has been followed.
 
     Args:
-      source: the file.
+      run: the code.
       network: what network.read_network read of it; None takes the network that was trained, whatever it is.
 
     Raises:
       UserError: the code cannot be followed to its end.
     """
-    return recipe_of(follow(source), network)
-
-
-def recipe_of(run: Run, network: ReadNetwork | None = None) -> ReadRecipe:
-    """How a submission trains whose code has been followed; see read_recipe."""
     others = _Reader(follow(run.source, has_cuda=False), network) if run.asked_for_cuda else None
     return _Reader(run, network).read(others)
 
@@ -502,14 +470,8 @@ class _Reader:
         if calls is None:
             self.found.lacks("transform", place, "it is not known without running the code")
             return None
-        distorted: Distortions = distortions(calls, place)
-        self.found.flags |= distorted.flags
-        self.found.missing += distorted.missing
         in_loop = any(map(self._changed, self.training.main_loops[-1:]))  # which may normalise them
-        self.found.departures += [
-            each for each in distorted.departures if not (in_loop and each.name == "Normalize")
-        ]
-        self.found.facts += distorted.facts
+        read_distortions(calls, place, self.found, may_normalize=in_loop)
         self._redefined(loader, calls)
         return calls
 
@@ -595,53 +557,45 @@ class _Reader:
 
     def _rest(self) -> None:
         """Seeds, initialisations, clipped gradients and the like."""
-        seeds = [event for event in self.training.events if event.what.function.endswith(_SEEDS)]
-        if seeds:
-            value = plain(seeds[0].what.args[0]) if seeds[0].what.args else ""
-            self.found.facts.append(Fact("seed", seeds[0].site.place, str(value)))
-        else:
-            self.found.facts.append(Fact("no_seed", self.found.start))
-        first = self.training.steps[0] if self.training.steps else None
-        for event in self.training.events:
-            if event is first:
-                break
+        training, found, events = self.training, self.found, self.training.events
+
+        def first(holds: Callable[[Event, Opaque, str], Any]) -> list[Event]:
+            return [each for each in events if holds(each, each.what, each.what.method)][:1]
+
+        seeds = first(lambda _event, what, _: what.function.endswith(_SEEDS))
+        for event in seeds:
+            value = plain(event.what.args[0]) if event.what.args else ""
+            found.facts.append(Fact("seed", event.site.place, str(value)))
+        if not seeds:
+            found.facts.append(Fact("no_seed", found.start))
+        for event in itertools.takewhile(lambda each: each not in training.steps[:1], events):
             if event.what.method == "load_state_dict" and not event.conditional:
-                self.found.lacks(
-                    "initialization", event.site.place, "it begins from weights that were stored"
-                )
-        for event in self.training.events:
-            if event.what.method in ("half", "double", "bfloat16") and is_module(event.what.of.of):
-                self.found.differs("precision", event.site.place, f"{event.what.method}; here float32")
-                break
-        for event in self.training.events:
-            name = event.what.function
-            if name.startswith("torch.nn.init."):
-                self.found.lacks("initialization", event.site.place, f"{name.removeprefix('torch.nn.init.')}")
-                break
-        for event in self.training.events:
+                found.lacks("initialization", event.site.place, "it begins from weights that were stored")
+        for event in first(lambda _, what, method: method in _PRECISIONS and is_module(what.of.of)):
+            found.differs("precision", event.site.place, f"{event.what.method}; here float32")
+        for event in first(lambda _event, what, _: what.function.startswith("torch.nn.init.")):
+            name = event.what.function.removeprefix("torch.nn.init.")
+            found.lacks("initialization", event.site.place, name)
+        for event in first(
+            lambda each, what, _: "clip_grad" in what.function and training.is_in_training(each)
+        ):
             name = event.what.function.rpartition(".")[2]
-            if name.startswith("clip_grad") and self.training.is_in_training(event):
-                self.found.lacks("gradients", event.site.place, f"{name}: ours are not clipped")
-                break
-        for event in self.training.events:
-            freezes = event.key == "requires_grad" or event.what.method == "requires_grad_"
-            if freezes and any(modules_in(event.what)):
-                self.found.lacks("optimizer", event.site.place, "some weights are not trained")
-                break
-        for event in self.training.events:
-            method = event.what.method
-            in_place = method.endswith("_") and method != "requires_grad_" and event.key is None
-            if (in_place or event.key == "data") and any(modules_in(event.what.of)):
-                self.found.lacks("initialization", event.site.place, event.site.text)
-                break
-        for event in self.training.events:
-            if event.what.function.rpartition(".")[2] in ("autocast", "GradScaler"):
-                self.found.differs("precision", event.site.place, "mixed precision; here float32")
-                break
-        for event in self.training.events:
-            if event.what.function.startswith("torch.optim.swa_utils."):
-                self.found.lacks("ema_decay", event.site.place, "an average of weights of PyTorch's")
-                break
+            found.lacks("gradients", event.site.place, f"{name}: ours are not clipped")
+        for event in first(
+            lambda each, what, method: "requires_grad" in (each.key, method[:-1]) and any(modules_in(what))
+        ):
+            found.lacks("optimizer", event.site.place, "some weights are not trained")
+        for event in first(lambda each, what, _: _changes_in_place(each) and any(modules_in(what.of))):
+            found.lacks("initialization", event.site.place, event.site.text)
+        for event in first(lambda _event, what, _: what.function.endswith((".autocast", ".GradScaler"))):
+            found.differs("precision", event.site.place, "mixed precision; here float32")
+        for event in first(lambda _event, what, _: what.function.startswith("torch.optim.swa_utils.")):
+            found.lacks("ema_decay", event.site.place, "an average of weights of PyTorch's")
+
+
+def _changes_in_place(event: Event) -> bool:
+    method = event.what.method
+    return event.key == "data" or (method.endswith("_") and method != "requires_grad_" and event.key is None)
 
 
 def _given(call: Opaque) -> tuple[Any, ...]:

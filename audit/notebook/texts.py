@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from audit.notebook.cells import Source, Text, read_code, texts_beside
-from audit.notebook.log import Training, chosen, evaluations, trainings_of
+from audit.notebook.log import Training, chosen, trainings_of
 from audit.notebook.outputs import lines_of
 from audit.notebook.prints import Prints
 
@@ -74,7 +74,8 @@ def _likely_logs(beside: Sequence[Text], others: Mapping[str, bool], prints: Pri
         if _LOG.search(name) and not _STARTED.search(text.text) and not any(others.values()):
             is_readme = name.lower().startswith("readme")
             printed = prints.said_in(lines_of(text.text)) if prints and not is_readme else ()
-            if (_TOPIC.search(text.text) and not others) or evaluations(printed) > 1:
+            accuracies = [each for each in printed if each.kind not in ("epoch", "steps")]
+            if (_TOPIC.search(text.text) and not others) or len(accuracies) > 1:
                 yield text
 
 

@@ -9,9 +9,9 @@ from audit.notebook.claims import Claim, Limits, claims
 from audit.notebook.interpreter import follow
 from audit.notebook.log import Training, chosen
 from audit.notebook.mistakes import Finding, findings
-from audit.notebook.network import ReadNetwork, count, network_of
+from audit.notebook.network import ReadNetwork, count, read_network
 from audit.notebook.prints import Prints
-from audit.notebook.recipe import ReadRecipe, recipe_of
+from audit.notebook.recipe import ReadRecipe, read_recipe
 from audit.notebook.standing import Standing, standing
 from audit.notebook.texts import read_log_of
 from harness.errors import UserError
@@ -91,13 +91,13 @@ def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) ->
     try:
         run = follow(source)
         prints = Prints(run)
-        network = network_of(run, class_name)
+        network = read_network(run, class_name)
         counted = network.class_name, network.parameters
     except UserError as error:
         obstacles.append(str(error))
         counted = count(run, class_name) if run else None
     try:
-        recipe = recipe_of(run, network) if run else None
+        recipe = read_recipe(run, network) if run else None
     except UserError as error:
         obstacles += [str(error)] * (str(error) not in obstacles)
     numbers = {*(counted or ()), *([network.used_parameters] if network else [])}

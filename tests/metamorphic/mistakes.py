@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.notebook import cells
+from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from cnn.architecture import AveragePool, Conv, MaxPool
 from tests.metamorphic.submissions import DEFAULTS, NLL, RIGHT, Submission, files_of, write
@@ -123,7 +124,7 @@ def _sizes(net: str) -> list[tuple[int, int]]:
     """The kernel and the stride of a network's layers that have them, in their order."""
     with tempfile.TemporaryDirectory() as folder:
         file, _ = write(files_of(Submission("", net)), Path(folder))
-        layers = read_network(cells.read(file)).architecture.layers
+        layers = read_network(follow(cells.read(file))).architecture.layers
     sizes: list[tuple[int, int]] = []
     for layer in layers:
         match layer:

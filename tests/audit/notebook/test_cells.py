@@ -3,6 +3,7 @@ import json
 import pytest
 
 from audit.notebook import cells, state
+from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
 from harness.errors import UserError
@@ -91,7 +92,7 @@ def test_a_cell_that_is_no_python_does_not_stop_the_others(tmp_path):
     file = write(tmp_path, "These are my thoughts: none", IMPORTS, NET, "model = Net()")
     source = cells.read(file)
     assert source.cells[0].error == "invalid syntax (line 1)"
-    assert read_network(source).parameters == 13618
+    assert read_network(follow(source)).parameters == 13618
 
 
 HOSTILE_FILES = {
@@ -163,10 +164,10 @@ NEVER_ENDING = {
 }
 
 
-def outcome(function, *args):
-    """What it returns, or its error as text."""
+def outcome(read, source):
+    """What is read of the code, or the error as text."""
     try:
-        return function(*args)
+        return read(follow(source))
     except UserError as error:
         return str(error)
 

@@ -8,6 +8,7 @@ from audit.bounded import bounded
 from audit.notebook import cells
 from audit.notebook import command as command_module
 from audit.notebook.command import command
+from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
 from cnn.recipe import Recipe
@@ -57,8 +58,9 @@ def test_a_class_of_a_py_file(tmp_path):
 def test_the_command_gives_the_same_run(tmp_path):
     file = write(tmp_path, IMPORTS, NET, ROTATED, LOOPS, TRAINING)
     source = cells.read(file)
-    network = read_network(source)
-    words = shlex.split(command(network, read_recipe(source, network)))
+    run = follow(source)
+    network = read_network(run)
+    words = shlex.split(command(network, read_recipe(run, network)))
     assert words[:3] == ["python", "launch.py", "--task=mnist"]
     assert parse(*words[3:]) == parse(f"--model={file}")
 

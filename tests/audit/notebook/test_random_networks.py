@@ -6,6 +6,7 @@ import random
 import pytest
 
 from audit.notebook import cells
+from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from cnn.architecture import (
     GELU,
@@ -137,6 +138,8 @@ def as_pytorch(layers: tuple[Layer, ...], draw: random.Random) -> str:
 def test_a_random_network_is_read_as_it_is(seed, tmp_path):
     draw = random.Random(seed)
     layers = random_layers(draw)
-    network = read_network(cells.read(write(tmp_path, IMPORTS, as_pytorch(layers, draw), "model = Net()")))
+    network = read_network(
+        follow(cells.read(write(tmp_path, IMPORTS, as_pytorch(layers, draw), "model = Net()")))
+    )
     assert network.architecture.layers == layers
     assert network.parameters == network.used_parameters == count_parameters(Architecture(layers))

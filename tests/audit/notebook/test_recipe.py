@@ -1,8 +1,10 @@
 import pytest
 
 from audit.notebook import cells
+from audit.notebook.interpreter import follow
+from audit.notebook.mistakes import MISTAKES, REMARKS, SILENT
 from audit.notebook.network import read_network
-from audit.notebook.recipe import FACTS, read_recipe
+from audit.notebook.recipe import read_recipe
 from cnn.recipe import Recipe
 from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, NET, TRAINING, WHOLE, write
 
@@ -12,9 +14,9 @@ OTHERWISE = NORMALIZE.replace("0.1307", "0.5")
 
 
 def read(folder, *texts, **others):
-    source = cells.read(write(folder, *texts, **others))
-    recipe = read_recipe(source, read_network(source))
-    assert {fact.name for fact in recipe.facts} <= FACTS.keys()
+    run = follow(cells.read(write(folder, *texts, **others)))
+    recipe = read_recipe(run, read_network(run))
+    assert {fact.name for fact in recipe.facts} <= {*MISTAKES, *REMARKS, *SILENT}
     return recipe
 
 
