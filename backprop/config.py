@@ -1,4 +1,4 @@
-"""What a user can set for --task=backprop. No JAX here: a wrong flag is answered at once."""
+"""The flags of --task=backprop. No JAX here: a wrong flag is answered at once."""
 
 import math
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ _ASSIGNMENT = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
 _PROGRESSION = tuple(n / 100 for n in range(15, 100, 5))
 """17 weights, a prime: they come again without giving two neurons of up to 8 inputs the same ones."""
 _HIDDEN_BIAS, _OUTPUT_BIAS = 0.35, 0.60
+_FRONTIER = ("frontier_min", "frontier_max")
 
 
 @dataclass(frozen=True)
@@ -53,49 +54,52 @@ class BackpropConfig:
     wait: Annotated[bool, "wait while another run writes to --workdir"] = False
 
     def __post_init__(self) -> None:
+        neurons = f"give 1 to {_MAX_NEURONS}"
         for flag, size in (("hidden", self.hidden), ("outputs", self.outputs)):
-            require(1 <= size <= _MAX_NEURONS, f"--{flag}={size}: give 1 to {_MAX_NEURONS} neurons")
-        require(
-            1 <= len(self.inputs) <= _MAX_NEURONS,
-            f"--inputs has {len(self.inputs)} numbers: give 1 to {_MAX_NEURONS}, separated by commas",
-        )
+            require(1 <= size <= _MAX_NEURONS, f"--{flag}={size}: {neurons} neurons")
+        count = len(self.inputs)
+        require(1 <= count <= _MAX_NEURONS, f"--inputs has {count} numbers: {neurons}, separated by commas")
         require_choice("activation", self.activation, ACTIVATIONS)
-        _require_numbers("inputs", self.inputs, count=len(self.inputs))
-        _require_numbers("targets", self.targets, count=self.outputs)
+        _require_numbers("inputs", self.inputs, count)
+        _require_numbers("targets", self.targets, self.outputs)
+        shape = self.shape
+        count = (shape.inputs + shape.outputs) * shape.hidden
         if not self.weights:
-            object.__setattr__(self, "weights", _start_weights(self.shape))
-        _require_numbers("weights", self.weights, count=_weight_count(self.shape))
+            weights = (
+                _ASSIGNMENT if (shape.inputs, shape.hidden, shape.outputs) == (2, 2, 2) else _PROGRESSION
+            )
+            object.__setattr__(self, "weights", tuple(islice(cycle(weights), count)))
+        _require_numbers("weights", self.weights, count)
         require(
             0 < len(self.lrs) <= _MAX_RATES,
             f"--lrs has {len(self.lrs)} learning rates: give 1 to {_MAX_RATES} "
             "(for more, see --frontier_rates)",
         )
-        for lr in self.lrs:
-            _require_rate("lrs", lr)
+        rates = *(("lrs", lr) for lr in self.lrs), *((name, getattr(self, name)) for name in _FRONTIER)
+        for flag, rate in rates:
+            require(
+                math.isfinite(rate) and 1e-12 <= rate <= 1e12,
+                f"--{flag} has {rate:g}: give learning rates above 0, from 1e-12 to 1e12",
+            )
         for lr in self.lrs:
             require(self.lrs.count(lr) == 1, f"--lrs has {lr:g} twice: give each learning rate once")
-        rows = _MAX_CELLS // len(self.shape.columns)
+        rows = _MAX_CELLS // len(shape.columns)
         require(
             self.epochs >= 1 and len(self.lrs) * (self.epochs + 1) <= rows,
             f"--epochs={self.epochs} with {len(self.lrs)} learning rates: give 1 to "
             f"{rows // len(self.lrs) - 1} epochs (the spreadsheet holds {rows} rows)",
         )
         require_choice("precision", self.precision, ("float64", "float32"))
-        _require_rate("frontier_min", self.frontier_min)
-        _require_rate("frontier_max", self.frontier_max)
         require(
             self.frontier_min * 1.01 <= self.frontier_max,
             f"--frontier_min={self.frontier_min:g} is not below --frontier_max={self.frontier_max:g} by 1 %: "
             "give a smaller rate first",
         )
-        require(
-            2 <= self.frontier_rates <= 2**22,
-            f"--frontier_rates={self.frontier_rates}: give 2 to {2**22} rates",
-        )
-        require(
-            1 <= self.frontier_epochs <= 100_000,
-            f"--frontier_epochs={self.frontier_epochs}: give 1 to 100000 epochs",
-        )
+        for flag, value, low, high, of in (
+            ("frontier_rates", self.frontier_rates, 2, 2**22, "rates"),
+            ("frontier_epochs", self.frontier_epochs, 1, 100_000, "epochs"),
+        ):
+            require(low <= value <= high, f"--{flag}={value}: give {low} to {high} {of}")
         require_folder_name("workdir", self.workdir)
 
     @property
@@ -106,40 +110,16 @@ class BackpropConfig:
     @property
     def start(self) -> dict[str, float]:
         """Each weight, and bias, at the start, in the order of the spreadsheet's columns."""
-        weights = iter(self.weights)
+        weights, names = iter(self.weights), self.shape.weight_names
         hidden_biases = {neuron.incoming.get("1") for neuron in self.shape.layers[0]}
-        return {
-            name: next(weights)
-            if name.startswith("w")
-            else (_HIDDEN_BIAS if name in hidden_biases else _OUTPUT_BIAS)
-            for name in self.shape.weight_names
-        }
+        biases = {name: _HIDDEN_BIAS if name in hidden_biases else _OUTPUT_BIAS for name in names}
+        return {name: next(weights) if name.startswith("w") else biases[name] for name in names}
 
 
-def _weight_count(shape: Shape) -> int:
-    return (shape.inputs + shape.outputs) * shape.hidden
-
-
-def _start_weights(shape: Shape) -> tuple[float, ...]:
-    if (shape.inputs, shape.hidden, shape.outputs) == (2, 2, 2):
-        return _ASSIGNMENT
-    return tuple(islice(cycle(_PROGRESSION), _weight_count(shape)))
-
-
-def _require_numbers(flag: str, values: tuple[float, ...], *, count: int) -> None:
-    require(
-        len(values) == count,
-        f"--{flag} has {len(values)} numbers: give {count}, separated by commas",
-    )
+def _require_numbers(flag: str, values: tuple[float, ...], count: int) -> None:
+    require(len(values) == count, f"--{flag} has {len(values)} numbers: give {count}, separated by commas")
     for value in values:
         require(
             math.isfinite(value) and abs(value) <= _MAX_MAGNITUDE,
             f"--{flag} has {value:g}: give numbers from {-_MAX_MAGNITUDE:g} to {_MAX_MAGNITUDE:g}",
         )
-
-
-def _require_rate(flag: str, value: float) -> None:
-    require(
-        math.isfinite(value) and 1e-12 <= value <= 1e12,
-        f"--{flag} has {value:g}: give learning rates above 0, from 1e-12 to 1e12",
-    )

@@ -1,4 +1,4 @@
-"""What --task=backprop does, top to bottom."""
+"""The task --task=backprop, from top to bottom."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

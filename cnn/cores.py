@@ -1,4 +1,4 @@
-"""How many of the machine's cores this process may use. No JAX here."""
+"""The number of cores that this process may use. No JAX here."""
 
 import math
 import os
@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 
 def usable(root: Path = Path("/")) -> int:
-    """Cores that affinity and the quotas of control groups leave this process, rounded up; 1 or more.
+    """Return the cores that affinity and the quotas of control groups leave this process, at least 1.
 
-    A quota of 1.5 cores counts as 2: it stops all threads alike, so that two devices wait little for each
-    other, and with one device half a core would be idle. Go and Java round up, too.
+    They are rounded up, as by Go and Java: a quota of 1.5 cores stops all threads alike, so that two devices
+    wait little for each other, and with one device half a core would be idle.
 
     Args:
       root: the folder that holds proc and what is mounted; another one than / imitates a machine.
@@ -19,7 +19,7 @@ def usable(root: Path = Path("/")) -> int:
 
 
 def described() -> str:
-    """How many of the machine's cores this process may use, such as "2 of 64 cores usable"."""
+    """Return how many of the machine's cores are usable, such as "2 of 64 cores usable"."""
     return f"{usable()} of {os.cpu_count()} cores usable"
 
 

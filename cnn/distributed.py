@@ -48,7 +48,7 @@ class Processes:
 
 
 def processes(config: CnnConfig) -> Processes:
-    """What the flags say, or else JAX's environment variables.
+    """Return what the flags say, or else JAX's environment variables.
 
     Raises:
       UserError: one of the variables is missing, or names no process of a run.
@@ -86,8 +86,8 @@ def meet(run: Processes) -> None:
     try:
         jax.distributed.initialize(
             run.address,
-            None if run.address is None else run.count,
-            None if run.address is None else run.index,
+            run.count if run.address else None,
+            run.index if run.address else None,
             initialization_timeout=_CONNECT_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
@@ -125,25 +125,21 @@ def require_same_flags(config: CnnConfig) -> None:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and speaks."""
+    """Return True in the process that writes files and speaks."""
     return jax.process_index() == 0
 
 
 def broadcast(tree: Any) -> Any:
-    """Process 0's arrays of the host, for every process; what is not an array stays each one's own."""
+    """Return the tree with process 0's NumPy arrays; what is not an array stays each process's own."""
     if jax.process_count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
-    shared = iter(multihost_utils.broadcast_one_to_all(arrays))
-    return jax.tree.unflatten(
-        structure,
-        [np.asarray(next(shared)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves],
-    )
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, np.ndarray)]
+    shared = map(np.asarray, multihost_utils.broadcast_one_to_all(arrays))
+    return jax.tree.map(lambda leaf: next(shared) if isinstance(leaf, np.ndarray) else leaf, tree)
 
 
 def agree(flag: bool) -> bool:
-    """Whether the flag is set on any process; all of them have to ask."""
+    """Return True if the flag is set on any process; all of them have to ask."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())

@@ -7,8 +7,8 @@ network was trained with --compute_dtype=bfloat16: its weights are float32 eithe
 
 import dataclasses
 import functools
-import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,28 +24,8 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 
+from cnn import architecture as kinds
 from cnn import devices, train
-from cnn.architecture import (
-    GELU,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    ConcatPool,
-    Conv,
-    Crop,
-    Dense,
-    Dropout,
-    Layer,
-    LayerSummary,
-    LeakyReLU,
-    MaxPool,
-    ReLU,
-    Residual,
-    Shape,
-    SiLU,
-    summarize,
-    unknown_layer,
-)
 from cnn.xla import EPSILON
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_json
@@ -82,14 +62,16 @@ def export(
     variables = jax.tree.map(np.asarray, variables)
     config = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float32))
     with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
-        write_bytes(folder / "model.safetensors", to_safetensors(variables, name=name, config=config))
-        write_bytes(folder / "model.onnx", to_onnx(variables, name=name, config=config).SerializeToString())
-        write_bytes(folder / "model.stablehlo", to_stablehlo(variables, config=config))
-        logits = exact_logits(variables, images, config=config)
-        differences = {
-            file: float(np.abs(_in_batches(read(folder / file, config), images) - logits).max())
-            for file, read in _READERS.items()
+        contents = {
+            "model.safetensors": to_safetensors(variables, name=name, config=config),
+            "model.onnx": to_onnx(variables, name=name, config=config).SerializeToString(),
+            "model.stablehlo": to_stablehlo(variables, config=config),
         }
+        logits, differences = exact_logits(variables, images, config=config), {}
+        for file, content in contents.items():
+            write_bytes(folder / file, content)
+            found = _in_batches(_read(folder / file, config), images)
+            differences[file] = float(np.abs(found - logits).max())
     largest = float(np.abs(logits).max())
     for file, difference in differences.items():
         if not difference <= allowed(largest):
@@ -97,14 +79,10 @@ def export(
                 f"{folder / file} gives logits that differ from the exact ones by {difference:.1e}, the "
                 f"largest being {largest:.1f}: do not use it; try the versions of requirements-tests.lock"
             )
+    of_input = {"dtype": "float32", "shape": ["batch", *config.network.architecture.input_shape]}
     description = {
         "model": name,
-        "input": {
-            "name": "images",
-            "dtype": "float32",
-            "shape": ["batch", *config.network.architecture.input_shape],
-            "values": "0 to 255",
-        },
+        "input": {"name": "images", **of_input, "values": "0 to 255"},
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
         "mean": config.mean,
         "deviation": config.std,
@@ -117,7 +95,7 @@ def export(
 
 
 def allowed(largest: float) -> float:
-    """How much logits may differ where the largest of them is this: by TOLERANCE, or ROUNDING of the largest.
+    """Return how much logits may differ: TOLERANCE, or ROUNDING of the largest of them.
 
     ROUNDING is eight roundings of a float32, about as much as our own program in float32 differs from the
     exact logits.
@@ -126,20 +104,20 @@ def allowed(largest: float) -> float:
 
 
 def exact_logits(variables: dict[str, Any], images: Images, *, config: train.Config) -> Logits:
-    """The network's logits, computed in float64 and rounded once, on a CPU: a TPU cannot."""
+    """Return the logits, computed in float64 on a CPU (a TPU cannot) and rounded once."""
     with jax.default_device(devices.host()), jax.enable_x64(True):
         exact = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float64))
         return _in_batches(_program(jax.tree.map(np.float64, variables), exact), images, np.float64)
 
 
 def to_safetensors(variables: dict[str, Any], *, name: str, config: train.Config) -> bytes:
-    """The arrays under flat names such as params/Conv_0/kernel; kernels are height, width, in, out."""
+    """Return the arrays under flat names such as params/Conv_0/kernel; kernels are height, width, in, out."""
     metadata = {"model": name, "mean": json.dumps(config.mean), "deviation": json.dumps(config.std)}
     return safetensors.numpy.save(flatten_dict(variables, sep="/"), metadata)
 
 
 def to_stablehlo(variables: dict[str, Any], *, config: train.Config) -> bytes:
-    """The program by jax.export, weights inside, for CPU, CUDA and TPU; read by jax.export.deserialize."""
+    """Return the program by jax.export, weights inside, for CPU, CUDA and TPU."""
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *config.network.architecture.input_shape), jnp.float32)
     program = jax.export.export(_program(variables, config), platforms=("cpu", "cuda", "tpu"))(images)
@@ -147,14 +125,19 @@ def to_stablehlo(variables: dict[str, Any], *, config: train.Config) -> bytes:
 
 
 def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> onnx.ModelProto:
-    """The network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
+    """Return the network as an ONNX graph, channels first inside: a case for each layer, as in cnn.model."""
     architecture = config.network.architecture
-    constants = {"white": 255, "mean": config.mean, "deviation": config.std}
-    arrays: dict[str, Any] = {label: np.asarray(value, np.float32) for label, value in constants.items()}
+    arrays: dict[str, np.ndarray] = {}
     for collection in variables.values():
         for label, array in flatten_dict(collection, sep="/").items():
             arrays[label] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
     nodes: list[onnx.NodeProto] = []
+
+    def constant(value: Any, dtype: type[np.generic] = np.float32) -> str:
+        """Return the label of a new array."""
+        label = f"constant_{len(arrays)}"
+        arrays[label] = np.asarray(value, dtype)
+        return label
 
     def add(operator: str, *labels: str, of: str | None = None, **attributes: Any) -> str:
         """Append a node that takes `of`, or what the one before it gave, then those labels that exist."""
@@ -164,89 +147,86 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
         nodes.append(onnx.helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
-    add("Div", "white")
-    add("Sub", "mean")
-    add("Div", "deviation")
+    add("Div", constant(255))
+    add("Sub", constant(config.mean))
+    add("Div", constant(config.std))
     add("Transpose", perm=(0, 3, 1, 2))
-    numbers = {kind: itertools.count() for kind in (Crop, Conv, BatchNorm, Dense)}
+    counts = Counter[str]()
 
-    def through(layers: tuple[Layer, ...], rows: tuple[LayerSummary, ...], shape: Shape) -> None:
+    def next_name(kind: str) -> str:
+        """Return the name that Flax gives the next module of a kind."""
+        counts[kind] += 1
+        return f"{kind}_{counts[kind] - 1}"
+
+    def through(
+        layers: tuple[kinds.Layer, ...], rows: tuple[kinds.LayerSummary, ...], shape: kinds.Shape
+    ) -> None:
         for layer, row in zip(layers, rows, strict=True):
+            x = nodes[-1].output[0]
             match layer:
-                case Crop(margin):
-                    at = f"Crop_{next(numbers[Crop])}"
-                    edges = {f"{at}/from": [margin] * 2, f"{at}/to": [-margin] * 2, f"{at}/axes": [2, 3]}
-                    arrays.update({label: np.asarray(edge, np.int64) for label, edge in edges.items()})
-                    add("Slice", *edges)
-                case Conv(stride=stride, padding=padding, shares=shares, groups=groups):
-                    number = next(numbers[Conv])
-                    at = f"Conv_{number if shares is None else shares}"
-                    add(
-                        "Conv",
-                        f"{at}/kernel",
-                        f"{at}/bias",
-                        strides=[stride] * 2,
-                        pads=[padding] * 4,
-                        group=groups,
-                    )
-                case BatchNorm(plain):
-                    at = f"Normalization_{next(numbers[BatchNorm])}"
+                case kinds.Crop(margin):
+                    from_to_axes = [margin] * 2, [-margin] * 2, [2, 3]
+                    add("Slice", *(constant(each, np.int64) for each in from_to_axes))
+                case kinds.Conv(stride=stride, padding=padding, shares=shares, groups=groups):
+                    at = next_name("Conv")  # those that share weights are counted, too
+                    if shares is not None:
+                        at = f"Conv_{shares}"
+                    options: dict[str, Any] = {
+                        "strides": [stride] * 2,
+                        "pads": [padding] * 4,
+                        "group": groups,
+                    }
+                    add("Conv", f"{at}/kernel", f"{at}/bias", **options)
+                case kinds.BatchNorm(plain):
+                    at = next_name("Normalization")
+                    affine = f"{at}/scale", f"{at}/bias"
                     if plain:
-                        ones = np.ones(shape[-1], np.float32)
-                        arrays.update({f"{at}/scale": ones, f"{at}/bias": 0 * ones})
-                    labels = (f"{at}/{label}" for label in ("scale", "bias", "mean", "var"))
-                    add("BatchNormalization", *labels, epsilon=EPSILON)
-                case ReLU():
+                        affine = constant([1] * shape[-1]), constant([0] * shape[-1])
+                    add("BatchNormalization", *affine, f"{at}/mean", f"{at}/var", epsilon=EPSILON)
+                case kinds.ReLU():
                     add("Relu")
-                case SiLU():
-                    x = nodes[-1].output[0]
+                case kinds.SiLU():
                     add("Mul", add("Sigmoid"), of=x)
-                case GELU():  # x (1 + erf(x / sqrt(2))) / 2
-                    x = nodes[-1].output[0]
-                    halves = {"one": 1, "two": 2, "root of two": 2**0.5}
-                    arrays.update({label: np.float32(value) for label, value in halves.items()})
-                    add("Div", "root of two")
+                case kinds.GELU():  # x (1 + erf(x / sqrt(2))) / 2
+                    add("Div", constant(2**0.5))
                     add("Erf")
-                    add("Add", "one")
+                    add("Add", constant(1))
                     add("Mul", x)
-                    add("Div", "two")
-                case LeakyReLU(slope):
+                    add("Div", constant(2))
+                case kinds.LeakyReLU(slope):
                     add("LeakyRelu", alpha=slope)
-                case Dropout() | ChannelDropout():
+                case kinds.Dropout() | kinds.ChannelDropout():
                     pass
-                case MaxPool(window):
+                case kinds.MaxPool(window):
                     add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
-                case AveragePool(None):
+                case kinds.AveragePool(None):
                     add("GlobalAveragePool")
-                case AveragePool(int(window)):
+                case kinds.AveragePool(int(window)):
                     add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
-                case ConcatPool():
-                    x = nodes[-1].output[0]
+                case kinds.ConcatPool():
                     maximum = add("GlobalMaxPool")
                     add("GlobalAveragePool", of=x)
                     add("Concat", maximum, axis=1)
-                case Dense():
+                case kinds.Dense():
                     if len(shape) == 3:
                         add("Transpose", perm=(0, 2, 3, 1))
                         add("Flatten")
-                    at = f"Dense_{next(numbers[Dense])}"
+                    at = next_name("Dense")
                     add("Gemm", f"{at}/kernel", f"{at}/bias")
-                case Residual(inside):
-                    x = nodes[-1].output[0]
+                case kinds.Residual(inside):
                     through(inside, row.inside, shape)
                     add("Add", x)
                 case _:
-                    raise unknown_layer(layer)
+                    raise kinds.unknown_layer(layer)
             shape = row.output_shape
 
-    rows = summarize(architecture)
+    rows = kinds.summarize(architecture)
     through(architecture.layers, rows, architecture.input_shape)
     add("Flatten")
     nodes[-1].output[0] = "logits"
-    interface = {"images": architecture.input_shape, "logits": rows[-1].output_shape[-1:]}
     images, logits = (
         onnx.helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ["batch", *shape])
-        for label, shape in interface.items()
+        for label, shape in (("images", architecture.input_shape), ("logits", rows[-1].output_shape[-1:]))
     )
     weights = [onnx.numpy_helper.from_array(np.asarray(array), label) for label, array in arrays.items()]
     model = onnx.helper.make_model(
@@ -262,27 +242,20 @@ def _program(variables: dict[str, Any], config: train.Config) -> jax.stages.Wrap
     return jax.jit(functools.partial(train.predict, variables, config=config))
 
 
-def _read_safetensors(file: Path, config: train.Config) -> Callable[..., Any]:
-    return _program(unflatten_dict(safetensors.numpy.load(file.read_bytes()), sep="/"), config)
-
-
-def _read_onnx(file: Path, _: train.Config) -> Callable[..., Any]:
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["logits"], {"images": images})[0]
-
-
-def _read_stablehlo(file: Path, _: train.Config) -> Callable[..., Any]:
-    return jax.export.deserialize(bytearray(file.read_bytes())).call
-
-
-_READERS = {
-    "model.safetensors": _read_safetensors,
-    "model.onnx": _read_onnx,
-    "model.stablehlo": _read_stablehlo,
-}
+def _read(file: Path, config: train.Config) -> Callable[..., Any]:
+    """Return the program of an exported file as its own library reads it."""
+    match file.suffix:
+        case ".safetensors":
+            return _program(unflatten_dict(safetensors.numpy.load(file.read_bytes()), sep="/"), config)
+        case ".onnx":
+            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+            return lambda images: session.run(["logits"], {"images": images})[0]
+        case ".stablehlo":
+            return jax.export.deserialize(bytearray(file.read_bytes())).call
+    raise ValueError(f"{file} is of no format that is exported")
 
 
 def _in_batches(program: Callable[..., Any], images: Images, dtype: type[np.floating] = np.float32) -> Logits:
-    """The program's logits of all images, which it takes as this dtype, a batch at a time."""
+    """Return the program's logits of all images, which it takes as this dtype, a batch at a time."""
     starts = range(0, len(images), _BATCH)
     return np.concatenate([np.asarray(program(dtype(images[start : start + _BATCH]))) for start in starts])

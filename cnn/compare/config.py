@@ -1,4 +1,4 @@
-"""What a user can set for --task=compare. No JAX here: a wrong flag is answered at once."""
+"""The flags of --task=compare. No JAX here: a wrong flag is answered at once."""
 
 from dataclasses import dataclass
 from typing import Annotated

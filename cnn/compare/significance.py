@@ -1,4 +1,4 @@
-"""Whether two networks differ by more than chance: over the seeds, and over the images."""
+"""Tests of the difference between two networks, over the seeds and over the images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,20 +38,20 @@ class OverImages(NamedTuple):
 
 
 def over_seeds(first: Sequence[float], second: Sequence[float]) -> OverSeeds | None:
-    """Compare the accuracies of the same seeds; None where there are fewer than two."""
+    """Return the test of the accuracies of the same seeds; None where there are fewer than two."""
     differences = np.subtract(first, second)
     if len(differences) < 2:
         return None
-    mean, error = float(differences.mean()), float(scipy.stats.sem(differences))
-    if error == 0:  # the same difference every time
+    mean = float(differences.mean())
+    if not np.ptp(differences):  # the same difference every time
         return OverSeeds(mean, (mean, mean), 1.0 if mean == 0 else 0.0)
-    half = float(scipy.stats.t.ppf(0.975, len(differences) - 1)) * error
-    p = float(scipy.stats.ttest_rel(first, second).pvalue)
-    return OverSeeds(mean, (mean - half, mean + half), p)
+    test = scipy.stats.ttest_rel(first, second)
+    low, high = map(float, test.confidence_interval(1 - LEVEL))
+    return OverSeeds(mean, (low, high), float(test.pvalue))
 
 
 def over_images(first: Bool[np.ndarray, " images"], second: Bool[np.ndarray, " images"]) -> OverImages:
-    """Compare which of the same images two networks classify correctly."""
+    """Return the test of which of the same images two networks classify correctly."""
     alone, other = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(scipy.stats.binomtest(alone, alone + other).pvalue) if alone + other else 1.0
     return OverImages(alone, other, p)

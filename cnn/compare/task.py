@@ -1,4 +1,4 @@
-"""What --task=compare does, top to bottom: two runs evaluated on the same images, and tested."""
+"""The task --task=compare: two runs evaluated on the same images, and tested."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -63,11 +63,10 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         f"--{flag}={folder} holds a run of several learning rates: compare runs of one each",
     )
     test = run.splits["test"]
-    correct = {
-        int(seed): train.evaluate(state_of(result, index), test, config=run.config).logits.argmax(-1)
-        == test.labels
-        for index, seed in enumerate(result.seeds)
-    }
+    correct = {}
+    for index, seed in enumerate(result.seeds):
+        logits = train.evaluate(state_of(result, index), test, config=run.config).logits
+        correct[int(seed)] = logits.argmax(-1) == test.labels
     return _Evaluated(run.flags.name, test, correct)
 
 
@@ -76,7 +75,7 @@ def _listed(run: _Evaluated) -> str:
 
 
 def _report(first: _Evaluated, second: _Evaluated, seeds: list[int]) -> str:
-    """A row a seed with McNemar's test, then the test over the seeds, then what follows from them."""
+    """Return a row a seed with McNemar's test, then the test over the seeds and what follows from them."""
     names = [first.name, second.name]
     if names[0] == names[1]:
         names = [f"{names[0]} ({flag})" for flag in ("workdir", "against")]
