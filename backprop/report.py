@@ -1,4 +1,4 @@
-"""A run in words: what the terminal shows, and the claims as sentences."""
+"""A run in words: the terminal's lines, and the claims as sentences."""
 
 import math
 import re
@@ -23,7 +23,7 @@ _LONGEST = 125  # an equation longer than this goes on in the next line
 
 
 def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = CLASSROOM) -> str:
-    """The first update as a teacher would write it: step, equation, numbers put in, result."""
+    """Return the first update as a teacher would write it: step, equation, numbers put in, result."""
     values, lost = _steps_and_lost_slopes(weights, example, shape)
     saturated = {f"da_{h}_d{h}": slope for h, slope in lost.items()}
     lines = []
@@ -102,7 +102,7 @@ def _loss(value: float | np.floating, digits: str) -> str:
 
 
 def gradients_text(gradients: Gradients, shape: Shape = CLASSROOM) -> str:
-    """The derivatives, found in three ways, side by side."""
+    """Return the derivatives, found in three ways, side by side."""
     lines = [f"{'':10}{'by hand':>20}{'jax.grad':>20}{'finite difference':>20}"]
     for w, *three in zip(shape.weight_names, *gradients, strict=True):
         lines.append(f"  {heading(f'dE_d{w}'):<8}" + "".join(f"{float(value):>20.12g}" for value in three))
@@ -114,7 +114,7 @@ def gradients_text(gradients: Gradients, shape: Shape = CLASSROOM) -> str:
 
 
 def precision_text(weights: Scalars, example: Scalars, gradients: Gradients, shape: Shape = CLASSROOM) -> str:
-    """Where the agreement of the three ways shows nothing, and why; empty if nowhere."""
+    """Return where the agreement of the three ways shows nothing, and why; empty if nowhere."""
     values, lost = _steps_and_lost_slopes(weights, example, shape)
     error = difference_error(values["E_total"], _eps(weights))
     paragraphs = []
@@ -146,13 +146,13 @@ def precision_text(weights: Scalars, example: Scalars, gradients: Gradients, sha
 
 
 def gradient_differences(gradients: Gradients) -> tuple[np.ndarray, np.ndarray]:
-    """How far each derivative by hand and by finite difference is from autodiff's; shape [weight]."""
+    """Return the distance of each derivative by hand, and by finite difference, from autodiff's."""
     by_hand, autodiff, finite = (np.asarray(kind) for kind in gradients)
     return np.abs(by_hand - autodiff), np.abs(finite - autodiff)
 
 
 def published_text(verdicts: Mapping[Published, Verdict]) -> str:
-    """Which published equations are wrong, by how much, and what the right one is."""
+    """Return which published equations are wrong, by how much, and the right ones."""
     right = [equation for equation, verdict in verdicts.items() if not verdict.wrong]
     lines = [
         f"  {document}: {', '.join(heading(e.name) for e in right if e.document == document)}: right"
@@ -160,25 +160,27 @@ def published_text(verdicts: Mapping[Published, Verdict]) -> str:
     ]
     for equation, verdict in verdicts.items():
         if verdict.wrong:
+            note = " (the label is wrong, not the formula)" if equation.meant in verdict.fits else ""
             lines += [
                 f"  document {equation.document}: WRONG  {heading(equation.name)} = {equation.text}",
                 f"     gives  {verdict.printed:.6g}, autodiff {verdict.right:.6g}: {_how_far(verdict)}",
-                f"     right  {heading(equation.meant)} = {EQUATIONS[equation.meant]}"
-                + (" (the label is wrong, not the formula)" if equation.meant in verdict.fits else ""),
+                f"     right  {heading(equation.meant)} = {EQUATIONS[equation.meant]}{note}",
             ]
     return "\n".join(lines)
 
 
 def _how_far(verdict: Verdict) -> str:
     off = abs(verdict.printed - verdict.right)
-    text = f"off by {off:.3g} ({off / abs(verdict.right):.2%})"
-    return text + (
-        f", and a derivative of E_total by up to {verdict.gradient_off:.3g}" if verdict.gradient_off else ""
+    far = f"off by {off:.3g} ({off / abs(verdict.right):.2%})"
+    return (
+        f"{far}, and a derivative of E_total by up to {verdict.gradient_off:.3g}"
+        if verdict.gradient_off
+        else far
     )
 
 
 def descents_text(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"]) -> str:
-    """The loss of each listed rate at the start and at the end."""
+    """Return the loss of each listed rate at the start and at the end."""
     after = f"after {epochs_in_words(losses.shape[1] - 1)}"
     lines = [f"{'learning rate':>15}{'loss at the start':>20}{after:>22}"]
     lines += [
@@ -195,54 +197,42 @@ def claims_in_words(
     claims: Claims,
     shape: Shape = CLASSROOM,
 ) -> list[dict[str, Any]]:
-    """Each claim, whether it holds (None: the data do not show it), and the evidence in plain English."""
+    """Return each claim, True where it holds (None: the data do not show it), and the evidence."""
     order = np.argsort(lrs)
     start, final = float(losses[0, 0]), losses[order, -1]
     faster = larger_is_faster(start, final)
-    why = ""
+    why, falls = "", final < start
     if len(lrs) == 1:
         why = "One rate cannot be compared: give --lrs two or more. "
+    elif faster is None and falls.all():
+        why = "Some end alike, but for rounding. "
     elif faster is None:
-        falls = final < start
-        how_many = "each of them" if falls.any() else "any of them"
-        why = (
-            "Some end alike, but for rounding. "
-            if falls.all()
-            else f"The loss does not fall with {how_many}. "
-        )
-    return [
-        {
-            "claim": "Over the listed rates, a larger learning rate converges faster.",
-            "holds": faster,
-            "evidence": f"{why}After {epochs_in_words(losses.shape[1] - 1)} the loss is "
-            + ", ".join(f"{_loss(loss, '.4g')} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
-            + ".",
-        },
-        {
-            "claim": "A larger learning rate always converges faster.",
-            "holds": claims.faster,
-            "evidence": _where_it_stops(frontier, claims),
-        },
-        {
-            "claim": "If the rate keeps growing, the loss might not converge at all.",
-            "holds": claims.fails,
-            "evidence": _what_fails(frontier, claims, shape),
-        },
-    ]
+        why = f"The loss does not fall with {'each' if falls.any() else 'any'} of them. "
+    ends = (f"{_loss(loss, '.4g')} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
+    listed = f"{why}After {epochs_in_words(losses.shape[1] - 1)} the loss is {', '.join(ends)}."
+    judged = (
+        ("Over the listed rates, a larger learning rate converges faster.", faster, listed),
+        (
+            "A larger learning rate always converges faster.",
+            claims.faster,
+            _where_it_stops(frontier, claims),
+        ),
+        (
+            "If the rate keeps growing, the loss might not converge at all.",
+            claims.fails,
+            _what_fails(frontier, claims, shape),
+        ),
+    )
+    return [dict(zip(("claim", "holds", "evidence"), each, strict=True)) for each in judged]
 
 
 def claims_text(claims: Sequence[Mapping[str, Any]]) -> str:
-    """What claims_in_words returns, as paragraphs."""
-    paragraphs = []
+    """Return the claims of claims_in_words as paragraphs."""
+    verdicts, lines = {True: "Yes.", False: "No.", None: "Not shown."}, []
     for claim in claims:
-        verdict = {True: "Yes.", False: "No.", None: "Not shown."}[claim["holds"]]
-        paragraphs += [
-            f"  {claim['claim']}",
-            textwrap.fill(
-                f"{verdict} {claim['evidence']}", _WIDTH, initial_indent="    ", subsequent_indent="    "
-            ),
-        ]
-    return "\n".join(paragraphs)
+        evidence = textwrap.wrap(f"{verdicts[claim['holds']]} {claim['evidence']}", _WIDTH - 4)
+        lines += [f"  {claim['claim']}", *(f"    {line}" for line in evidence)]
+    return "\n".join(lines)
 
 
 def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
@@ -256,25 +246,17 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
     loss = frontier.ending.loss
     if claims.faster is None:
         first, last = (_loss(float(end), ".4g") for end in loss[[0, -1]])
-        shown = (
-            "does not fall with every rate"
-            if loss[-1] < frontier.start_loss <= loss[0]
-            else "shows none to be faster"
-        )
+        falls_with_some = loss[-1] < frontier.start_loss <= loss[0]
+        shown = "does not fall with every rate" if falls_with_some else "shows none to be faster"
         return (
             f"{after} {shown}: it is {first} with the smallest and {last} with the largest, "
             f"{frontier.start_loss:.4g} at the start."
         )
     falls = loss[lrs <= claims.falls_up_to_rate].min() < loss[0]
-    text = (
-        f"{after} "
-        + (
-            f"falls as the rate grows, up to {claims.falls_up_to_rate:.5g}"
-            if falls
-            else "does not fall at first as the rate grows"
-        )
-        + f"; the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
-    )
+    shown = "does not fall at first as the rate grows"
+    if falls:
+        shown = f"falls as the rate grows, up to {claims.falls_up_to_rate:.5g}"
+    text = f"{after} {shown}; the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
     if claims.converged_from is None:
         return text + f" No rate ends within {TOLERANCE:g} of the smallest possible loss."
     between = (lrs >= claims.converged_from) & (lrs <= claims.converged_to)
@@ -314,33 +296,26 @@ def _what_fails(frontier: Frontier, claims: Claims, shape: Shape) -> str:
     above = int((frontier.lrs > claims.best_rate).sum())
     always = claims.failing_always_from
     last = frontier.ending.loss[-1]
-    looser = (
-        "; a tolerance looser than that would call it converged"
-        if always is not None and last < frontier.start_loss
-        else ""
-    )
-    gradient = frontier.ending.gradient[-1]
-    in_precision = f" in {gradient.dtype}" if gradient == 0 else ""
-    at_limits = shape.activation in _BOUND and frontier.ending.margin[-1] < _SATURATED
-    saturated = ": the outputs are saturated" if at_limits and frontier.outcome[-1] == "stalled" else ""
-    none_better = (
-        " All smaller rates stall or oscillate, too: that the rate is too large is not shown."
-        if claims.fails is None
-        else ""
-    )
-    return text + (
+    all_fail = f", all from {always:.5g} on" if always is not None else ""
+    overflows = " or overflows" if "diverged" in claims.outcomes else ""
+    text += (
         f"But {claims.failing:,} of the {above:,} rates above {claims.best_rate:.5g} fail, the first at "
-        f"{claims.failing_from:.5g}"
-        + (f", all from {always:.5g} on" if always is not None else "")
-        + f": the loss ends more than {TOLERANCE:g} above the smallest possible one, and either stalls "
-        f"({epochs_in_words(frontier.epochs)} more would, by its gradient, bring it less than 1% "
-        f"closer) or still oscillates{' or overflows' if 'diverged' in claims.outcomes else ''}. "
-        f"With {frontier.lrs[-1]:g} the loss "
-        + (
-            f"goes from {frontier.start_loss:.4g} to {last:.4g} and the gradient to "
-            f"{_loss(float(gradient), '.2g')}{in_precision}{saturated}{looser}."
-            if math.isfinite(last)
-            else "overflows."
-        )
-        + none_better
+        f"{claims.failing_from:.5g}{all_fail}: the loss ends more than {TOLERANCE:g} above the smallest "
+        f"possible one, and either stalls ({epochs_in_words(frontier.epochs)} more would, by its gradient, "
+        f"bring it less than 1% closer) or still oscillates{overflows}. With {frontier.lrs[-1]:g} the loss "
     )
+    if math.isfinite(last):
+        gradient = frontier.ending.gradient[-1]
+        text += f"goes from {frontier.start_loss:.4g} to {last:.4g} and the gradient to "
+        text += _loss(float(gradient), ".2g") + (f" in {gradient.dtype}" if gradient == 0 else "")
+        at_limits = shape.activation in _BOUND and frontier.ending.margin[-1] < _SATURATED
+        if at_limits and frontier.outcome[-1] == "stalled":
+            text += ": the outputs are saturated"
+        if always is not None and last < frontier.start_loss:
+            text += "; a tolerance looser than that would call it converged"
+        text += "."
+    else:
+        text += "overflows."
+    if claims.fails is None:
+        text += " All smaller rates stall or oscillate, too: that the rate is too large is not shown."
+    return text

@@ -105,53 +105,50 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
     save_figure(folder, "loss_all", all_loss_curves(config.lrs, losses))
     save_figure(folder, "frontier", frontier_figure(frontier, claims, listed=config.lrs))
 
-    by_hand, by_difference = report.gradient_differences(derivatives)
-    write_json(
-        folder / "summary.json",
-        {
-            "precision": config.precision,
-            "start_loss": finite(float(losses[0, 0])),
-            "final_losses": {
-                str(lr): finite(float(loss[-1])) for lr, loss in zip(config.lrs, losses, strict=True)
-            },
-            "gradients": {
-                "max_difference_by_hand_autodiff": finite(float(by_hand.max())),
-                "max_difference_finite_difference_autodiff": finite(float(by_difference.max())),
-                **({"beyond_precision": beyond_precision.replace("\n", " ")} if beyond_precision else {}),
-            },
-            **_wrong_equations(published),
-            "frontier": {
-                "rates": len(lrs),
-                "epochs": config.frontier_epochs,
-                "tolerance": TOLERANCE,
-                "smallest_possible_loss": frontier.smallest_loss,
-                "largest_possible_loss": finite(frontier.largest_loss),
-                **dataclasses.asdict(claims),
-            },
-            "claims": words,
+    by_hand, by_difference = (finite(float(each.max())) for each in report.gradient_differences(derivatives))
+    agreement: dict[str, Any] = {
+        "max_difference_by_hand_autodiff": by_hand,
+        "max_difference_finite_difference_autodiff": by_difference,
+    }
+    if beyond_precision:
+        agreement["beyond_precision"] = beyond_precision.replace("\n", " ")
+    ends = {str(lr): finite(float(loss[-1])) for lr, loss in zip(config.lrs, losses, strict=True)}
+    summary = {
+        "precision": config.precision,
+        "start_loss": finite(float(losses[0, 0])),
+        "final_losses": ends,
+        "gradients": agreement,
+        **_wrong_equations(published),
+        "frontier": {
+            "rates": len(lrs),
+            "epochs": config.frontier_epochs,
+            "tolerance": TOLERANCE,
+            "smallest_possible_loss": frontier.smallest_loss,
+            "largest_possible_loss": finite(frontier.largest_loss),
+            **dataclasses.asdict(claims),
         },
-    )
+        "claims": words,
+    }
+    write_json(folder / "summary.json", summary)
     figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
     write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"], labels=_LABELS)
 
 
 def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:
-    if not published:  # they are about the classroom network
-        return {}
-    return {
-        "wrong_published_equations": [
-            {
-                "document": equation.document,
-                "printed": f"{equation.name} = {equation.text}",
-                "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
-                "printed_value": verdict.printed,
-                "right_value": verdict.right,
-                "gradient_off": verdict.gradient_off,
-            }
-            for equation, verdict in published.items()
-            if verdict.wrong
-        ]
-    }
+    """Return what the summary says of them: nothing of another network than the classroom's."""
+    wrong = [
+        {
+            "document": equation.document,
+            "printed": f"{equation.name} = {equation.text}",
+            "right": f"{equation.meant} = {EQUATIONS[equation.meant]}",
+            "printed_value": verdict.printed,
+            "right_value": verdict.right,
+            "gradient_off": verdict.gradient_off,
+        }
+        for equation, verdict in published.items()
+        if verdict.wrong
+    ]
+    return {"wrong_published_equations": wrong} if published else {}
 
 
 def start(config: BackpropConfig) -> tuple[Scalars, Scalars]:
@@ -184,30 +181,16 @@ def _epochs(
 
 
 def _write_gradients(folder: Path, derivatives: Gradients, shape: Shape) -> None:
+    differences = ("max_difference_by_hand", "max_difference_finite_difference")
     columns = (*map(np.asarray, derivatives), *report.gradient_differences(derivatives))
-    write_csv(
-        folder / "gradients.csv",
-        (
-            *("weight", "by_hand", "autodiff", "finite_difference"),
-            *("max_difference_by_hand", "max_difference_finite_difference"),
-        ),
-        zip(shape.weight_names, *(map(finite, column) for column in columns), strict=True),
-    )
+    rows = zip(shape.weight_names, *(map(finite, column) for column in columns), strict=True)
+    write_csv(folder / "gradients.csv", ("weight", *Gradients._fields, *differences), rows)
 
 
 def _write_frontier(folder: Path, frontier: Frontier) -> None:
     end = frontier.ending
-    reached = ["" if epoch < 0 else epoch for epoch in end.epochs_to_tolerance]
-    write_csv(
-        folder / "frontier.csv",
-        ("lr", "final_loss", "gradient_norm", "last_rise", "epochs_to_tolerance", "outcome"),
-        zip(
-            frontier.lrs,
-            map(finite, np.asarray(end.loss)),
-            map(finite, np.asarray(end.gradient)),
-            end.last_rise,
-            reached,
-            frontier.outcome,
-            strict=True,
-        ),
-    )
+    header = ("lr", "final_loss", "gradient_norm", "last_rise", "epochs_to_tolerance", "outcome")
+    loss, gradient = (map(finite, np.asarray(each)) for each in (end.loss, end.gradient))
+    reached = ("" if epoch < 0 else epoch for epoch in end.epochs_to_tolerance)
+    rows = zip(frontier.lrs, loss, gradient, end.last_rise, reached, frontier.outcome, strict=True)
+    write_csv(folder / "frontier.csv", header, rows)
