@@ -80,7 +80,7 @@ def descend_each(
 
 
 def table(rows: Epoch, example: Scalars, shape: Shape = CLASSROOM) -> Float[np.ndarray, "rate epoch column"]:
-    """What descend_each returns, as shape.columns."""
+    """Return what descend_each returns, as shape.columns."""
     names = (*shape.example_names, *shape.weight_names, *shape.forward_names, *closed_form(shape))
     values = dict(zip(names, (*example, *rows.weights, *rows.forward, *rows.derivatives), strict=True))
     size = rows.forward[-1].shape
@@ -88,7 +88,7 @@ def table(rows: Epoch, example: Scalars, shape: Shape = CLASSROOM) -> Float[np.n
 
 
 def loss_range(example: Scalars, shape: Shape = CLASSROOM) -> tuple[Scalar, Scalar]:
-    """The smallest and the largest E_total of any weights: the outputs' range is that of the activation.
+    """Return the smallest and the largest E_total of any weights: the outputs' range is the activation's.
 
     Where every input is 0, and there are no biases, each weighted sum of a tanh or ReLU network is 0,
     and so are its outputs.
@@ -104,7 +104,7 @@ def loss_range(example: Scalars, shape: Shape = CLASSROOM) -> tuple[Scalar, Scal
 
 
 def ending(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: Shape = CLASSROOM) -> Ending:
-    """The same descent, keeping only what it comes to."""
+    """Descend, and return only what the descent comes to."""
     smallest, _ = loss_range(example, shape)
     low, high = _OUTPUT_RANGE[shape.activation]
     zero = jnp.zeros_like(lr)
@@ -114,15 +114,12 @@ def ending(lr: Scalar, weights: Scalars, example: Scalars, epochs: int, shape: S
         values = forward(weights, example, shape)
         loss, outputs = values[-1], [getattr(values, neuron.a) for neuron in shape.layers[1]]
         gradient = derivatives(weights, example, shape)
+        first = jnp.where(before.epochs_to_tolerance < 0, number, before.epochs_to_tolerance)
         now = Ending(
             loss,
             gradient=sum((dE_dw**2 for dE_dw in gradient), zero),
             last_rise=jnp.where(loss > before.loss, number, before.last_rise),
-            epochs_to_tolerance=jnp.where(
-                loss - smallest <= TOLERANCE,
-                jnp.where(before.epochs_to_tolerance < 0, number, before.epochs_to_tolerance),
-                -1,
-            ),
+            epochs_to_tolerance=jnp.where(loss - smallest <= TOLERANCE, first, -1),
             margin=reduce(jnp.maximum, [jnp.minimum(a - low, high - a) for a in outputs]),
         )
         return (jax.tree.map(lambda w, dE_dw: w - lr * dE_dw, weights, gradient), now), None
@@ -140,7 +137,7 @@ def endings(
     epochs: int,
     shape: Shape = CLASSROOM,
 ) -> Ending:
-    """The ending for each learning rate; each leaf has shape [rate]."""
+    """Return the ending for each learning rate; each leaf has shape [rate]."""
     return jax.lax.map(lambda lr: ending(lr, weights, example, epochs, shape), lrs, batch_size=_RATES_AT_ONCE)
 
 
@@ -182,13 +179,9 @@ def explore(
     excess = end.loss.astype(np.float64) - smallest
     with np.errstate(over="ignore"):
         next_fall = epochs * np.asarray(lrs, np.float64) * end.gradient.astype(np.float64) ** 2
+    converged = end.epochs_to_tolerance >= 0
     outcome = np.select(
-        [
-            np.isinf(excess),
-            end.epochs_to_tolerance >= 0,
-            next_fall < 0.01 * excess,
-            2 * end.last_rise > epochs,
-        ],
+        [np.isinf(excess), converged, next_fall < 0.01 * excess, 2 * end.last_rise > epochs],
         ["diverged", "converged", "stalled", "oscillating"],
         "still falling",
     )
@@ -203,7 +196,7 @@ def rises(losses: Float[np.ndarray, "rate"]) -> np.ndarray:
 
 
 def larger_is_faster(start: float, losses: Float[np.ndarray, "rate"]) -> bool | None:
-    """Whether a larger rate ends with a smaller loss, each of them below the start's; rates rise.
+    """Return True if a larger rate ends with a smaller loss, each of them below the start's; rates rise.
 
     None where the losses show neither: of one rate, of rates none of which lowers the loss, of losses alike.
     """

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,14 +34,8 @@ def loss_curve(lr: float, loss: Float[np.ndarray, "epoch"]) -> Figure:
         if not np.isfinite(loss[epoch]):
             continue
         axes.plot(epoch, shown[epoch], "o", color=_BLUE)
-        axes.annotate(
-            f"{loss[epoch]:.3g}",
-            (epoch, shown[epoch]),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha=align,
-            color=_BLUE,
-        )
+        text, place = f"{loss[epoch]:.3g}", (epoch, shown[epoch])
+        axes.annotate(text, place, (0, 9), textcoords="offset points", ha=align, color=_BLUE)
     axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
     if grows:
         axes.set(yscale="log", xlim=(0, len(loss) - 1))
@@ -68,15 +63,14 @@ def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"
     ends = np.where(overflows, axes.get_ylim()[1], shown[:, -1])
     heights = _spread(np.log(ends[named]), np.diff(np.log(axes.get_ylim()))[0] / 18)
     for index, height in zip(named, heights, strict=True):
-        axes.text(
-            1.02,
-            np.exp(height),
-            f"η = {lrs[index]:g}" + (" overflows" if overflows[index] else ""),
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            color=colours[np.flatnonzero(order == index)[0]],
-            fontweight="bold",
-        )
+        name = f"η = {lrs[index]:g}" + (" overflows" if overflows[index] else "")
+        colour = colours[np.flatnonzero(order == index)[0]]
+        style: dict[str, Any] = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "fontweight": "bold",
+        }
+        axes.text(1.02, np.exp(height), name, color=colour, **style)
     axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
     best = f"{lrs[int(np.argmin(np.where(overflows, np.inf, losses[:, -1])))]:g}"
     ordered = losses[order, -1]

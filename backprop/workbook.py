@@ -3,7 +3,6 @@
 import io
 import math
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -39,12 +38,12 @@ _FUNCTION_NOTE = {
 
 
 def sheet_name(lr: float) -> str:
-    """The name of a learning rate's sheet."""
+    """Return the name of a learning rate's sheet."""
     return f"eta={lr}"
 
 
 def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column"]) -> bytes:
-    """The .xlsx file of a descent for each of config.lrs.
+    """Return the .xlsx file of a descent for each of config.lrs.
 
     Args:
       table: the values of config.shape.columns, shown until a spreadsheet program computes the formulas. In
@@ -72,19 +71,17 @@ def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column
 
 
 def formula(name: str, row: int, shape: Shape = CLASSROOM) -> str:
-    """The live formula of a column in a row (the first is 4), over the cells of the same sheet."""
+    """Return the live formula of a column in a row (the first is 4), over the cells of the same sheet."""
     letter, setting = _letters(shape), _setting_cells(shape)
     if name in all_equations(shape):
         function = rf"{shape.activation}\((\w+)\)"
         text = re.sub(function, _FUNCTIONS[shape.activation], all_equations(shape)[name].replace(" ", ""))
-        return "=" + re.sub(r"[A-Za-z]\w*", lambda word: _cell(word.group(), row, letter), text)
+        return "=" + re.sub(
+            r"[A-Za-z]\w*", lambda word: f"{letter[word[0]]}{row}" if word[0] in letter else word[0], text
+        )
     if f"dE_d{name}" in letter and row > _FIRST:
         return f"={letter[name]}{row - 1}-{setting['eta']}*{letter[f'dE_d{name}']}{row - 1}"
     return f"={setting[name]}"
-
-
-def _cell(name: str, row: int, letter: Mapping[str, str]) -> str:
-    return f"{letter[name]}{row}" if name in letter else name
 
 
 @cache
@@ -109,17 +106,16 @@ def _write_sheet(
     letter, setting = _letters(shape), _setting_cells(shape)
     sheet = book.add_worksheet(sheet_name(lr))
     sheet.freeze_panes(_HEADINGS, 0)
-    _print_on_one_page_width(sheet)
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)  # in width
     equation_width = min(255, 39 * max(2, shape.outputs))
-    widths = {"A:A": 8, "B:B": 13, "C:C": 10, "D:D": equation_width, "E:E": 2, "F:F": 8}
-    for columns, width in widths.items():
-        sheet.set_column(columns, width)
+    for column, width in enumerate((8, 13, 10, equation_width, 2, 8)):
+        sheet.set_column(column, column, width)
     sheet.set_column(_EPOCH + 1, _EPOCH + len(letter), 13)
 
     title = f'="Gradient descent with eta = "&{setting["eta"]}'
     sheet.write_formula(f"A{_TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
-    sheet.write(f"A{_HEADINGS}", "setting", styles["head"])
-    sheet.write(f"B{_HEADINGS}", "change me", styles["head"])
+    sheet.write_row(f"A{_HEADINGS}", ("setting", "change me"), styles["head"])
     settings = (lr, *config.inputs, *config.targets, *config.start.values())
     for (name, cell), value in zip(setting.items(), settings, strict=True):
         sheet.write(cell.replace("$B$", "A"), name, styles["bold"])
@@ -139,8 +135,7 @@ def _write_sheet(
             sheet.merge_range(f"{letter[names[0]]}{_GROUPS}:{letter[names[-1]]}{_GROUPS}", group, style)
         else:
             sheet.write(f"{letter[names[0]]}{_GROUPS}", group, style)
-        for name in names:
-            sheet.write(f"{letter[name]}{_HEADINGS}", heading(name), style)
+        sheet.write_row(f"{letter[names[0]]}{_HEADINGS}", [*map(heading, names)], style)
     formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in shape.columns]
     for epoch, values in enumerate(rows.tolist()):
         row = _FIRST + epoch
@@ -166,17 +161,14 @@ def _write_overview(
 ) -> None:
     letter, setting = _letters(config.shape), _setting_cells(config.shape)
     first, last = _FIRST, _FIRST + table.shape[1] - 1
-    _print_on_one_page_width(sheet)
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)  # in width
     sheet.set_column("A:C", 22)
     sheet.write("A1", "Back-propagation by hand: the loss for each learning rate", styles["title"])
     for row, note in enumerate((*_NOTES, _FUNCTION_NOTE[config.activation]), start=2):
         sheet.write(f"A{row}", note)
-    for cell, text in (
-        ("A6", "learning rate (eta)"),
-        ("B6", "E_total at the start"),
-        ("C6", f"after {epochs_in_words(last - first)}"),
-    ):
-        sheet.write(cell, text, styles["head"])
+    headings = ("learning rate (eta)", "E_total at the start", f"after {epochs_in_words(last - first)}")
+    sheet.write_row("A6", headings, styles["head"])
     loss = table[:, :, config.shape.columns.index("E_total")].tolist()
     chart = _loss_chart(book, "Loss for each learning rate (eta)", epochs=last - first)
     for row, (lr, losses) in enumerate(zip(config.lrs, loss, strict=True), start=7):
@@ -192,11 +184,6 @@ def _write_overview(
 def _cached(value: float) -> float | str:
     """A computed value as a spreadsheet shows it: too large a number is an error."""
     return value if math.isfinite(value) else "#NUM!"
-
-
-def _print_on_one_page_width(sheet: Any) -> None:
-    sheet.set_landscape()
-    sheet.fit_to_pages(1, 0)
 
 
 def _loss_chart(book: xlsxwriter.Workbook, title: str, *, epochs: int) -> Any:

@@ -1,4 +1,4 @@
-"""What a user did wrong, or the system refused, in the user's words."""
+"""Errors in a user's words: a mistake, or a refusal of the operating system."""
 
 import difflib
 import errno
@@ -31,10 +31,9 @@ class Diverged(UserError):
 
 
 def one_line(text: str) -> str:
-    """Text as one line of at most about 1,000 characters; what cannot be printed becomes its escape."""
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    """Return a text as one line of about 1,000 characters at most; what cannot be printed is escaped."""
+    escaped = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    shown = "".join(escaped)
     half = _LONGEST_LINE // 2
     return shown if len(shown) <= _LONGEST_LINE else f"{shown[:half]} ... {shown[-half:]}"
 
@@ -62,7 +61,7 @@ def require_choice(flag: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def unknown(what: str, value: object, names: Iterable[str]) -> ValueError:
-    """What to raise where a name that code was given is none of those that it knows."""
+    """Return the error to raise where a name is none of those that the code knows."""
     return ValueError(f"{what} is {value!r}: choose one of {', '.join(names)}")
 
 
@@ -112,17 +111,17 @@ class Refusal(NamedTuple):
 
     @property
     def remedies(self) -> str:
-        """Both ways, for what has not begun."""
+        """The remedy and the way around it, for what has not begun."""
         return f"{self.remedy}, or {self.instead}" if self.instead else self.remedy
 
     def of_a_run(self, resume: str) -> str:
-        """One line for a run that can go on: the remedy and then `resume`, or a new run."""
+        """Return one line for a run that can go on: the remedy and then `resume`, or a new run."""
         anew = f"; or, in a new run, {self.instead}" if self.instead else ""
         return f"{self.what}: {self.remedy}, then {resume}{anew}"
 
 
 def explain(error: BaseException, less: Sequence[str] = ()) -> Refusal | None:
-    """What the operating system refused and how to mend it; None for an error of another kind.
+    """Return what the operating system refused and how to mend it; None for an error of another kind.
 
     TensorStore, and with it Orbax, gives the system's code as os_error_code in a message of its own.
 

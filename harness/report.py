@@ -122,7 +122,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str] | None) -
 
 
 def _table(rows: Iterable[str], head: str = "") -> str:
-    """In a box of its own, which scrolls sideways where the screen is narrow."""
+    """Return a table in a box of its own, which scrolls sideways where the screen is narrow."""
     body = "\n".join(rows)
     return f'<div class="wide"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
 

@@ -82,11 +82,8 @@ def open_folder(flag: str, path: str) -> Path:
 
 def require_no_link(path: Path) -> None:
     """Raise UserError if a path in a workdir is a symbolic link: what is written there lands elsewhere."""
-    require(
-        not path.is_symlink(),
-        f"{path} is a symbolic link, and a run writes nothing outside its --workdir: remove it, "
-        "or give another folder",
-    )
+    advice = "a run writes nothing outside its --workdir: remove it, or give another folder"
+    require(not path.is_symlink(), f"{path} is a symbolic link, and {advice}")
 
 
 @contextlib.contextmanager
@@ -152,14 +149,13 @@ def write_config(
       resumed_after: the finished epochs of a run that goes on; None for a new one.
       more: what else the task wants kept.
     """
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     start = {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "epochs_before": resumed_after or 0,
         "git_commit": _git_commit(),
         "device": device,
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
     }
     earlier = [] if resumed_after is None else _starts(_read_config(folder / "config.json"))
     content = {"task": task, "flags": dataclasses.asdict(config), **more, "starts": [*earlier, start]}
@@ -168,14 +164,14 @@ def write_config(
 
 
 def _starts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The starts of a run; config.json once kept the last one alone, without its time."""
+    """Return the starts of a run; config.json once kept the last one alone, without its time."""
     if "starts" in config:
         return list(config["starts"])
     return [{"time": None, **{name: config[name] for name in ("git_commit", "device", "versions")}}]
 
 
 def flags_text(task: str, config: Any) -> str:
-    """The flags that start a run like this one anew, as absl's --flagfile reads them, one in each line.
+    """Return the flags that start a run like this one anew, as absl's --flagfile reads them, one a line.
 
     Those that differ from their defaults, but for OF_ONE_START.
     """
@@ -194,13 +190,13 @@ def flags_text(task: str, config: Any) -> str:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """The SHA-256 of all but the digest itself, however it is spaced and ordered."""
+    """Return the SHA-256 of all but the digest itself, however it is spaced and ordered."""
     rest = {name: item for name, item in content.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_flags(path: str | None, task: str) -> dict[str, Any]:
-    """The flags of the run that a folder holds, as config.json keeps them.
+    """Return the flags of the run that a folder holds, as config.json keeps them.
 
     Raises:
       UserError: no folder named, no run in it, one of another task, or a damaged config.json.
@@ -210,7 +206,7 @@ def read_flags(path: str | None, task: str) -> dict[str, Any]:
 
 
 def read_config(path: str | None, task: str) -> dict[str, Any]:
-    """The content of config.json of the run that a folder holds.
+    """Return the content of config.json of the run that a folder holds.
 
     Raises:
       UserError: see read_flags.
@@ -225,7 +221,7 @@ def read_config(path: str | None, task: str) -> dict[str, Any]:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """The content of a config.json.
+    """Return the content of a config.json.
 
     Raises:
       UserError: there is none, or a damaged one.
@@ -241,18 +237,16 @@ def _read_config(file: Path) -> dict[str, Any]:
             "earlier run wrote, or start a new one"
         ) from error
     except OSError as error:
-        raise UserError(
-            f"{file} cannot be read ({error.strerror}): name the folder of an earlier run"
-        ) from error
+        advice = "name the folder of an earlier run"
+        raise UserError(f"{file} cannot be read ({error.strerror}): {advice}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} is damaged or was edited ({error}): restore it, or start a new run"
-        ) from error
+        advice = "restore it, or start a new run"
+        raise UserError(f"{file} is damaged or was edited ({error}): {advice}") from error
     return config
 
 
 def make_config(config: type, flags: Mapping[str, Any], path: str) -> Any:
-    """A task's configuration from the flags that a run in `path` kept.
+    """Return a task's configuration from the flags that a run in `path` kept.
 
     Raises:
       UserError: a value that is not allowed, or flags of another version.
@@ -321,7 +315,7 @@ def save_figure(folder: Path, name: str, figure: "Figure") -> None:
 
 
 def _git_commit() -> str | None:
-    """The commit of this code, with -dirty where files differ from it; None outside a repository."""
+    """Return the commit of this code, with -dirty where files differ from it; None outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
