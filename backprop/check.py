@@ -121,7 +121,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an equation's text compares with the truth.
+    """The comparison of an equation's text with the truth.
 
     Attributes:
       printed, right: the value by the text, and the one that autodiff or the forward pass gives.

@@ -17,6 +17,7 @@ _ASSIGNMENT = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
 _PROGRESSION = tuple(n / 100 for n in range(15, 100, 5))
 """17 weights, a prime: they come again without giving two neurons of up to 8 inputs the same ones."""
 _HIDDEN_BIAS, _OUTPUT_BIAS = 0.35, 0.60
+_PRECISIONS = ("float64", "float32")
 _FRONTIER = ("frontier_min", "frontier_max")
 
 
@@ -45,7 +46,7 @@ class BackpropConfig:
         f"{','.join(map(str, _ASSIGNMENT))} for 2 inputs, 2 hidden and 2 output neurons, "
         "otherwise 0.15,0.2,0.25,...,0.95 and again from 0.15)",
     ] = ()
-    precision: Annotated[str, "float64 or float32"] = "float64"
+    precision: Annotated[str, " or ".join(_PRECISIONS)] = "float64"
     frontier_rates: Annotated[int, "how many learning rates the frontier tries"] = 65_536
     frontier_min: Annotated[float, "the frontier's smallest learning rate"] = 1e-3
     frontier_max: Annotated[float, "the frontier's largest learning rate"] = 1e4
@@ -89,7 +90,7 @@ class BackpropConfig:
             f"--epochs={self.epochs} with {len(self.lrs)} learning rates: give 1 to "
             f"{rows // len(self.lrs) - 1} epochs (the spreadsheet holds {rows} rows)",
         )
-        require_choice("precision", self.precision, ("float64", "float32"))
+        require_choice("precision", self.precision, _PRECISIONS)
         require(
             self.frontier_min * 1.01 <= self.frontier_max,
             f"--frontier_min={self.frontier_min:g} is not below --frontier_max={self.frontier_max:g} by 1 %: "
@@ -109,7 +110,7 @@ class BackpropConfig:
 
     @property
     def start(self) -> dict[str, float]:
-        """Each weight, and bias, at the start, in the order of the spreadsheet's columns."""
+        """The weights and biases at the start, in the order of the spreadsheet's columns."""
         weights, names = iter(self.weights), self.shape.weight_names
         hidden_biases = {neuron.incoming.get("1") for neuron in self.shape.layers[0]}
         biases = {name: _HIDDEN_BIAS if name in hidden_biases else _OUTPUT_BIAS for name in names}

@@ -33,7 +33,7 @@ class Epoch(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What one descent comes to.
+    """The end of one descent.
 
     Attributes:
       loss: E_total after the last epoch.
@@ -143,7 +143,7 @@ def endings(
 
 @dataclass(frozen=True)
 class Frontier:
-    """What becomes of each learning rate; arrays have shape [rate], rates rise.
+    """The outcomes of many learning rates; arrays have shape [rate], rates rise.
 
     Attributes:
       ending: a loss that is no longer a finite number is infinite.
@@ -190,7 +190,7 @@ def explore(
 
 
 def rises(losses: Float[np.ndarray, "rate"]) -> np.ndarray:
-    """Where a loss is above that of a smaller rate by more than rounding."""
+    """Return True where a loss is above that of a smaller rate by more than rounding."""
     lowest = np.minimum.accumulate(losses)
     return losses > lowest + _rounding(lowest)
 
@@ -222,7 +222,7 @@ def epochs_in_words(number: int) -> str:
 
 @dataclass(frozen=True)
 class Claims:
-    """What the frontier says about "faster with a larger rate" and "too large a rate fails".
+    """The answers of a frontier to "faster with a larger rate" and "too large a rate fails".
 
     Attributes:
       faster: whether a larger rate always ends with a smaller loss; None if the rates show neither.

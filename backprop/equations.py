@@ -70,7 +70,7 @@ def derivatives(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) ->
 
 
 def named(weights: Scalars, example: Scalars, shape: Shape = CLASSROOM) -> dict[str, Scalar]:
-    """What is known before a forward pass, by name."""
+    """Return the values that are known before a forward pass, by name."""
     names = (*shape.weight_names, *shape.example_names)
     return dict(zip(names, (*weights, *example), strict=True))
 
@@ -174,7 +174,7 @@ _COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names as in a sentence: w6, w7 and w8; more than three of a letter as w8 .. w14, then the biases."""
+    """Return names as in a sentence: w6, w7 and w8; more than three of a letter as w8 .. w14; biases last."""
     parts = []
     for _, letter in groupby(names, key=lambda name: name.rstrip("0123456789")):
         *before, last = letter

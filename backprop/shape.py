@@ -45,12 +45,12 @@ class Shape:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names i1, i2, ..."""
+        """The inputs' names, i1, i2, ..."""
         return _numbered("i", self.inputs)
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """Names t1, t2, ..."""
+        """The targets' names, t1, t2, ..."""
         return _numbered("t", self.outputs)
 
     @property

@@ -165,7 +165,7 @@ def _opened(file: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
 
 
 def _bytes(array: Stored) -> int:
-    """What an array takes; UserError if that is more than is read."""
+    """Return the size of an array; UserError if that is more than is read."""
     declared = math.prod(array.shape) * array.dtype.itemsize
     require(
         min(array.shape, default=0) >= 0 and declared <= _MOST_BYTES,

@@ -58,7 +58,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float:
-    """What cpu.max (version 2) or cpu.cfs_quota_us and cpu.cfs_period_us (version 1) say, in cores."""
+    """Return the cores of cpu.max (version 2), or of cpu.cfs_quota_us and cpu.cfs_period_us (version 1)."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

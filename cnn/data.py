@@ -59,7 +59,7 @@ class Dataset(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """What config.json keeps of it."""
+        """The part of it that config.json keeps."""
         return {
             "training_images": len(self.train.labels),
             "test_images": len(self.test.labels),
@@ -71,7 +71,7 @@ class Dataset(NamedTuple):
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
-    """The bundled MNIST, one's own images, or a data set that tensorflow-datasets prepared.
+    """Return the bundled MNIST, one's own images, or a data set that tensorflow-datasets prepared.
 
     One's own are square images of any size and number of channels, whole numbers from 0 to 255 or floats
     from 0 to 1, which are rounded to 256 values; labels are whole numbers from 0.
@@ -92,7 +92,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
 
 
 def size(name: str, data_dir: str | None = None) -> tuple[ImageShape, int]:
-    """The shape of a data set's images and the number of its classes: what a network for it has to fit.
+    """Return the shape of a data set's images and the number of its classes, which a network has to fit.
 
     No image is read, and nothing is prepared.
 
@@ -115,15 +115,14 @@ def hold_out(train: Examples, size: int) -> tuple[Examples, Examples]:
         held > 0,
         f"--validation_size={size} leaves none of the {len(train.labels)} training images: give fewer",
     )
-    return Examples(train.images[:held], train.labels[:held]), Examples(
-        train.images[held:], train.labels[held:]
-    )
+    first, last = slice(held), slice(held, None)
+    return Examples(*(array[first] for array in train)), Examples(*(array[last] for array in train))
 
 
 def grey_statistics(
     images: UInt8[np.ndarray, "images height width channels"],
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
-    """Mean and standard deviation of each channel as fractions of 255, to four digits.
+    """Return the mean and standard deviation of each channel as fractions of 255, to four digits.
 
     Of one channel they are numbers, of several tuples. On MNIST's training images these are the 0.1307
     and 0.3081 that the assignments use.
@@ -150,7 +149,7 @@ def grey_statistics(
 
 
 def load_bundled_mnist(folder: Path) -> Dataset:
-    """MNIST from the four gzipped IDX files that SHA256SUMS beside them names.
+    """Return MNIST from the four gzipped IDX files that SHA256SUMS beside them names.
 
     Raises:
       UserError: a file that is missing, or whose content is not what SHA256SUMS says.
@@ -168,7 +167,7 @@ def load_bundled_mnist(folder: Path) -> Dataset:
 
 
 def _read_sums(file: Path) -> dict[str, str]:
-    """The hexadecimal SHA-256 of each unpacked file."""
+    """Return the hexadecimal SHA-256 of each unpacked file."""
     try:
         return {name: digest for digest, name in map(str.split, file.read_text("ascii").splitlines())}
     except (OSError, ValueError) as error:
@@ -176,7 +175,7 @@ def _read_sums(file: Path) -> dict[str, str]:
 
 
 def _read_bundled(file: Path, sums: Mapping[str, str]) -> bytes:
-    """The content of a .gz file; what packs it may differ, what is packed may not."""
+    """Return the content of a .gz file; what packs it may differ, what is packed may not."""
     try:
         content = gzip.decompress(file.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -281,10 +280,8 @@ def _labels(labels: Stored, images: Stored) -> Int32[np.ndarray, " images"]:
 
 def _load_own(path: Path) -> Dataset:
     own = _own_labels(path)
-    train, test = (
-        Examples(_bytes_of(images).reshape(-1, *own.shape), own.labels[split])
-        for split, images in own.images.items()
-    )
+    pixels = {split: _bytes_of(images).reshape(-1, *own.shape) for split, images in own.images.items()}
+    train, test = (Examples(pixels[split], own.labels[split]) for split in pixels)
     return _checked(train, test, own.classes, arrays.files(path))
 
 
@@ -309,7 +306,7 @@ def _bytes_of(images: Stored) -> UInt8[np.ndarray, "..."]:
 
 
 def classes_without_images(name: str, split: Examples, classes: int) -> list[str]:
-    """A warning that names the classes of which a split has no images; none where it has all."""
+    """Return a warning that names the classes of which a split has no images; none where it has all."""
     missing = sorted({*range(classes)} - {*split.labels.tolist()})
     if not missing:
         return []
@@ -319,7 +316,7 @@ def classes_without_images(name: str, split: Examples, classes: int) -> list[str
 
 
 def _checked(train: Examples, test: Examples, classes: int, files: Iterable[Path]) -> Dataset:
-    """A data set with what is to be said of it.
+    """Return a data set with what is to be said of it.
 
     Raises:
       UserError: all test images are training images.
@@ -328,9 +325,8 @@ def _checked(train: Examples, test: Examples, classes: int, files: Iterable[Path
     for name, split in (("training", train), ("test", test)):
         warnings += classes_without_images(name, split, classes)
         if split.images.max() == 1:
-            warnings.append(
-                f"the {name} images hold 0 and 1 alone, of 0 to 255: give floats where 1 is white"
-            )
+            alone = "hold 0 and 1 alone, of 0 to 255: give floats where 1 is white"
+            warnings.append(f"the {name} images {alone}")
     learned = set(map(_digest, train.images))
     shared = sum(_digest(image) in learned for image in test.images)
     count = len(test.labels)
@@ -384,18 +380,15 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     if not builder.is_prepared():
         _require_preparable(name, builder)
         builder.download_and_prepare(file_format="array_record")
+    place = f"--dataset={name} in {builder.data_path}"
     try:
         train, test = (_read_split(builder, split, shape) for split in ("train", "test"))
     except NotImplementedError as error:
-        raise UserError(
-            f"--dataset={name} in {builder.data_path} is stored as {builder.info.file_format.value}: "
-            'prepare it again with download_and_prepare(file_format="array_record")'
-        ) from error
+        stored, anew = builder.info.file_format.value, 'download_and_prepare(file_format="array_record")'
+        raise UserError(f"{place} is stored as {stored}: prepare it again with {anew}") from error
     except Exception as error:  # whatever array_record or the image decoder says of a damaged file
-        raise UserError(
-            f"--dataset={name} in {builder.data_path} is damaged ({str(error).splitlines()[0]}): "
-            "prepare it again"
-        ) from error
+        first_line = str(error).splitlines()[0]
+        raise UserError(f"{place} is damaged ({first_line}): prepare it again") from error
     files = sorted(file for file in Path(builder.data_path).rglob("*") if file.is_file())
     return _checked(train, test, classes, files)
 

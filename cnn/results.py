@@ -1,4 +1,4 @@
-"""What a run leaves: metrics, confusion matrix, plots, summary and report."""
+"""The files of a finished run: metrics, confusion matrix, plots, summary and report."""
 
 import functools
 import itertools
@@ -69,17 +69,15 @@ class Run(NamedTuple):
 
 def write_metrics(folder: Path, history: Rows) -> None:
     """metrics.csv: a row an epoch; of several learning rates or seeds for each of them, which come first."""
-    columns = [*_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
-    if len({row["seed"] for row in history}) > 1:
-        columns = ["seed", *columns]
-    if "base_learning_rate" in history[0]:
-        columns = ["base_learning_rate", *columns]
+    several_seeds = len({row["seed"] for row in history}) > 1
+    first = ["base_learning_rate"] * ("base_learning_rate" in history[0]) + ["seed"] * several_seeds
+    columns = [*first, *_COLUMNS, *(name for name in history[0] if name.startswith("validation"))]
     rows = sorted(history, key=lambda row: (row.get("base_learning_rate", 0), row["seed"], row["epoch"]))
     write_csv(folder / "metrics.csv", columns, ([row[name] for name in columns] for row in rows))
 
 
 def mean_rows(history: Rows) -> list[dict[str, Any]]:
-    """For each epoch the mean of its metrics over the seeds that have come so far."""
+    """Return for each epoch the mean of its metrics over the seeds that have come so far."""
     by_epoch: dict[int, list[Mapping[str, Any]]] = {}
     for row in history:
         by_epoch.setdefault(row["epoch"], []).append(row)
@@ -106,19 +104,15 @@ def write_results(run: Run, result: Result) -> None:
         tables = ["learning_rates", "metrics"]
     part = sweep.shown(result)
     name = sweep.name_of(part, name)
-    logits = [
-        train.evaluate(state_of(part, seed), test, config=run.config).logits
-        for seed in range(len(part.seeds))
-    ]
+    states = (state_of(part, seed) for seed in range(len(part.seeds)))
+    logits = [train.evaluate(state, test, config=run.config).logits for state in states]
     classes = logits[0].shape[1]
     counts = np.zeros((classes, classes), np.int64)
     for of_seed in logits:
         np.add.at(counts, (test.labels, of_seed.argmax(-1)), 1)
-    write_csv(
-        run.folder / "confusion.csv",
-        ["true", *(f"predicted_{label}" for label in range(classes))],
-        ([label, *row] for label, row in enumerate(counts.tolist())),
-    )
+    header = ["true", *(f"predicted_{label}" for label in range(classes))]
+    rows = ([label, *row] for label, row in enumerate(counts.tolist()))
+    write_csv(run.folder / "confusion.csv", header, rows)
     pictures |= {
         "curves": plots.curves(part.history, name=name, target=target),
         "confusion": plots.confusion(counts, name=name),
@@ -140,7 +134,7 @@ def write_results(run: Run, result: Result) -> None:
 
 
 def state_of(result: Result, seed: int) -> train.TrainState:
-    """The state of one of a run's seeds, counted from 0."""
+    """Return the state of one of a run's seeds, counted from 0."""
     return jax.tree.map(lambda leaf: leaf[seed], result.state)
 
 
@@ -176,7 +170,7 @@ def _accuracy_lines(summary: Mapping[str, Any]) -> str:
 
 
 def beside_reported(flags: CnnConfig, result: Result) -> dict[str, Any] | None:
-    """Its author's accuracies and ours, last with last and best with best.
+    """Return its author's accuracies and ours, last with last and best with best.
 
     None where nobody reports this network by this recipe, or where not all epochs are trained.
     """
@@ -200,7 +194,7 @@ def beside_reported(flags: CnnConfig, result: Result) -> dict[str, Any] | None:
 
 
 def reported_lines(reported: Mapping[str, Any], seeds: int) -> str:
-    """What beside_reported gives, as lines, each after a line's end."""
+    """Return the lines of beside_reported, each after a line's end."""
     mean = f", mean of {seeds} seeds" if seeds > 1 else ""
     below = f" ({reported['seeds_below']} below)" if seeds > 1 else ""
     points = reported["departures"]
@@ -215,7 +209,7 @@ def reported_lines(reported: Mapping[str, Any], seeds: int) -> str:
 
 
 def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
-    """What a run came to.
+    """Return the summary of a run.
 
     Args:
       part: of sweep.shown. The accuracies are those of its seeds; of a sweep only where its rate was chosen.
@@ -224,6 +218,8 @@ def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
     at_once = max(row["seeds_at_once"] for row in history)
     size = run.config.recipe.batch_size
     used = devices.available(run.flags.num_devices, size, len(result.seeds), at_once)
+    images = run.config.images
+    speeds = [images * row["seeds_at_once"] / row["seconds"] for row in history]
     summary = {
         "model": run.flags.name,
         "dataset": run.flags.dataset,
@@ -231,9 +227,7 @@ def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
         "epochs": run.config.recipe.epochs,
         "target_accuracy": run.flags.target_accuracy,
         "best_epoch_chosen_on": "test images",
-        "images_per_second": statistics.median(
-            run.config.images * row["seeds_at_once"] / row["seconds"] for row in history
-        ),
+        "images_per_second": statistics.median(speeds),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
         "device": devices.name(used),
     }
@@ -282,7 +276,7 @@ def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
 
 
 def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
-    """The first epoch at the target, and the one from which on each was; None where there is none."""
+    """Return the first epoch at the target, and the one from which on each was; None where there is none."""
     reached = [row["epoch"] for row in rows if row["test_accuracy"] >= target]
     held = [*itertools.takewhile(lambda row: row["test_accuracy"] >= target, reversed(rows))]
     return {
@@ -292,16 +286,15 @@ def _at_target(rows: Rows, target: float) -> dict[str, int | None]:
 
 
 def _augmented_samples(run: Run) -> np.ndarray:
-    """The first training image of each class, twenty classes at most, and five random maps of each.
+    """Return the first training image of each class, twenty classes at most, and five random maps of each.
 
     Rows x classes x height x width x channels.
     """
 
     @functools.partial(jax.jit, compiler_options=xla.RUN_ONCE)
     def maps(images: Float[Array, "*shape"], seed: UInt32[Array, ""]) -> Float[Array, "*shape"]:
-        return random_distortion(
-            images, train.sample_keys(jax.random.key(seed), len(images)), run.config.recipe
-        )
+        keys = train.sample_keys(jax.random.key(seed), len(images))
+        return random_distortion(images, keys, run.config.recipe)
 
     firsts = np.unique(run.splits["train"].labels, return_index=True)[1][:_MOST_AUGMENTED]
     originals = run.splits["train"].images[firsts] / np.float32(255)

@@ -54,7 +54,7 @@ class LayersError(UserError):
 
 
 def parse(text: str) -> tuple[Layer, ...]:
-    """The layers of a text, in order. Whether they fit each other is architecture.summarize's to say.
+    """Return the layers of a text, in order; architecture.summarize says whether they fit each other.
 
     Raises:
       LayersError: a word that is not known or not allowed where it stands, a number out of its limits, more
@@ -70,12 +70,12 @@ def parse(text: str) -> tuple[Layer, ...]:
 
 
 def format_layers(layers: Iterable[Layer]) -> str:
-    """The text of some layers, on one line; `parse` makes the same layers of it."""
+    """Return the text of some layers, on one line; `parse` makes the same layers of it."""
     return ", ".join(map(describe, layers))
 
 
 def on_one_line(text: str) -> str:
-    """The same text without comments and line ends, as a flag or a line of a file of flags can hold it."""
+    """Return a text without comments and line ends, as a flag or a line of a file of flags can hold it."""
     lines = (" ".join(line.partition("#")[0].split()).strip(" ,") for line in text.split("\n"))
     joined = ", ".join(line for line in lines if line)
     return re.sub(r"\(,\s*", "(", re.sub(r",\s*\)", ")", joined))
@@ -90,17 +90,17 @@ class _Word(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What is compared: lower case, without spaces."""
+        """The word in lower case, without spaces."""
         return "".join(self.written.lower().split())
 
     @property
     def separates(self) -> bool:
-        """Whether it stands between two layers."""
+        """True between two layers."""
         return self.written in (",", "\n")
 
     @property
     def ends_layer(self) -> bool:
-        """Whether no more of a layer can follow."""
+        """True where no more of a layer can follow."""
         return self.separates or self.written in (")", "")
 
     @property
@@ -150,7 +150,7 @@ def _split(text: str) -> Iterator[_Word]:
 
 
 def _sequence(words: _Words, depth: int) -> list[Layer]:
-    """Layers up to a closing bracket or the text's end, which is left to read."""
+    """Return the layers up to a closing bracket or the text's end, which is left to read."""
     layers: list[Layer] = []
     while True:
         while words.next.separates:
@@ -170,7 +170,7 @@ def _count(layers: Iterable[Layer]) -> int:
 
 
 def _layers(words: _Words, depth: int) -> list[Layer]:
-    """One layer, or those that are repeated."""
+    """Return one layer, or those that are repeated."""
     first, times = words.next, re.fullmatch(r"([0-9]+)x", words.next.key)
     if first.key == "residual":
         return [Residual(tuple(_bracketed(words, depth)))]
@@ -186,7 +186,7 @@ def _layers(words: _Words, depth: int) -> list[Layer]:
 
 
 def _bracketed(words: _Words, depth: int) -> list[Layer]:
-    """The layers in the brackets that follow a word, at least one."""
+    """Return the layers in the brackets that follow a word, at least one."""
     before = words.take()
     if words.next.written != "(":
         words.refuse(f"follows {before.written}: write its layers in brackets, {before.written} ( ... )")
@@ -203,7 +203,7 @@ def _bracketed(words: _Words, depth: int) -> list[Layer]:
 
 
 def _layer(words: _Words) -> Layer:
-    """One layer, neither repeated nor a residual."""
+    """Return one layer, neither repeated nor a residual."""
     form = _form(words)
     kinds = {field.name: field.type for field in dataclasses.fields(form.kind)}
     values: dict[str, Any] = {field: False for field in form.options.values() if kinds[field] is bool}
@@ -225,7 +225,7 @@ def _layer(words: _Words) -> Layer:
 
 
 def _form(words: _Words) -> Form:
-    """The form that starts with the next words; they are read."""
+    """Read the words with which a form starts, and return it."""
     forms: tuple[Form, ...] = FORMS
     said: list[str] = []
     while True:
@@ -242,7 +242,7 @@ def _form(words: _Words) -> Form:
 
 
 def _number(words: _Words, form: Form, field: str, *, of: str) -> int | float:
-    """The number that comes next, for a field of a layer; it is read. An error says what it is `of`."""
+    """Read a number for a field of a layer, and return it. An error says what it is `of`."""
     is_float = {each.name: each.type for each in dataclasses.fields(form.kind)}[field] is float
     written = words.next.key
     allowed, limits = LIMITS[field]
@@ -267,7 +267,7 @@ def _may_be_left_out(form: Form, field: str) -> bool:
 
 
 def _usage(form: Form) -> str:
-    """How a layer is written: its fields in capitals, in brackets what may be left out."""
+    """Return the form of a layer: its fields in capitals, in brackets those that may be left out."""
     parts = [form.words]
     for field in form.numbers:
         shown = "x".join([field.upper()] * (2 if field in SQUARES else 1))

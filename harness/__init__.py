@@ -1,1 +1,1 @@
-"""What every task stands on."""
+"""The base of every task: flags, errors, the folder of a run and its report."""

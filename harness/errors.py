@@ -97,7 +97,7 @@ _REMEDIES = {
 
 
 class Refusal(NamedTuple):
-    """What the operating system refused.
+    """A refusal of the operating system.
 
     Attributes:
       what: in its words.

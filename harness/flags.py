@@ -91,7 +91,7 @@ _HELP = ("help", "helpfull")
 
 class _Values(flags.FlagValues):
     def _get_flag_file_lines(self, filename: str, parsed_file_stack: list[str] | None = None) -> list[str]:
-        """What a file of flags holds; absl itself would wait for a pipe, and read a device without end."""
+        """Return a file's lines; absl itself would wait for a pipe, and read a device without end."""
         if filename:
             try:
                 open_file(Path(filename)).close()

@@ -1,1 +1,1 @@
-"""What a run becomes on a TPU: compiled ahead of time by libtpu, on a machine without one."""
+"""A run compiled ahead of time for a TPU by libtpu, on a machine without one."""

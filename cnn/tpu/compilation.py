@@ -1,4 +1,4 @@
-"""What a run dispatches, compiled by libtpu for a TPU that is not there."""
+"""The programs of a run, compiled by libtpu for a TPU that is not there."""
 
 import dataclasses
 import os

@@ -342,7 +342,7 @@ def test_a_kind_of_layer_that_was_forgotten_raises_wherever_it_was(monkeypatch):
         lambda: network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False),
         lambda: export.to_onnx({}, name="forgotten", config=setup),
     )
-    monkeypatch.setattr(export, "summarize", lambda _: (row,))
+    monkeypatch.setattr(architecture, "summarize", lambda _: (row,))
     for place in places:
         with pytest.raises(TypeError, match=r"Forgotten\(\) is not a layer: the layers are Crop, Conv"):
             place()
