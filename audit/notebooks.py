@@ -168,7 +168,7 @@ def _write(
         write_csv(workdir / "spreadsheets.csv", of_spreadsheet.CSV_HEADER, sheets)
     points = [result.point for result in results if result.point]
     if points:
-        save_figure(workdir, "standing", picture(points, target=limits.target_accuracy))
+        save_figure(workdir, "standing", lambda: picture(points, target=limits.target_accuracy))
     write_json(workdir / "summary.json", summary)
     write_report(
         workdir, title, figures=["standing"] if points else [], tables=tables, labels=submissions.LABELS

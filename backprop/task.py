@@ -1,7 +1,8 @@
 """The task --task=backprop, from top to bottom."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
 from backprop import report
 from backprop.check import Gradients, Published, Verdict, gradients, judge_published
@@ -29,6 +31,7 @@ from harness.workdir import (
     write_bytes,
     write_config,
     write_csv,
+    write_each,
     write_json,
 )
 
@@ -100,11 +103,6 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
     write_csv(folder / "trajectories.csv", ("lr", "epoch", *shape.columns), _epochs(config, trajectories))
     _write_frontier(folder, frontier)
     write_bytes(folder / "backprop.xlsx", spreadsheet)
-    for lr, loss in zip(config.lrs, losses, strict=True):
-        save_figure(folder, f"loss_eta_{lr}", loss_curve(lr, loss))
-    save_figure(folder, "loss_all", all_loss_curves(config.lrs, losses))
-    save_figure(folder, "frontier", frontier_figure(frontier, claims, listed=config.lrs))
-
     by_hand, by_difference = (finite(float(each.max())) for each in report.gradient_differences(derivatives))
     agreement: dict[str, Any] = {
         "max_difference_by_hand_autodiff": by_hand,
@@ -130,8 +128,18 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         "claims": words,
     }
     write_json(folder / "summary.json", summary)
-    figures = ["frontier", "loss_all", *(f"loss_eta_{lr}" for lr in config.lrs)]
-    write_report(folder, "Back-propagation by hand", figures=figures, tables=["gradients"], labels=_LABELS)
+    figures: dict[str, Callable[[], Figure]] = {
+        "frontier": partial(frontier_figure, frontier, claims, listed=config.lrs),
+        "loss_all": partial(all_loss_curves, config.lrs, losses),
+    }
+    for lr, loss in zip(config.lrs, losses, strict=True):
+        figures[f"loss_eta_{lr}"] = partial(loss_curve, lr, loss)
+    title, tables = "Back-propagation by hand", ["gradients"]
+    files = {name: partial(save_figure, folder, name, draw) for name, draw in figures.items()}
+    files["report.html"] = partial(
+        write_report, folder, title, figures=figures, tables=tables, labels=_LABELS
+    )
+    write_each(folder, files, again="start again")
 
 
 def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax._src import compilation_cache
 
 from cnn import cores, distributed, xla
 from cnn.config import COMPILATION_CACHE, CnnConfig
@@ -149,7 +151,10 @@ def keep_compiled_programs(folder: str) -> None:
     Raises:
       UserError: nothing can be written to a folder that is not the default.
     """
-    if folder == "none" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    if (chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR")) is not None:
+        _remove_damaged(Path(chosen))
+        return
+    if folder == "none":
         return
     try:
         path = open_folder("compilation_cache", os.path.join(folder, platform.node() or "machine"))
@@ -158,8 +163,27 @@ def keep_compiled_programs(folder: str) -> None:
             raise
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
         return
+    _remove_damaged(path)
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Remove programs that a full disk or a kill cut short: JAX can read none of them, and replaces none.
+
+    It writes them in place. Each is read once, by the first start after it was written.
+    """
+    looked = folder / ".looked"
+    with contextlib.suppress(OSError):
+        before, now = looked.stat().st_mtime if looked.exists() else 0, time.time()
+        for file in folder.glob("*-cache"):
+            if file.stat().st_mtime >= before:
+                try:
+                    compilation_cache.decompress_executable(file.read_bytes())
+                except Exception:  # zlib's or zstd's
+                    file.unlink(missing_ok=True)
+        looked.touch()
+        os.utime(looked, (now, now))
 
 
 def _require_shares(config: CnnConfig, processes: int) -> None:

@@ -1,15 +1,16 @@
 """The files of a finished run: metrics, confusion matrix, plots, summary and report."""
 
-import functools
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt32
+from matplotlib.figure import Figure
 
 from cnn import devices, plots, sweep, train, xla
 from cnn.architecture import count_parameters
@@ -88,19 +89,24 @@ def mean_rows(history: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(run: Run, result: Result) -> None:
-    """Metrics, confusion matrix, plots, summary and report of a finished run; of a sweep its table, too.
+def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
+    """Write and print what a finished run came to: metrics, confusion matrix, summary; of a sweep its table.
 
     Of a sweep the figures show the seeds at one learning rate (sweep.shown). The confusion matrix counts
     every seed's answers; misclassified images are the first seed's.
+
+    Returns:
+      A function for each figure, and for the report, that writes it.
     """
     write_metrics(run.folder, result.history)
     swept = sweep.table(result) if result.learning_rates else []
     test, name, target = run.splits["test"], run.flags.name, run.flags.target_accuracy
-    pictures, tables = {}, ["metrics"]
+    pictures: dict[str, Callable[[], Figure]] = {}
+    tables = ["metrics"]
     if swept:
         write_csv(run.folder / "learning_rates.csv", [*swept[0]], ([*row.values()] for row in swept))
-        pictures["learning_rates"] = plots.learning_rates(swept, title=f"{name}: {sweep.verdict(swept)}")
+        title = f"{name}: {sweep.verdict(swept)}"
+        pictures["learning_rates"] = partial(plots.learning_rates, swept, title=title)
         tables = ["learning_rates", "metrics"]
     part = sweep.shown(result)
     name = sweep.name_of(part, name)
@@ -113,24 +119,28 @@ def write_results(run: Run, result: Result) -> None:
     header = ["true", *(f"predicted_{label}" for label in range(classes))]
     rows = ([label, *row] for label, row in enumerate(counts.tolist()))
     write_csv(run.folder / "confusion.csv", header, rows)
-    pictures |= {
-        "curves": plots.curves(part.history, name=name, target=target),
-        "confusion": plots.confusion(counts, name=name),
-        "misclassified": plots.misclassified(test.images, test.labels, logits[0], name=name),
-    }
-    if run.config.recipe.distorts:
-        pictures["augmented"] = plots.augmented(_augmented_samples(run))
-    for file, figure in pictures.items():
-        save_figure(run.folder, file, figure)
     summary = _summarize(run, result, part)
     write_json(run.folder / "summary.json", summary)
-    title = f"{run.flags.name}: {len(swept)} learning rates"
-    if "final_test_accuracy" in summary:
-        title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
-    write_report(run.folder, title, figures=pictures, tables=tables, labels=_LABELS)
     if swept:
         print(f"\n{sweep.text(swept)}")
     print(_closing(summary, run.folder))
+    title = f"{run.flags.name}: {len(swept)} learning rates"
+    if "final_test_accuracy" in summary:
+        title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
+    pictures |= {
+        "curves": partial(plots.curves, part.history, name=name, target=target),
+        "confusion": partial(plots.confusion, counts, name=name),
+        "misclassified": partial(plots.misclassified, test.images, test.labels, logits[0], name=name),
+    }
+    if run.config.recipe.distorts:
+        pictures["augmented"] = lambda: plots.augmented(_augmented_samples(run))
+    files: dict[str, Callable[[], None]] = {
+        name: partial(save_figure, run.folder, name, draw) for name, draw in pictures.items()
+    }
+    files["report.html"] = partial(
+        write_report, run.folder, title, figures=pictures, tables=tables, labels=_LABELS
+    )
+    return files
 
 
 def state_of(result: Result, seed: int) -> train.TrainState:
@@ -291,7 +301,7 @@ def _augmented_samples(run: Run) -> np.ndarray:
     Rows x classes x height x width x channels.
     """
 
-    @functools.partial(jax.jit, compiler_options=xla.RUN_ONCE)
+    @partial(jax.jit, compiler_options=xla.RUN_ONCE)
     def maps(images: Float[Array, "*shape"], seed: UInt32[Array, ""]) -> Float[Array, "*shape"]:
         keys = train.sample_keys(jax.random.key(seed), len(images))
         return random_distortion(images, keys, run.config.recipe)

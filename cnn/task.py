@@ -37,6 +37,7 @@ from harness.workdir import (
     read_flags,
     require_no_link,
     write_config,
+    write_each,
 )
 
 _EXPORT_PACKAGES = ("flatbuffers", "onnx", "onnxruntime", "safetensors")
@@ -149,9 +150,9 @@ def _train_in(run: Run) -> None:
                     checkpoint.save(checkpoints, chunks[number])
                     _write_progress(run, population.join(chunks))
     result = population.join(chunks)
-    write_results(run, result)
-    _write_events(run, result)  # now with the figures
-    _export(run, result)
+    files = write_results(run, result)
+    files |= {"tensorboard": lambda: _write_events(run, result), "export": lambda: _export(run, result)}
+    write_each(folder, files, again=f"add --resume --workdir={folder}")
 
 
 def _train_epochs(

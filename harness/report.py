@@ -30,14 +30,15 @@ def write_report(
     Args:
       folder: of a finished run, with summary.json and config.json.
       title: the heading.
-      figures: names of figures that workdir.save_figure wrote, in the order to show.
+      figures: names of figures that workdir.save_figure wrote, in the order to show; of those that it could
+        not write there is none.
       tables: names of CSV files.
       labels: what summary.json's keys and the tables' columns mean, the important first; a key
         without a label comes after them, in words of its own. Accuracies are shown in per cent.
     """
     sections = {
         "Summary": _object(json.loads((folder / "summary.json").read_text()), labels),
-        "Figures": "\n".join(_figure(folder, name) for name in figures),
+        "Figures": "\n".join(_figure(folder, name) for name in figures if (folder / f"{name}.svg").exists()),
     }
     for name in tables:
         sections[name.replace("_", " ").capitalize()] = _csv_table(folder / f"{name}.csv", labels)

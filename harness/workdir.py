@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,11 +300,18 @@ def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_bytes(file, text.getvalue().encode())
 
 
-def save_figure(folder: Path, name: str, figure: "Figure") -> None:
-    """Write a figure as NAME.png (for a slide: 1,600 pixels wide at 8 inches) and NAME.svg."""
-    from matplotlib import rc_context
+def save_figure(folder: Path, name: str, draw: "Callable[[], Figure]") -> None:
+    """Write a figure as NAME.png (for a slide: 1,600 pixels wide at 8 inches) and NAME.svg.
 
-    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    Args:
+      draw: makes the figure; a user's matplotlibrc changes nothing of it.
+    """
+    from matplotlib import rc_context, style
+
+    for kind in ("png", "svg"):  # of an earlier run: none is better than one of other numbers
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+    with style.context("default"), rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure = draw()
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)  # once: savefig would draw the figure to find it, for each file
             figure.set_layout_engine("none")
@@ -312,6 +319,30 @@ def save_figure(folder: Path, name: str, figure: "Figure") -> None:
             content = io.BytesIO()
             figure.savefig(content, format=kind, **options)  # type: ignore[arg-type]
             write_bytes(folder / f"{name}.{kind}", content.getvalue())
+
+
+def write_each(folder: Path, files: Mapping[str, Callable[[], None]], again: str) -> None:
+    """Write what a finished run can also do without: what fails costs itself alone.
+
+    Args:
+      files: a function for each, by its name.
+      again: what writes them anew.
+
+    Raises:
+      UserError: some could not be written; it says which, and why.
+    """
+    failed: dict[str, list[str]] = {}
+    for name, write in files.items():
+        try:
+            write()
+        except Exception as error:
+            refusal = explain(error)
+            reason = f"{type(error).__name__}: {error}"
+            if refusal:
+                reason = f"{refusal.what.rpartition(': ')[2]}: {refusal.remedy}"
+            failed.setdefault(reason, []).append(name)
+    lacks = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
+    require(not failed, f"{folder} lacks {lacks}, then {again} to have them written")
 
 
 def _git_commit() -> str | None:

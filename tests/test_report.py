@@ -87,7 +87,7 @@ def folder(tmp_path):
     (tmp_path / ".lock").touch()
     figure = Figure()
     figure.subplots().plot([1, 2])
-    save_figure(tmp_path, "curves", figure)
+    save_figure(tmp_path, "curves", lambda: figure)
     return tmp_path
 
 

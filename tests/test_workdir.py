@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
 from harness import workdir
 from harness.errors import UserError
@@ -312,3 +314,21 @@ def test_floats_read_back_as_they_were(tmp_path):
     lines = (tmp_path / "t.csv").read_text().splitlines()
     assert lines[0] == "x"
     assert [float(line) for line in lines[1:]] == [0.1 + 0.2, 1e-300, 2]
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    def drawn(folder):
+        def figure():
+            figure = Figure(figsize=(3, 2), layout="constrained")
+            figure.subplots().set(title="a title", xlabel="x")
+            return figure
+
+        folder.mkdir()
+        workdir.save_figure(folder, "figure", figure)
+        return [(folder / f"figure.{kind}").read_bytes() for kind in ("png", "svg")]
+
+    theirs = {"text.usetex": True, "font.size": 30, "axes.facecolor": "black", "savefig.transparent": True}
+    plain = drawn(tmp_path / "plain")
+    with matplotlib.rc_context(theirs):
+        assert drawn(tmp_path / "theirs") == plain
+        assert matplotlib.rcParams["font.size"] == 30

@@ -80,3 +80,35 @@ def test_a_home_that_cannot_be_written_costs_the_cache_and_no_more(
     said = capsys.readouterr().err
     assert said.startswith("compiled programs are not kept: --compilation_cache=~/.cache/backprop-and-cnn")
     assert said.count("\n") == 1
+
+
+COMPILED = """
+import sys
+from pathlib import Path
+import jax
+from cnn import devices
+for _ in sys.stdin:
+    jax.clear_caches()
+    devices.keep_compiled_programs(sys.argv[1])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.jit(lambda x: x + 1)(1.0)
+    print(*Path(sys.argv[1]).rglob("*lambda*-cache"), flush=True)
+"""
+
+
+def test_a_program_that_was_cut_short_is_replaced(tmp_path, no_variable):
+    """As by a disk that was full for a moment: JAX alone would warn of it at every start."""
+    command = [sys.executable, "-W", "error", "-c", COMPILED, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, bufsize=1, **pipes) as started:
+
+        def kept():
+            started.stdin.write("\n")
+            return Path(started.stdout.readline().strip())
+
+        whole = kept().read_bytes()
+        for size in (0, 100, len(whole) - 1):
+            kept().write_bytes(whole[:size])
+            assert kept().stat().st_size > 0.9 * len(whole)
+        started.stdin.close()
+    assert started.returncode == 0

@@ -62,7 +62,7 @@ def test_epochs_are_as_far_apart_as_they_were(tmp_path):
 
 def test_figures_become_images(tmp_path):
     figure = Figure(figsize=(2, 1), facecolor="red")
-    save_figure(tmp_path, "curves", figure)
+    save_figure(tmp_path, "curves", lambda: figure)
     write_events(tmp_path, HISTORY)
     _, images = events(tmp_path)
     (tmp_path / "read.png").write_bytes(images["curves"].encoded_image_string)
@@ -72,7 +72,7 @@ def test_figures_become_images(tmp_path):
 
 
 def test_of_several_runs_each_has_a_folder_without_figures(tmp_path):
-    save_figure(tmp_path, "curves", Figure(figsize=(2, 1)))
+    save_figure(tmp_path, "curves", lambda: Figure(figsize=(2, 1)))
     for rate in ("learning_rate_0.1", "learning_rate_0.2"):
         write_events(tmp_path, HISTORY, rate)
     assert {folder.name for folder in (tmp_path / "tensorboard").iterdir()} == {
