@@ -5,8 +5,10 @@ import functools
 import hashlib
 import os
 import re
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from cnn.architecture import (
     Architecture,
@@ -16,7 +18,7 @@ from cnn.architecture import (
     require_classes,
     with_classes,
 )
-from cnn.recipe import INITIALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe, check_learning_rates
+from cnn.recipe import Recipe, check_learning_rates, settings
 from cnn.text import on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO, Entry, Reported
 from harness.errors import UserError, did_you_mean, require, require_choice, require_folder_name
@@ -35,16 +37,7 @@ _REPORTED = re.compile(
 
 
 @dataclass(frozen=True)
-class CnnConfig:
-    """The flags of --task=mnist, checked; None stands for the recipe's own value.
-
-    Either model is a network of the zoo, or it is None and layers has the network's text on one line, which a
-    file that was given as model has been read into. One learning rate is a float, several are a tuple.
-
-    Raises:
-      UserError: a value that is not allowed.
-    """
-
+class _NetworkFlags:
     model: Annotated[
         str | None,
         f"network (default: {DEFAULT}): {', '.join(ZOO)}; or a file: what --layers takes, or a submission in "
@@ -58,45 +51,32 @@ class CnnConfig:
     recipe: Annotated[
         str | None, f"network whose recipe trains this one (default: its own, or {DEFAULT}'s)"
     ] = None
-    epochs: Annotated[
-        int | None,
-        "passes over the training images; its default, as of all down to crop_size, is the recipe's",
-    ] = None
-    batch_size: Annotated[int | None, "images a step"] = None
-    optimizer: Annotated[str | None, f"{', '.join(OPTIMIZERS)}; the first three as PyTorch has them"] = None
-    momentum: Annotated[float | None, "of sgd or muon"] = None
-    nesterov: Annotated[bool | None, "of sgd: Nesterov's momentum"] = None
-    weight_decay: Annotated[float | None, "in the gradient (sgd, adam), or decoupled (adamw, muon)"] = None
-    learning_rate: Annotated[
-        tuple[float, ...] | float | None,
-        "the constant one, the first one, or one cycle's peak; of several, 0.003,0.01,0.03, each is trained "
-        "with each seed, and they are compared",
-    ] = None
-    schedule: Annotated[
-        str | None,
-        f"{', '.join(SCHEDULES)}: one_cycle is optax's, OneCycleLR PyTorch's (cycles the momentum, too); "
-        "plateau watches the validation loss, or the training loss where no images are held out",
-    ] = None
-    warmup: Annotated[float | None, "of one_cycle and OneCycleLR: fraction of the steps that rise"] = None
-    step_size: Annotated[int | None, "of step: epochs between two falls"] = None
-    milestones: Annotated[tuple[int, ...] | None, "of multistep: epochs after which it falls, 8,12"] = None
-    gamma: Annotated[float | None, "of step and multistep: what the learning rate is multiplied by"] = None
-    factor: Annotated[float | None, "of plateau: what the learning rate is multiplied by"] = None
-    patience: Annotated[int | None, "of plateau: epochs without a better loss that it lets pass"] = None
-    ema_decay: Annotated[float | None, "of the average of weights that is evaluated; 0: none"] = None
-    initialization: Annotated[str | None, f"of weights: {' or '.join(INITIALIZATIONS)}"] = None
-    label_smoothing: Annotated[float | None, "share of the target spread over all classes"] = None
-    rotation: Annotated[float | None, "distortion of training images: at most so many degrees"] = None
-    scale: Annotated[float | None, "distortion: larger or smaller by at most this fraction"] = None
-    shear: Annotated[float | None, "distortion: at most so many pixels sideways for each pixel up"] = None
-    shift: Annotated[float | None, "distortion: at most so many pixels along each axis"] = None
-    elastic: Annotated[float | None, "distortion: bends, by so many pixels at their control points"] = None
-    fade: Annotated[float | None, "share of all distortion that is gone after the last step"] = None
-    brightness: Annotated[float | None, "distortion: torchvision's ColorJitter(brightness=)"] = None
-    contrast: Annotated[float | None, "distortion: torchvision's ColorJitter(contrast=)"] = None
-    erasing: Annotated[float | None, "distortion: probability of torchvision's RandomErasing"] = None
-    zoom: Annotated[float | None, "distortion: probability of CenterCrop(crop_size) and Resize"] = None
-    crop_size: Annotated[int | None, "of zoom: pixels that are left along each axis"] = None
+
+
+def _recipe_flags() -> Iterator[tuple[str, Any, None]]:
+    """Yield each field of Recipe as one that need not be given; learning_rate may be several."""
+    hints = typing.get_type_hints(Recipe)
+    for name, setting in settings().items():
+        kind = tuple[float, ...] | hints[name] if name == "learning_rate" else hints[name]
+        yield name, Annotated[kind | None, setting.help], None
+
+
+_RecipeFlags = dataclasses.make_dataclass(
+    "_RecipeFlags", _recipe_flags(), bases=(_NetworkFlags,), frozen=True
+)
+
+
+@dataclass(frozen=True)
+class CnnConfig(_RecipeFlags):  # type: ignore[misc, valid-type]
+    """The flags of --task=mnist, checked; None stands for the recipe's own value.
+
+    Either model is a network of the zoo, or it is None and layers has the network's text on one line, which a
+    file that was given as model has been read into. One learning rate is a float, several are a tuple.
+
+    Raises:
+      UserError: a value that is not allowed.
+    """
+
     seed: Annotated[int, "of initialisation, shuffling, dropout and augmentation"] = 0
     num_seeds: Annotated[int, "runs, of seed, seed + 1, and so on, with one summary"] = 1
     compute_dtype: Annotated[str, f"of activations: {' or '.join(COMPUTE_DTYPES)}"] = "float32"
@@ -350,8 +330,7 @@ class CnnConfig:
     @property
     def resolved_recipe(self) -> Recipe:
         """The recipe with what the user changed; of several learning rates it has the first."""
-        names = (field.name for field in dataclasses.fields(Recipe))
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in settings() if getattr(self, name) is not None}
         if isinstance(self.learning_rate, tuple):
             given["learning_rate"] = self.learning_rate[0]
         return self.entry.recipe.with_flags(given)

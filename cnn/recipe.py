@@ -1,8 +1,8 @@
-"""How a network is trained: each field is a flag of --task=mnist. No JAX here."""
+"""How a network is trained: each field is a flag, and is declared here alone. No JAX here."""
 
 import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from harness.errors import require, require_choice
@@ -10,41 +10,94 @@ from harness.errors import require, require_choice
 OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "nadamw", "muon")
 SCHEDULES = ("constant", "one_cycle", "OneCycleLR", "step", "multistep", "cosine", "plateau")
 INITIALIZATIONS = ("torch", "he")
-_MOST = 60_000
+
+
+class Use(NamedTuple):
+    """The other fields that a field needs: a test of a recipe's values, and the same in words."""
+
+    holds: Callable[[Mapping[str, Any]], bool]
+    of: str
+
+
+class Setting(NamedTuple):
+    """A field of a recipe, which is a flag of --task=mnist.
+
+    Attributes:
+      help: of the flag.
+      low, high: limits of a number, or of each of several; whole where low is.
+      below: the number is less than high.
+      choices: names that are allowed.
+      use: what the field belongs to; None: to every recipe.
+    """
+
+    help: str
+    low: int | float = 0
+    high: int | float | None = None
+    below: bool = False
+    choices: tuple[str, ...] = ()
+    use: Use | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise UserError, in the flag's words, unless the value, or each of several, is allowed."""
+        if self.choices:
+            require_choice(name, value, self.choices)
+        if self.high is None:
+            return
+        kind = "a whole number" if isinstance(self.low, int) else "a number"
+        to = "to below" if self.below else "to"
+        for each in value if isinstance(value, tuple) else [value]:
+            inside = self.low <= each < self.high if self.below else self.low <= each <= self.high
+            require(inside, f"--{name}={each}: give {kind} from {self.low:g} {to} {self.high:g}")
+
+
+def _setting(default: Any, *setting: Any, **options: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(*setting, **options)})
+
+
+def _with(name: str, *choices: str) -> Use:
+    return Use(lambda values: values[name] in choices, f"--{name}={' or '.join(choices)}")
+
+
+_MOMENTUM = Use(
+    lambda values: values["optimizer"] in ("sgd", "muon") and values["schedule"] != "OneCycleLR",
+    "--optimizer=sgd or muon, and --schedule=OneCycleLR sets it itself",
+)
+_DISTORTED = Use(
+    lambda values: any(
+        values[each.name] for each in fields(Distortion) if each.name not in ("fade", "crop_size")
+    ),
+    "a distortion, such as --shift=2",
+)
+_ZOOMED = Use(lambda values: values["zoom"] > 0, "--zoom, a probability above 0")
+_CYCLE, _STEP = _with("schedule", "one_cycle", "OneCycleLR"), _with("schedule", "step")
+_MULTISTEP, _FALLS = _with("schedule", "multistep"), _with("schedule", "step", "multistep")
+_PLATEAU = _with("schedule", "plateau")
+_COUNT, _SHARE = (1, 60_000), (0.0, 1)
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """Strength of the random augmentation; 0 is off. The order is that of the fields, but zoom is the first.
+    """Strength of the random augmentation of training images; 0 is off.
 
-    Attributes:
-      rotation: degrees. This and the next three are an affine map, each uniform within plus or minus it.
-      scale: fraction of the size.
-      shear: fraction: pixels sideways for each pixel up or down.
-      shift: pixels, along each axis.
-      elastic: pixels, the standard deviation of what each of 6 x 6 control points is moved by. The image
-        bends smoothly between them, so that its pixels move by 0.48 of it; 0 keeps straight lines straight.
-      fade: share of all this that is gone after the last step; it falls linearly from the first one on.
-      brightness: as torchvision's ColorJitter: times a factor within 1 plus or minus it, not below 0.
-      contrast: as torchvision's ColorJitter: away from or towards the image's mean, by such a factor.
-      erasing: probability that a random rectangle becomes background, as torchvision's RandomErasing has it
-        with its own scale (0.02 to 0.33 of the area) and ratio (0.3 to 3.3). Its value 0 is the background
-        here, and the mean where it comes after the normalisation.
-      zoom: probability of torchvision's CenterCrop(crop_size) and Resize back to the image's size.
-      crop_size: pixels.
+    The order is that of the fields, but zoom is the first. Rotation, scale, shear and shift are one affine
+    map, each uniform within plus or minus its strength. Elastic moves each of 6 x 6 control points by a
+    normal number of pixels; the image bends smoothly between them, so that its pixels move by 0.48 of it.
+    Brightness and contrast are ColorJitter's of torchvision: a factor within 1 plus or minus the strength,
+    not below 0. Erasing is its RandomErasing with its own scale (0.02 to 0.33 of the area) and ratio (0.3 to
+    3.3); its value 0 is the background here, and the mean where it comes after the normalisation.
     """
 
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    shift: float = 0.0
-    elastic: float = 0.0
-    fade: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    erasing: float = 0.0
-    zoom: float = 0.0
-    crop_size: int = 22
+    rotation: float = _setting(0.0, "distortion of training images: at most so many degrees", 0.0, 180)
+    scale: float = _setting(0.0, "distortion: larger or smaller by at most this share", *_SHARE, below=True)
+    shear: float = _setting(0.0, "distortion: at most so many pixels sideways for each one up", 0.0, 10)
+    shift: float = _setting(0.0, "distortion: at most so many pixels along each axis", 0.0, 28)
+    elastic: float = _setting(0.0, "distortion: bends, by so many pixels at their control points", 0.0, 28)
+    fade: float = _setting(0.0, "share of all distortion gone after the last step", *_SHARE, use=_DISTORTED)
+    brightness: float = _setting(0.0, "distortion: torchvision's ColorJitter(brightness=)", 0.0, 10)
+    contrast: float = _setting(0.0, "distortion: torchvision's ColorJitter(contrast=)", 0.0, 10)
+    erasing: float = _setting(0.0, "distortion: probability of torchvision's RandomErasing", *_SHARE)
+    zoom: float = _setting(0.0, "distortion: probability of CenterCrop(crop_size) and Resize", *_SHARE)
+    crop_size: int = _setting(22, "of zoom: pixels that are left along each axis", *_COUNT, use=_ZOOMED)
 
     @property
     def moves(self) -> bool:
@@ -61,60 +114,74 @@ class Distortion:
 class Recipe(Distortion):
     """How a network is trained, on cross-entropy; its distortion is that of the training images.
 
-    Steps and milestones are in epochs, as PyTorch's users write them.
+    sgd, adam and adamw are as PyTorch defines them (betas 0.9 and 0.999); lion (Chen et al. 2023, betas 0.9
+    and 0.99) and nadamw (Dozat 2016) as optax does; muon (Jordan 2024) is optax's: a convolution's weights
+    move along the orthogonal matrix nearest to their momentum, always Nesterov's, all others by Adam at a
+    tenth of the learning rate.
 
-    Attributes:
-      epochs: passes over the training images.
-      batch_size: images a step.
-      optimizer: sgd, adam, adamw as PyTorch defines them (betas 0.9 and 0.999); lion (Chen et al. 2023, betas
-        0.9 and 0.99) and nadamw (Dozat 2016) as optax does; or optax's muon (Jordan 2024): a convolution's
-        weights move along the orthogonal matrix nearest to their momentum, all others by Adam at a tenth of
-        the learning rate.
-      momentum: of SGD or Muon.
-      nesterov: Nesterov's momentum in place of SGD's plain one; Muon has it always.
-      weight_decay: times the weights, added to the gradient (sgd, adam) or to the step before the learning
-        rate (adamw, lion, nadamw, muon).
-      learning_rate: the constant one, the first one, or the peak of one cycle.
-      schedule: constant; one_cycle (Smith and Topin 2018), optax.cosine_onecycle_schedule: cosine up, cosine
-        down to about 0; OneCycleLR, PyTorch's with its defaults: the same rates within a step, a 25th of the
-        peak at first and a 250,000th at last, and momentum, or the first beta, from 0.95 to 0.85 and back;
-        step, multistep, cosine: StepLR, MultiStepLR and, down to 0 at the last step, CosineAnnealingLR;
-        plateau: ReduceLROnPlateau. That one watches the validation loss where images are held out,
-        otherwise the training loss, never the test images.
-      warmup: fraction of the steps that one cycle rises (pct_start).
-      step_size: epochs between two falls of step.
-      milestones: epochs after which multistep falls.
-      gamma: what step and multistep multiply the learning rate by.
-      factor: what plateau multiplies it by.
-      patience: epochs without a better loss that plateau lets pass.
-      ema_decay: of the average of weights that is evaluated, with batch norm's statistics of its own; 0
-        evaluates the weights themselves, with the running statistics.
-      initialization: torch, uniform within 1/sqrt(fan_in) for kernels and biases; or he, normal
-        with variance 2/fan_in and zero biases.
-      label_smoothing: share of the target that is spread over all classes, as PyTorch's cross_entropy does.
+    step, multistep, cosine and plateau are StepLR, MultiStepLR, CosineAnnealingLR down to 0 at the last step,
+    and ReduceLROnPlateau. one_cycle (Smith and Topin 2018) is optax.cosine_onecycle_schedule: cosine up,
+    cosine down to about 0. OneCycleLR is PyTorch's with its defaults: a 25th of the peak at first and a
+    250,000th at last, and momentum, or the first beta, from 0.95 to 0.85 and back. Milestones and the other
+    counts of schedules are in epochs.
+
+    The average of weights has batch norm's statistics of its own. torch initializes uniformly within
+    1/sqrt(fan_in), biases too; he normally with variance 2/fan_in, biases with zero. label_smoothing is
+    that of PyTorch's cross_entropy.
 
     Raises:
       UserError: a name that is not known, a number out of its limits, or a field that the optimizer, the
         schedule or the distortion has no use for.
     """
 
-    epochs: int
-    batch_size: int
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    learning_rate: float = 0.01
-    schedule: str = "constant"
-    warmup: float = 0.2
-    step_size: int | None = None
-    milestones: tuple[int, ...] | None = None
-    gamma: float = 0.1
-    factor: float = 0.1
-    patience: int = 10
-    ema_decay: float = 0.0
-    initialization: str = "torch"
-    label_smoothing: float = 0.0
+    epochs: int = _setting(
+        MISSING,
+        "passes over the training images; its default, as of all down to crop_size, is the recipe's",
+        *_COUNT,
+    )
+    batch_size: int = _setting(MISSING, "images a step", *_COUNT)
+    optimizer: str = _setting(
+        "sgd", f"{', '.join(OPTIMIZERS)}; the first three as PyTorch has them", choices=OPTIMIZERS
+    )
+    momentum: float = _setting(0.9, "of sgd or muon", *_SHARE, below=True, use=_MOMENTUM)
+    nesterov: bool = _setting(False, "of sgd: Nesterov's momentum", use=_with("optimizer", "sgd"))
+    weight_decay: float = _setting(0.0, "in the gradient (sgd, adam), otherwise decoupled", 0.0, 100)
+    learning_rate: float = _setting(
+        0.01,
+        "the constant one, the first one, or one cycle's peak; of several, 0.003,0.01,0.03, each is trained "
+        "with each seed, and they are compared",
+        1e-8,
+        100,
+    )
+    schedule: str = _setting(
+        "constant",
+        f"{', '.join(SCHEDULES)}: one_cycle is optax's, OneCycleLR PyTorch's (cycles the momentum, too); "
+        "plateau watches the validation loss, or the training loss where no images are held out",
+        choices=SCHEDULES,
+    )
+    warmup: float = _setting(
+        0.2, "of one_cycle and OneCycleLR: fraction of the steps that rise", 0.0, 0.99, use=_CYCLE
+    )
+    step_size: int | None = _setting(None, "of step: epochs between two falls", *_COUNT, use=_STEP)
+    milestones: tuple[int, ...] | None = _setting(
+        None, "of multistep: epochs after which it falls, 8,12", *_COUNT, use=_MULTISTEP
+    )
+    gamma: float = _setting(
+        0.1, "of step and multistep: what the learning rate is multiplied by", 1e-8, 1, use=_FALLS
+    )
+    factor: float = _setting(
+        0.1, "of plateau: what the learning rate is multiplied by", 1e-8, 1, below=True, use=_PLATEAU
+    )
+    patience: int = _setting(
+        10, "of plateau: epochs without a better loss that it lets pass", 0, 60_000, use=_PLATEAU
+    )
+    ema_decay: float = _setting(
+        0.0, "of the average of weights that is evaluated; 0: none", *_SHARE, below=True
+    )
+    initialization: str = _setting(
+        "torch", f"of weights: {' or '.join(INITIALIZATIONS)}", choices=INITIALIZATIONS
+    )
+    label_smoothing: float = _setting(0.0, "share of the target spread over all classes", *_SHARE, below=True)
 
     def __post_init__(self) -> None:
         _check(vars(self), self.changed)
@@ -122,8 +189,8 @@ class Recipe(Distortion):
     @property
     def changed(self) -> list[str]:
         """Names of the fields that differ from their defaults; epochs and batch_size have none."""
-        distortion_last = sorted(fields(self), key=lambda field: hasattr(Distortion, field.name))
-        return [field.name for field in distortion_last if getattr(self, field.name) != field.default]
+        defaults = {each.name: each.default for each in fields(self)}
+        return [name for name in settings() if getattr(self, name) != defaults[name]]
 
     @property
     def flags(self) -> str:
@@ -159,119 +226,41 @@ class Recipe(Distortion):
         """
         values = vars(self) | dict(given)
         _check(values, given)
-        unused = {name for name, use in _USES.items() if name not in given and not use.holds(values)}
-        return Recipe(
-            **values | {field.name: field.default for field in fields(Recipe) if field.name in unused}
-        )
+        for each in fields(Recipe):
+            use = each.metadata["setting"].use
+            if use and each.name not in given and not use.holds(values):
+                values[each.name] = each.default
+        return Recipe(**values)
 
 
-class _Limits(NamedTuple):
-    """Of a number, whole where low is: from low to high, or to below it."""
-
-    low: int | float
-    high: int | float
-    below: bool = False
-
-    def check(self, name: str, value: int | float) -> None:
-        """Raise UserError, in the flag's words, unless the value is within them."""
-        inside = self.low <= value < self.high if self.below else self.low <= value <= self.high
-        kind = "a whole number" if isinstance(self.low, int) else "a number"
-        to = "to below" if self.below else "to"
-        require(inside, f"--{name}={value}: give {kind} from {self.low:g} {to} {self.high:g}")
-
-
-_EPOCHS = _Limits(1, _MOST)
-_SHARE, _BELOW_ONE = _Limits(0.0, 1), _Limits(0.0, 1, below=True)
-_LIMITS = {
-    "rotation": _Limits(0.0, 180),
-    "scale": _BELOW_ONE,
-    "shear": _Limits(0.0, 10),
-    "shift": _Limits(0.0, 28),
-    "elastic": _Limits(0.0, 28),
-    "fade": _SHARE,
-    "brightness": _Limits(0.0, 10),
-    "contrast": _Limits(0.0, 10),
-    "erasing": _SHARE,
-    "zoom": _SHARE,
-    "crop_size": _Limits(1, _MOST),
-    "epochs": _EPOCHS,
-    "batch_size": _EPOCHS,
-    "momentum": _BELOW_ONE,
-    "weight_decay": _Limits(0.0, 100),
-    "learning_rate": _Limits(1e-8, 100),
-    "warmup": _Limits(0.0, 0.99),
-    "step_size": _EPOCHS,
-    "gamma": _Limits(1e-8, 1),
-    "factor": _Limits(1e-8, 1, below=True),
-    "patience": _Limits(0, _MOST),
-    "ema_decay": _BELOW_ONE,
-    "label_smoothing": _BELOW_ONE,
-}
+def settings() -> dict[str, Setting]:
+    """Return each field's setting by its name, those of the distortion last."""
+    last = sorted(fields(Recipe), key=lambda each: hasattr(Distortion, each.name))
+    return {each.name: each.metadata["setting"] for each in last}
 
 
 def check_learning_rates(rates: Sequence[float]) -> None:
     """Raise UserError unless each of the learning rates to compare is allowed, and there once."""
     require(bool(rates), "--learning_rate is empty: give one, or several such as 0.003,0.01,0.03")
     for rate in rates:
-        _LIMITS["learning_rate"].check("learning_rate", rate)
+        settings()["learning_rate"].check("learning_rate", rate)
         require(rates.count(rate) == 1, f"--learning_rate has {rate:g} twice: give each learning rate once")
-
-
-class _Use(NamedTuple):
-    """What a field belongs to: whether a recipe's values have it, and what that is in words."""
-
-    holds: Callable[[Mapping[str, Any]], bool]
-    of: str
-
-
-def _use(name: str, *choices: str) -> _Use:
-    return _Use(lambda values: values[name] in choices, f"--{name}={' or '.join(choices)}")
-
-
-_CYCLES = ("one_cycle", "OneCycleLR")
-_DISTORTIONS = [field.name for field in fields(Distortion) if field.name not in ("fade", "crop_size")]
-_USES = {
-    "momentum": _Use(
-        lambda values: values["optimizer"] in ("sgd", "muon") and values["schedule"] != "OneCycleLR",
-        "--optimizer=sgd or muon, and --schedule=OneCycleLR sets it itself",
-    ),
-    "nesterov": _use("optimizer", "sgd"),
-    "warmup": _use("schedule", *_CYCLES),
-    "step_size": _use("schedule", "step"),
-    "milestones": _use("schedule", "multistep"),
-    "gamma": _use("schedule", "step", "multistep"),
-    "factor": _use("schedule", "plateau"),
-    "patience": _use("schedule", "plateau"),
-    "fade": _Use(
-        lambda values: any(values[name] for name in _DISTORTIONS), "a distortion, such as --shift=2"
-    ),
-    "crop_size": _Use(lambda values: values["zoom"] > 0, "--zoom, a probability above 0"),
-}
 
 
 def _check(values: Mapping[str, Any], given: Container[str]) -> None:
     """Raise UserError unless a recipe's values are allowed, and those that were given have a use."""
-    for name, choices in (
-        ("optimizer", OPTIMIZERS),
-        ("schedule", SCHEDULES),
-        ("initialization", INITIALIZATIONS),
-    ):
-        require_choice(name, values[name], choices)
-    for name, limits in _LIMITS.items():
+    for name, setting in settings().items():
         if values[name] is not None:
-            limits.check(name, values[name])
-    milestones = values["milestones"] or ()
-    for each in milestones:
-        _EPOCHS.check("milestones", each)
-    for before, after in itertools.pairwise(milestones):
+            setting.check(name, values[name])
+    for before, after in itertools.pairwise(values["milestones"] or ()):
         require(before < after, f"--milestones has {after} after {before}: give rising epochs, such as 8,12")
     for name, schedule, such_as in (("step_size", "step", "6"), ("milestones", "multistep", "8,12")):
         require(
             values["schedule"] != schedule or bool(values[name]),
             f"--schedule={schedule} needs --{name}: give it in epochs, such as --{name}={such_as}",
         )
-    for name, use in _USES.items():
+    for name, setting in settings().items():
         require(
-            name not in given or use.holds(values),
-            f"--{name} belongs to {use.of}: leave it out, or give that",
+            setting.use is None or name not in given or setting.use.holds(values),
+            f"--{name} belongs to {setting.use and setting.use.of}: leave it out, or give that",
         )

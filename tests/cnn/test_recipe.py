@@ -31,6 +31,8 @@ from tests.recorded.cases import STEPPED, STEPS_PER_EPOCH, setup_of
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
+SETTINGS = recipe.settings()
+LIMITED = {name for name, setting in SETTINGS.items() if setting.high is not None}
 
 
 # The flags.
@@ -41,23 +43,25 @@ def test_every_part_is_a_flag_of_its_type_without_a_default():
         typing.get_type_hints(Recipe),
         {field.name: field for field in dataclasses.fields(CnnConfig)},
     )
-    of_flags = typing.get_type_hints(CnnConfig)
+    of_flags, annotated = (
+        typing.get_type_hints(CnnConfig, include_extras=extras) for extras in (False, True)
+    )
     for name in FIELDS:
         assert flags[name].default is None
         several = {tuple[float, ...]} if name == "learning_rate" else set()
         assert {*typing.get_args(of_flags[name])} == {*typing.get_args(hints[name] | None), *several}
-    assert {*recipe._LIMITS} | {*recipe._USES} < {*FIELDS}
+        assert SETTINGS[name].help == typing.get_args(annotated[name])[1]
     numbers = {name for name, hint in hints.items() if {int, float} & {hint, *typing.get_args(hint)}}
-    assert numbers == {*recipe._LIMITS}, "give the new number its limits"
+    assert numbers < LIMITED, "give the new number its limits"
 
 
 def number(name):
-    low, high, below = recipe._LIMITS[name]
+    _, low, high, below, *_ = SETTINGS[name]
     return st.integers(low, high) if isinstance(low, int) else st.floats(low, high, exclude_max=below)
 
 
 VALUES = st.fixed_dictionaries(
-    {name: number(name) for name in recipe._LIMITS}
+    {name: number(name) for name in LIMITED}
     | {
         "optimizer": st.sampled_from(recipe.OPTIMIZERS),
         "schedule": st.sampled_from(recipe.SCHEDULES),
@@ -79,11 +83,10 @@ def parsed(*flags):
 @settings(max_examples=40)
 @given(VALUES)
 def test_its_flags_are_read_back_as_the_same_recipe(values):
-    used = {name: value for name, value in values.items() if name not in recipe._USES}
-    used |= {
+    used = {
         name: value
         for name, value in values.items()
-        if name in recipe._USES and recipe._USES[name].holds(values)
+        if SETTINGS[name].use is None or SETTINGS[name].use.holds(values)
     }
     right = Recipe(**used)
     config = parsed("--recipe=plain_4k", "--noenforce_budget", *right.flags.split())
