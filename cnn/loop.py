@@ -9,6 +9,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -262,10 +263,11 @@ def compile_program(
     evaluated = {name: split for name, split in splits.items() if name != "train"}
     batches = {name: put_batches(split.images, mesh) for name, split in evaluated.items()}
     few = put(train.statistics_images(splits["train"].images, config), mesh, None, DATA)
-    program = jax.jit(evaluation_function(config, mesh))
+    lowered = evaluation_program(config, mesh).lower(put(state, mesh, SEED), few, batches)
+    compiled = ThreadPoolExecutor(1).submit(lowered.compile)  # while the devices train the first epoch
 
     def evaluate(state: TrainState) -> tuple[Any, dict[str, np.ndarray]]:
-        ema, logits = fetch(program(state, few, batches))
+        ema, logits = fetch(compiled.result()(state, few, batches))
         members = len(state.step)
         return ema, {
             name: logits[name].reshape(members, -1, logits[name].shape[-1])[:, : len(split.labels)]
@@ -367,7 +369,7 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     return run_steps
 
 
-def evaluation_function(config: Config, mesh: Mesh) -> Callable[..., tuple[Any, dict[str, Array]]]:
+def evaluation_program(config: Config, mesh: Mesh) -> Any:
     """Return a function from (state, train.statistics_images, batches by split) to the average and logits."""
 
     def evaluate(state: TrainState, few: Array, splits: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
@@ -376,7 +378,8 @@ def evaluation_function(config: Config, mesh: Mesh) -> Callable[..., tuple[Any, 
             name: train.all_logits(state, batches, config=config) for name, batches in splits.items()
         }
 
-    return each_member(evaluate, mesh, shared=2)
+    options = xla.evaluation_options(mesh.devices.flat[0].platform)
+    return jax.jit(each_member(evaluate, mesh, shared=2), compiler_options=options)
 
 
 # Arrays to the mesh and back.

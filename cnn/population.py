@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Bool, Float, UInt32
+from jaxtyping import Array, Bool, Float, Int32, UInt32
 
-from cnn import devices, train
+from cnn import devices, optimizer, train, xla
 from cnn.data import Examples
 from cnn.train import Config, TrainState
 from harness.errors import Diverged
@@ -78,6 +79,7 @@ class Result(NamedTuple):
       seconds: spent on the epoch that each member is in.
       history: the rows of metrics.csv.
       learning_rates: of each member of a sweep; empty where all have the recipe's.
+      test_logits: of the epoch that ended last; None where it ended in an earlier start.
     """
 
     seeds: UInt32[np.ndarray, " members"]
@@ -85,6 +87,7 @@ class Result(NamedTuple):
     seconds: Float[np.ndarray, " members"]
     history: list[Row]
     learning_rates: tuple[float, ...] = ()
+    test_logits: Float[np.ndarray, "members images classes"] | None = None
 
     @property
     def diverged(self) -> Bool[np.ndarray, " members"]:
@@ -126,13 +129,14 @@ def split(begun: Result, size: int) -> list[Result]:
 
 def join(chunks: Sequence[Result]) -> Result:
     """The whole run."""
-    seeds, states, seconds, histories, rates = zip(*chunks, strict=True)
+    seeds, states, seconds, histories, rates, logits = zip(*chunks, strict=True)
     return Result(
         np.concatenate(seeds),
         jax.tree.map(lambda *leaves: np.concatenate(leaves), *states),
         np.concatenate(seconds),
         [row for history in histories for row in history],
         tuple(rate for each in rates for rate in each),
+        None if any(each is None for each in logits) else np.concatenate(logits),
     )
 
 
@@ -149,7 +153,7 @@ def find_diverged(config: Config, chunk: Result) -> Result:
     if not chunk.learning_rates and (diverged_at >= 0).any():
         index = int(np.argmax(diverged_at >= 0))
         what, step = "the loss" if metrics.diverged_at[index] >= 0 else "a weight", int(diverged_at[index])
-        rate = float(train.learning_rate(_take(state, index), step, config=config))
+        rate = _learning_rate(config, chunk, index, step)
         raise Diverged(
             f"{what} of seed {chunk.seeds[index]} is not a finite number at step {step} "
             f"(epoch {step // config.steps_per_epoch + 1}), learning rate {rate:g}; the gradient's norm "
@@ -184,7 +188,12 @@ def end_epoch(
         state = jax.device_get(step(state, jax.device_put(losses)))
     empty = jax.tree.map(lambda leaf: np.full(len(chunk.seeds), leaf), train.no_metrics())
     state = state._replace(metrics=empty._replace(diverged_at=diverged_at))
-    return chunk._replace(state=state, seconds=0 * chunk.seconds, history=[*chunk.history, *rows])
+    return chunk._replace(
+        state=state,
+        seconds=0 * chunk.seconds,
+        history=[*chunk.history, *rows],
+        test_logits=logits["test"],
+    )
 
 
 def _metrics_row(
@@ -196,15 +205,13 @@ def _metrics_row(
 ) -> Row:
     """What metrics.csv says of a member's epoch; in a sweep with the learning rate that it was given."""
     metrics, end = chunk.state.metrics, int(chunk.state.step[0])
-    rate = chunk.learning_rates[index] if chunk.learning_rates else config.recipe.learning_rate
-    state = _take(chunk.state, index)._replace(learning_rate=rate)  # as it was given, not as float32 has it
-    row: Row = {"base_learning_rate": rate} if chunk.learning_rates else {}
+    row: Row = {"base_learning_rate": chunk.learning_rates[index]} if chunk.learning_rates else {}
     row |= {
         "seed": int(chunk.seeds[index]),
         "epoch": end // config.steps_per_epoch,
         "train_loss": float(metrics.loss[index]) / int(metrics.seen[index]),
         "train_accuracy": int(metrics.correct[index]) / int(metrics.seen[index]),
-        "learning_rate": float(train.learning_rate(state, end - 1, config=config)),
+        "learning_rate": _learning_rate(config, chunk, index, end - 1),
         "seconds": float(chunk.seconds[index]),
         "seeds_at_once": len(chunk.seeds),
     }
@@ -214,6 +221,24 @@ def _metrics_row(
         row[f"{name}_loss"] = evaluation.loss
         row[f"{name}_accuracy"] = evaluation.correct / len(labels)
     return row
+
+
+def _learning_rate(config: Config, chunk: Result, index: int, step: int) -> float:
+    """Return train.learning_rate of a member from its own rate as it was given, not as float32 has it."""
+    own = chunk.learning_rates[index] if chunk.learning_rates else config.recipe.learning_rate
+    factor = 1.0 if chunk.state.plateau is None else float(chunk.state.plateau.scale[index])
+    return own * _seven_digits(factor) * _seven_digits(_compiled_schedule(step, config=config))
+
+
+@functools.partial(jax.jit, static_argnames="config", compiler_options=xla.RUN_ONCE)
+def _compiled_schedule(step: Int32[Array, ""], *, config: Config) -> Float[Array, ""]:
+    """Return the schedule at a step; uncompiled, each of its operations would be compiled by itself."""
+    return jnp.asarray(optimizer.schedule(config.recipe, config.steps_per_epoch)(step), jnp.float32)
+
+
+def _seven_digits(number: Any) -> float:
+    """Return a float32 as the decimal number that it stands for."""
+    return float(f"{float(number):.7g}")
 
 
 def lines(config: Config, before: Result, chunk: Result, members: int) -> Iterator[str]:

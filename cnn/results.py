@@ -110,8 +110,10 @@ def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
         tables = ["learning_rates", "metrics"]
     part = sweep.shown(result)
     name = sweep.name_of(part, name)
-    states = (state_of(part, seed) for seed in range(len(part.seeds)))
-    logits = [train.evaluate(state, test, config=run.config).logits for state in states]
+    logits: Any = part.test_logits
+    if logits is None:
+        states = (state_of(part, seed) for seed in range(len(part.seeds)))
+        logits = [train.evaluate(state, test, config=run.config).logits for state in states]
     classes = logits[0].shape[1]
     counts = np.zeros((classes, classes), np.int64)
     for of_seed in logits:

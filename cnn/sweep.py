@@ -112,6 +112,7 @@ def shown(result: Result) -> Result:
         result.seconds[members],
         [row for row in result.history if row["base_learning_rate"] == rate and row["seed"] in seeds],
         len(members) * (rate,),
+        None if result.test_logits is None else result.test_logits[members],
     )
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnn import train
 from cnn.data import Examples
 from cnn.devices import most
-from cnn.loop import epoch_function, evaluation_function
+from cnn.loop import epoch_function, evaluation_program
 from cnn.model import Network
 from cnn.population import DATA, SEED, make_mesh
 from cnn.tpu.config import TEST_IMAGES, TRAINING_IMAGES, TpuConfig
@@ -99,7 +99,7 @@ def compile_run(flags: TpuConfig) -> CompiledRun:
     few = jax.eval_shape(lambda images: train.statistics_images(images, config), bytes_of(TRAINING_IMAGES))
     size = train.EVALUATION_BATCH * mesh.shape[DATA]
     test = {"test": bytes_of(-(-TEST_IMAGES // size), size)}
-    evaluation = jax.jit(evaluation_function(config, mesh))
+    evaluation = evaluation_program(config, mesh)
     try:
         compiled("initialisation", train.init_state, config, on_mesh(key, mesh=first))
         programs = epoch("epoch", config), epoch("step", one_batch)
