@@ -249,13 +249,15 @@ def _mix(word: UInt32[Array, "..."], key: UInt32[Array, ""]) -> UInt32[Array, ".
 RUN_ONCE = {"xla_backend_optimization_level": 0}
 """For what is run once: what that takes is the time to compile it, most of it in LLVM's optimisations."""
 
+_O1 = 19  # of openxla.org/xla/effort_levels, as JAX 0.10 wants it; 0.12 knows it by its name, too
+
 
 def evaluation_options(platform: str) -> dict[str, Any]:
     """Return XLA's options for what runs once an epoch.
 
     A TPU's compiler takes half the time at its level 1, and the program twice the cycles (--task=tpu).
     """
-    return {"optimization_level": "O1"} if platform == "tpu" else {}
+    return {"optimization_level": _O1} if platform == "tpu" else {}
 
 
 _VECTOR = 16  # features that YNNPACK's convolutions compute at once
