@@ -28,6 +28,7 @@ _STEPS, _WARMUP = 24, 3
 _STEP = "jit_step"
 _APART = ("conv_general", "convolution", "custom-call")  # names of convolutions outside of fusions
 _OTHERS = {"jit_prepare": "augmentation"}
+_ONEDNN = "__onednn$convolution"  # in the names of XLA's calls, which say no more
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%([\w.-]+) = \S+ ([\w-]+)\((.*)$", re.MULTILINE)
 
 
@@ -44,7 +45,7 @@ def kinds(hlo: str) -> dict[str, str]:
             kind = "reductions over the devices"
         elif (
             "convolution(" in inside
-            or "__onednn$convolution" in rest
+            or _ONEDNN in rest
             or ("dot(" in inside and "/Conv_" in where)
         ):
             forward = "/jvp(Network)/Conv_" in where and "transpose(" not in where
@@ -86,11 +87,13 @@ def measure(network: str) -> None:
         thunks.sort()
         for (start, duration, name, module), (following, *_) in itertools.pairwise(thunks):
             kind = kind_of.get(name, "elementwise and all else") if module == _STEP else _OTHERS[module]
+            if _ONEDNN in name:
+                kind = "convolutions and input gradients, oneDNN's"
             spent[kind] += following - start if name.startswith(_APART) else duration
     whole = sum(spent.values())
     print(f"\n{network}, cores: {usable}, {speed:,.0f} images/s while profiled")
     for kind, nanoseconds in spent.most_common():
-        print(f"{kind:<32}{nanoseconds / whole:>6.0%}")
+        print(f"{kind:<44}{nanoseconds / whole:>6.0%}")
 
 
 def main() -> None:
