@@ -109,6 +109,10 @@ def _less_memory(config: Any) -> list[str]:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() == "ascii":  # LC_ALL=C, where no folder's name could hold an umlaut
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    os.environ["MPLBACKEND"] = "agg"  # no figure is shown, and matplotlib ends where it does not know a name
     # Up to JAX 0.10.1, XLA calls it an error that a kept program prefers no gather instructions (AVX-512):
     # jax-ml/jax issue 38445. What is an error is raised, too. From a notebook's process comes JAX's own 1.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":

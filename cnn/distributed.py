@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 
 from cnn.config import CnnConfig, require_processes
@@ -81,6 +83,8 @@ def meet(run: Processes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     elif run.address is not None:
         _require_free(run.address)
+    if run.address is not None:
+        _listen_where_others_reach(run.address)
     libc = ctypes.CDLL(None)
     libc.signal(signal.SIGABRT, _ON_ABORT_MEETING)
     try:
@@ -97,6 +101,21 @@ def meet(run: Processes) -> None:
             f"({str(error).splitlines()[0]}): give all of them the address of process 0"
         ) from error
     libc.signal(signal.SIGABRT, _ON_ABORT)
+
+
+def _listen_where_others_reach(address: str) -> None:
+    """Have Gloo listen at this host's address on the way to process 0.
+
+    Of itself it takes the address of this host's name, which /etc/hosts often says is 127.0.1.1.
+    """
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError):  # no such host: JAX says so
+        family, kind, *_, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as way:
+            way.connect(place)  # sends nothing
+            own = way.getsockname()[0]
+        made_by_jax = _jax.make_gloo_tcp_collectives
+        _jax.make_gloo_tcp_collectives = functools.partial(made_by_jax, hostname=own)
 
 
 def _require_free(address: str) -> None:

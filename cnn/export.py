@@ -8,6 +8,8 @@ network was trained with --compute_dtype=bfloat16: its weights are float32 eithe
 import dataclasses
 import functools
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +63,11 @@ def export(
     """
     variables = jax.tree.map(np.asarray, variables)
     config = dataclasses.replace(config, network=config.network.clone(dtype=jnp.float32))
-    with jax.default_matmul_precision("highest"):  # a GPU or TPU rounds products to fewer bits otherwise
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as scratch,
+        jax.default_matmul_precision("highest"),  # a GPU or TPU rounds products to fewer bits otherwise
+    ):
+        new = Path(scratch)
         contents = {
             "model.safetensors": to_safetensors(variables, name=name, config=config),
             "model.onnx": to_onnx(variables, name=name, config=config).SerializeToString(),
@@ -69,28 +75,30 @@ def export(
         }
         logits, differences = exact_logits(variables, images, config=config), {}
         for file, content in contents.items():
-            write_bytes(folder / file, content)
-            found = _in_batches(_read(folder / file, config), images)
+            write_bytes(new / file, content)
+            found = _in_batches(_read(new / file, config), images)
             differences[file] = float(np.abs(found - logits).max())
-    largest = float(np.abs(logits).max())
-    for file, difference in differences.items():
-        if not difference <= allowed(largest):
-            raise UserError(
-                f"{folder / file} gives logits that differ from the exact ones by {difference:.1e}, the "
-                f"largest being {largest:.1f}: do not use it; try the versions of requirements-tests.lock"
-            )
-    of_input = {"dtype": "float32", "shape": ["batch", *config.network.architecture.input_shape]}
-    description = {
-        "model": name,
-        "input": {"name": "images", **of_input, "values": "0 to 255"},
-        "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
-        "mean": config.mean,
-        "deviation": config.std,
-        "compared_on_images": len(images),
-        "largest_logit": largest,
-        "largest_difference": differences,
-    }
-    write_json(folder / "export.json", description)
+        largest = float(np.abs(logits).max())
+        for file, difference in differences.items():
+            if not difference <= allowed(largest):
+                raise UserError(
+                    f"{file} gives logits that differ from the exact ones by {difference:.1e}, the largest "
+                    f"being {largest:.1f}: nothing is exported; try the versions of requirements-tests.lock"
+                )
+        of_input = {"dtype": "float32", "shape": ["batch", *config.network.architecture.input_shape]}
+        description = {
+            "model": name,
+            "input": {"name": "images", **of_input, "values": "0 to 255"},
+            "output": {"name": "logits", "dtype": "float32", "shape": ["batch", logits.shape[1]]},
+            "mean": config.mean,
+            "deviation": config.std,
+            "compared_on_images": len(images),
+            "largest_logit": largest,
+            "largest_difference": differences,
+        }
+        write_json(new / "export.json", description)
+        for file in (*contents, "export.json"):  # all, or none of them where the disk is full
+            os.replace(new / file, folder / file)
     return description
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib")
+_MATTERS = ("JAX_", "XLA_", "LIBTPU_", "CUDA_", "NVIDIA_", "OMP_")  # variables that config.json keeps
 _TEMPORARY = ".partial"
 OF_ONE_START = (
     *("workdir", "wait", "resume", "profile_steps"),
@@ -156,6 +157,7 @@ def write_config(
         "git_commit": _git_commit(),
         "device": device,
         "versions": {"python": platform.python_version(), **versions},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(_MATTERS)},
     }
     earlier = [] if resumed_after is None else _starts(_read_config(folder / "config.json"))
     content = {"task": task, "flags": dataclasses.asdict(config), **more, "starts": [*earlier, start]}

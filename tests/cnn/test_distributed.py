@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -44,8 +45,8 @@ def alone(small, tmp_path_factory):
     return curve(workdir)
 
 
-def start(*flags, **environment):
-    command = [sys.executable, "-u", "launch.py", "--task=mnist", *flags]
+def start(*flags, host=(), **environment):
+    command = [*host, sys.executable, "-u", "launch.py", "--task=mnist", *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, **pipes)
 
@@ -205,6 +206,75 @@ def test_where_one_hangs_the_other_ends(small, tmp_path):
     assert finish(processes[0], 2)[1].splitlines()[-1] == LOST
     processes[1].kill()
     finish(processes[1], -signal.SIGKILL)
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces with a cable: how to run a command on each, and ip on the second."""
+
+    def ip(*words):
+        done = subprocess.run(["ip", *words], capture_output=True, text=True)
+        if done.returncode:
+            assert not (os.environ.get("CI") and os.geteuid() == 0), done.stderr
+            pytest.skip(f"no network can be made here: {done.stderr.strip()}")
+
+    names = [f"host{index}-{os.getpid()}" for index in range(2)]
+    for name in names:
+        ip("netns", "add", name)
+    try:
+        ip(
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            names[1],
+        )
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield [["ip", "netns", "exec", name] for name in names], lambda *words: ip("-n", names[1], *words)
+    finally:
+        for name in names:
+            ip("netns", "del", name)
+
+
+@pytest.mark.hosts
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [None, "killed", "cut"])
+def test_two_hosts_train_as_one_and_end_within_a_minute(fault, two_hosts, small, alone, tmp_path):
+    """One is killed, or the link is cut in an epoch and mended; then a single host goes on."""
+    hosts, ip = two_hosts
+    flags = [*small, *MODEL, "--coordinator_address=10.77.0.1:1234", "--num_processes=2"]
+    first, other = (
+        start(*flags, f"--process_id={index}", f"--workdir={tmp_path / str(index)}", host=host)
+        for index, host in enumerate(hosts)
+    )
+    if fault is None:
+        assert "cpu: 2 x cpu" in finish(first)[0]
+        assert_silent([finish(other)])
+    else:
+        wait_for(first, "epoch  2/6")
+        began = time.monotonic()
+        if fault == "killed":
+            other.kill()
+            finish(other, -signal.SIGKILL)
+        else:
+            ip("link", "set", "eth0", "down")
+            time.sleep(25)
+            ip("link", "set", "eth0", "up")
+            assert finish(other, 2)[1].splitlines()[-1] == LOST
+        assert finish(first, 2)[1].splitlines()[-1] == LOST
+        assert time.monotonic() - began < 60
+        finish(start("--resume", f"--workdir={tmp_path / '0'}"))
+    assert_same_curve(curve(tmp_path / "0"), alone)
 
 
 @pytest.mark.hosts

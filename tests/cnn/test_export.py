@@ -243,6 +243,16 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch, t
     ):
         export.export(tmp_path, variables, test_images.images[:7], name="wrong", config=setup)
     assert not (tmp_path / "export.json").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_runs_out_of_disk_leaves_what_was_there(small_disk, test_images):
+    setup, folder = make_setup(EVERY_LAYER), small_disk("44k")
+    (folder / "export.json").write_text("an earlier one")
+    with pytest.raises(OSError, match="No space left on device"):
+        export.export(folder, random_variables(setup), test_images.images[:7], name="cut", config=setup)
+    assert [file.name for file in folder.iterdir()] == ["export.json"]
+    assert (folder / "export.json").read_text() == "an earlier one"
 
 
 def test_what_was_trained_in_bfloat16_is_exported_in_float32(tmp_path, test_images):
