@@ -6,11 +6,7 @@ from typing import Any
 from audit.notebook.frames import Frame
 from audit.notebook.library import CONTAINERS
 from audit.notebook.modules import count_of_layer
-from audit.notebook.natives import (
-    LONGEST,
-    is_key,
-    name_of,
-)
+from audit.notebook.natives import LONGEST, is_key, name_of
 from audit.notebook.state import Run
 from audit.notebook.values import (
     Class,

@@ -2,7 +2,7 @@
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from audit.notebook.modules import children, count_of_layer, make_layer, make_se
 from audit.notebook.natives import METHODS, MOST_TURNS, READING, name_of, native_method
 from audit.notebook.state import Given, Run
 from audit.notebook.values import (
-    Bound,
     Class,
     Function,
     Instance,
@@ -60,7 +59,7 @@ def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
                 return owner.name
             found = owner.find(name)
             if isinstance(found, Function) and found.kind == "classmethod":
-                return Bound(found, owner)
+                return Partial(found, (owner,), {})
             if found is not None:
                 return found
             if owner.torch_base:
@@ -69,7 +68,7 @@ def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
             of = instance.cls if isinstance(instance, Instance) else cls
             found = of.find(name, after=cls)
             if isinstance(found, Function):
-                return Bound(found, instance) if found.kind != "staticmethod" else found
+                return Partial(found, (instance,), {}) if found.kind != "staticmethod" else found
             return Method(owner, name)
         case Module():
             if name == "training":
@@ -103,8 +102,8 @@ def _instance_attribute(run: Run, owner: Instance, name: str, site: Site, frame:
         if found.kind == "property":
             return _call_function(found, Given(run, (owner,), {}, site, frame))
         if found.kind == "classmethod":
-            return Bound(found, owner.cls)
-        return found if found.kind == "staticmethod" else Bound(found, owner)
+            return Partial(found, (owner.cls,), {})
+        return found if found.kind == "staticmethod" else Partial(found, (owner,), {})
     if found is not None:
         return found
     if name == "__class__":
@@ -153,8 +152,6 @@ def call(function: Any, given: Given) -> Any:
     match function:
         case Function():
             return _call_function(function, given)
-        case Bound(inner, first):
-            return _call_function(inner, given.but(first, *given.args))
         case Partial(inner, before, named):
             return call(inner, replace(given, args=(*before, *given.args), kwargs={**named, **given.kwargs}))
         case Class():
@@ -415,6 +412,13 @@ def _call_of_module(module: Instance | Module, name: str, given: Given) -> Any:
     """A method that every module of torch.nn has."""
     run, args, site = given.run, given.args, given.site
     inside = children(module)
+    reading: dict[str, Iterable[Any]] = {
+        **dict.fromkeys(("children", "values"), inside.values()),
+        **dict.fromkeys(("named_children", "items"), inside.items()),
+        "keys": inside,
+        "modules": walk(module),
+        "named_modules": (("", each) for each in walk(module)),
+    }
     match name:
         case "forward" | "__call__":
             return call_module(module, given)
@@ -429,15 +433,11 @@ def _call_of_module(module: Instance | Module, name: str, given: Given) -> Any:
             for each in walk(module):
                 call(args[0], given.only(each))
             return module
-        case "children":
-            return list(inside.values())
-        case "named_children":
-            return list(inside.items())
-        case "modules":
-            return list(walk(module))
-        case "named_modules":
-            return [("", each) for each in walk(module)]
-        case "add_module" | "register_module" if len(args) == 2 and isinstance(args[0], str):
+        case _ if name in reading:
+            return list(reading[name])
+        case "add_module" | "register_module" | "register_parameter" if len(args) == 2 and isinstance(
+            args[0], str
+        ):
             _hold(run, module, args[0], args[1])
             return None
         case "append" if args and isinstance(module, Module | Instance):
@@ -447,15 +447,6 @@ def _call_of_module(module: Instance | Module, name: str, given: Given) -> Any:
             for item in run.items(args[0]) or ():
                 _hold(run, module, str(len(children(module))), item)
             return module
-        case "keys":
-            return list(inside)
-        case "values":
-            return list(inside.values())
-        case "items":
-            return list(inside.items())
-        case "register_parameter" if len(args) == 2 and isinstance(args[0], str):
-            _hold(run, module, args[0], args[1])
-            return None
         case "insert" | "pop" | "update" | "clear" | "setdefault" | "register_parameter" | "add_module":
             raise Unfollowed(site, f"{name} of a module is not followed")
     result = given.result(Opaque("attribute", name, of=module))

@@ -72,21 +72,11 @@ def _named(run: Run, node: ast.NamedExpr, frame: Frame) -> Any:
     return value
 
 
-def _tuple(run: Run, node: ast.Tuple, frame: Frame) -> Any:
-    items = _elements(run, node.elts, frame)
-    return tuple(items) if items is not None else Opaque("unknown", "a tuple", Site(frame.unit, node))
-
-
-def _list(run: Run, node: ast.List, frame: Frame) -> Any:
-    items = _elements(run, node.elts, frame)
-    return run.new(items) if items is not None else Opaque("unknown", "a list", Site(frame.unit, node))
-
-
-def _set(run: Run, node: ast.Set, frame: Frame) -> Any:
-    items = _elements(run, node.elts, frame)
-    if items is None or not all(map(is_key, items)):
-        return Opaque("unknown", "a set", Site(frame.unit, node))
-    return run.new(set(items))
+def _collection(run: Run, node: ast.Tuple | ast.List | ast.Set, frame: Frame) -> Any:
+    kind, items = type(node).__name__.lower(), _elements(run, node.elts, frame)
+    if items is None or (kind == "set" and not all(map(is_key, items))):
+        return Opaque("unknown", f"a {kind}", Site(frame.unit, node))
+    return tuple(items) if kind == "tuple" else run.new(items if kind == "list" else set(items))
 
 
 def _elements(run: Run, nodes: list[ast.expr], frame: Frame) -> list[Any] | None:
@@ -128,8 +118,7 @@ def _joined(run: Run, node: ast.JoinedStr, frame: Frame) -> Any:
         assert isinstance(part, ast.FormattedValue)
         value = evaluate(run, part.value, frame)
         spec = evaluate(run, part.format_spec, frame) if part.format_spec else ""
-        text = formatted(value, spec)
-        parts.append(text)
+        parts.append(formatted(value, spec))
         values.append(value)
     if any(part is None for part in parts) or sum(map(len, parts)) > LONGEST:
         return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(values))
@@ -353,9 +342,7 @@ _EXPRESSIONS: dict[type[ast.expr], Callable[..., Any]] = {
     ast.Constant: _constant,
     ast.Name: _name,
     ast.NamedExpr: _named,
-    ast.Tuple: _tuple,
-    ast.List: _list,
-    ast.Set: _set,
+    **dict.fromkeys((ast.Tuple, ast.List, ast.Set), _collection),
     ast.Dict: _dict,
     ast.JoinedStr: _joined,
     ast.Attribute: _attribute,
@@ -367,8 +354,7 @@ _EXPRESSIONS: dict[type[ast.expr], Callable[..., Any]] = {
     ast.Compare: _compare,
     ast.IfExp: _choice,
     ast.Lambda: make_function,
-    ast.ListComp: _list_of,
-    ast.GeneratorExp: _list_of,
+    **dict.fromkeys((ast.ListComp, ast.GeneratorExp), _list_of),
     ast.SetComp: _set_of,
     ast.DictComp: _dict_of,
     ast.Starred: _starred,

@@ -11,7 +11,6 @@ from audit.notebook.datasets import count
 from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key, is_scalar
 from audit.notebook.state import Given, Run
 from audit.notebook.values import (
-    Bound,
     Class,
     Function,
     Instance,
@@ -81,7 +80,7 @@ def builtin(name: str, given: Given) -> Any:
             if isinstance(first, Module):
                 return args[1] in first.arguments or args[1] in first.children or UNKNOWN
         case "callable":
-            return True if isinstance(first, Function | Bound | Class) else UNKNOWN
+            return True if isinstance(first, Function | Partial | Class) else UNKNOWN
         case "type" if len(args) == 1:
             if isinstance(first, Instance):
                 return first.cls
@@ -155,16 +154,8 @@ def _is_instance(value: Any, of: Any) -> Any:
         return of.name == f"torch.nn.{base}" if of.name.startswith("torch.nn.") else False
     if isinstance(value, Opaque):
         return of.name == value.function if value.is_object and value.function else UNKNOWN
-    known = {
-        "int": int,
-        "float": float,
-        "str": str,
-        "list": list,
-        "tuple": tuple,
-        "dict": dict,
-        "bool": bool,
-    }
-    return isinstance(value, known[of.name]) if of.name in known else False
+    known = {each.__name__: each for each in (int, float, str, list, tuple, dict, bool)}
+    return of.name in known and isinstance(value, known[of.name])
 
 
 def _copied(value: Any, done: dict[int, Any]) -> Any:

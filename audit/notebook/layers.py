@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from audit.notebook.shapes import flattened, in_words, is_index
@@ -27,32 +28,32 @@ def output(
 ) -> Tensor:
     """What a layer makes of a tensor.
 
-    Args:
-      kind: its class in torch.nn; arguments: by name, defaults included.
-      site: of the call; module: that is called, None for a function.
-      name: in a reader's words.
-
     Raises:
       Refused: the layer does not fit the tensor, or our language has no such layer.
     """
-    return _Step(kind, arguments, tensor, site, module, name).result()
+    return _Application(kind, arguments, tensor, site, module, name).result()
 
 
-class _Step:
-    """A layer that is applied to a tensor."""
+@dataclass(frozen=True)
+class _Application:
+    """A layer that is applied to a tensor.
 
-    def __init__(
-        self,
-        kind: str,
-        arguments: Mapping[str, Any],
-        tensor: Tensor,
-        site: Site,
-        module: Module | None,
-        name: str,
-    ) -> None:
-        self.kind, self.arguments, self.tensor, self.site = kind, arguments, tensor, site
-        self.module, self.name = module, name
-        self.made = module.site if module is not None else site
+    Attributes:
+      kind: its class in torch.nn; arguments: by name, defaults included.
+      site: of the call; module: that is called, None for a function.
+      name: in a reader's words.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    tensor: Tensor
+    site: Site
+    module: Module | None
+    name: str
+
+    @property
+    def made(self) -> Site:
+        return self.module.site if self.module is not None else self.site
 
     def refuse(self, problem: str) -> Refused:
         return Refused(self.made, problem)

@@ -141,18 +141,12 @@ def _numbers(value: Any) -> int:
     raise Refused(value.site, "the size of this parameter is not known without running the code")
 
 
+_WEIGHTED = ("Conv2d", "Linear", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "PReLU")
+
+
 def has_weights(layer: Module) -> bool:
     """Whether it has any that are trained."""
-    weighted = layer.kind in (
-        "Conv2d",
-        "Linear",
-        "BatchNorm1d",
-        "BatchNorm2d",
-        "GroupNorm",
-        "LayerNorm",
-        "PReLU",
-    )
-    return weighted and layer.arguments.get("affine", True) is not False
+    return layer.kind in _WEIGHTED and layer.arguments.get("affine", True) is not False
 
 
 def count_of_layer(layer: Module) -> int:

@@ -37,19 +37,8 @@ _ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.GtE: operator.ge,
 }
 METHODS: dict[type, set[str]] = {
-    list: {
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "copy",
-        "reverse",
-        "clear",
-        "index",
-        "count",
-        "sort",
-        "remove",
-    },
+    list: {"append", "extend", "insert", "pop", "copy", "reverse", "clear", "index", "count", "sort"}
+    | {"remove"},
     dict: {"get", "items", "keys", "values", "update", "pop", "setdefault", "copy"},
     str: {"format", "join", "split", "strip", "lower", "upper", "replace", "startswith", "endswith", "title"}
     | {"find", "rfind", "count", "index"},

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 from audit.notebook.cells import Fact, Place
 from audit.notebook.datasets import IMAGES
-from audit.notebook.library import OBJECTS
+from audit.notebook.library import OBJECTS, bind
 from audit.notebook.modules import has_weights, named_leaves
 from audit.notebook.network import modules_in
 from audit.notebook.training import (
     Call,
     Found,
     Training,
-    arguments,
     batch_size_of,
     call_of,
     default,
@@ -42,7 +41,7 @@ def read_optimizer(training: Training, found: Found) -> Call | None:
     if name not in ("SGD", "Adam", "AdamW"):
         found.lacks("optimizer", place, f"{name}: ours are SGD, Adam and AdamW")
         return call_of(call)
-    given = arguments(call)
+    given = bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
     if isinstance(given, str):
         found.lacks("optimizer", place, f"{name} is called with what is not known here: {given}")
         return call_of(call)
@@ -166,7 +165,7 @@ def read_schedule(training: Training, found: Found) -> tuple[Call | None, str]:
     if len(stepped) > 1:
         found.lacks("schedule", place, "two schedules are stepped")
     taken = _steps_taken(training, steps)
-    given = arguments(call)
+    given = bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
     if any(event.conditional for event in steps):
         found.lacks("schedule", steps[0].site.place, "it is stepped on a condition that is not known")
     elif taken is None:

@@ -11,10 +11,7 @@ from audit.notebook.cells import Source
 from audit.notebook.frames import Frame, Signal, TooLong
 from audit.notebook.library import CONTAINERS
 from audit.notebook.modules import is_module
-from audit.notebook.natives import (
-    MOST_TURNS,
-    is_same,
-)
+from audit.notebook.natives import MOST_TURNS, is_same
 from audit.notebook.values import (
     Class,
     Event,
@@ -161,9 +158,7 @@ class Run:
         match value:
             case list() | dict() | set() if id(value) in self.lost:
                 return None
-            case list() | tuple() | str() | dict():
-                return list(value)
-            case set():
+            case list() | tuple() | str() | dict() | set():
                 return list(value)
             case range():
                 return list(value[: MOST_TURNS + 1])

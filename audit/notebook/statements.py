@@ -10,22 +10,16 @@ from audit.notebook.cells import parse
 from audit.notebook.expressions import evaluate, make_function, operate
 from audit.notebook.frames import Frame, Signal
 from audit.notebook.imports import import_modules, import_names
-from audit.notebook.natives import (
-    LONGEST,
-    MOST_TURNS,
-    is_key,
-    is_same,
-    name_of,
-)
+from audit.notebook.natives import LONGEST, MOST_TURNS, is_key, is_same, name_of
 from audit.notebook.state import Given, Run
 from audit.notebook.values import (
-    Bound,
     Class,
     Function,
     Instance,
     Loop,
     Module,
     Opaque,
+    Partial,
     Refused,
     Scope,
     Site,
@@ -79,7 +73,7 @@ def _annotated(run: Run, node: ast.AnnAssign, frame: Frame) -> None:
 
 def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> None:
     site = Site(frame.unit, node)
-    before, right = evaluate(run, _as_load(node.target), frame), evaluate(run, node.value, frame)
+    before, right = evaluate(run, node.target, frame), evaluate(run, node.value, frame)
     after = operate(run, node.op, before, right, site, frame)
     if isinstance(before, list | dict | set):  # changes it for all who hold it
         items = run.items(right)
@@ -97,22 +91,10 @@ def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> None:
     assign(run, node.target, after, frame)
 
 
-def _return(run: Run, node: ast.Return, frame: Frame) -> Signal:
-    value = evaluate(run, node.value, frame) if node.value else None
-    return _ended(run, node, frame, "return", value)
-
-
-def _break(run: Run, node: ast.Break, frame: Frame) -> Signal:
-    return _ended(run, node, frame, "break")
-
-
-def _continue(run: Run, node: ast.Continue, frame: Frame) -> Signal:
-    return _ended(run, node, frame, "continue")
-
-
-def _ended(run: Run, node: ast.stmt, frame: Frame, kind: str, value: Any = None) -> Signal:
+def _end(run: Run, node: ast.Return | ast.Break | ast.Continue, frame: Frame) -> Signal:
     """What ends a turn of a loop, or the loop, is remembered: not all of it may be done."""
-    site = Site(frame.unit, node)
+    value = evaluate(run, node.value, frame) if isinstance(node, ast.Return) and node.value else None
+    kind, site = type(node).__name__.lower(), Site(frame.unit, node)
     if run.loops and run.loops[-1].depth == run.depth:
         run.record(Opaque("end", kind, site), site)
     return Signal(kind, value)
@@ -294,7 +276,7 @@ def _function(run: Run, node: ast.FunctionDef, frame: Frame) -> None:
         by = evaluate(run, decorator, frame)
         if isinstance(by, Opaque) and by.name in ("staticmethod", "classmethod", "property"):
             value.kind = by.name
-        elif isinstance(by, Function | Bound):
+        elif isinstance(by, Function | Partial):
             value = calls.call(by, Given(run, (value,), {}, Site(frame.unit, decorator), frame))
     frame.scope.names[node.name] = value
 
@@ -328,25 +310,12 @@ def forget(statements: list[Any], frame: Frame, site: Site) -> None:
                 frame.scope.names[node.id] = Opaque("unknown", node.id, site)
 
 
-def _as_load(target: ast.expr) -> ast.expr:
-    match target:
-        case ast.Name():
-            return ast.copy_location(ast.Name(target.id, ast.Load()), target)
-        case ast.Attribute():
-            return ast.copy_location(ast.Attribute(target.value, target.attr, ast.Load()), target)
-        case ast.Subscript():
-            return ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target)
-    return target
-
-
 _STATEMENTS: dict[type[ast.stmt], Callable[..., Signal | None]] = {
     ast.Expr: _expr,
     ast.Assign: _assign,
     ast.AnnAssign: _annotated,
     ast.AugAssign: _augmented,
-    ast.Return: _return,
-    ast.Break: _break,
-    ast.Continue: _continue,
+    **dict.fromkeys((ast.Return, ast.Break, ast.Continue), _end),
     ast.Raise: _raise,
     ast.Global: _global,
     ast.Nonlocal: _nonlocal,

@@ -10,19 +10,8 @@ from audit.notebook.state import Given
 from audit.notebook.values import BATCH, Method, Module, Node, Opaque, Refused, Site, Tensor, origin
 from cnn.architecture import Crop
 
-_SAME = {
-    "contiguous",
-    "clone",
-    "detach",
-    "float",
-    "to",
-    "cuda",
-    "cpu",
-    "requires_grad_",
-    "type",
-    "double",
-    "half",
-}
+_SAME = {"contiguous", "clone", "detach", "float", "to", "cuda", "cpu", "requires_grad_", "type", "double"}
+_SAME |= {"half"}
 _SHAPES = {"view", "reshape", "flatten", "squeeze", "unsqueeze", "mean"}
 _OF_LIBRARY = ("torch.nn.functional.", "torch.")
 

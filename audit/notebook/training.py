@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audit.notebook.cells import Fact, Place
-from audit.notebook.datasets import IMAGES, count, split_of
-from audit.notebook.library import OBJECTS, REQUIRED, bind
+from audit.notebook.datasets import IMAGES, arguments, count, split_of
+from audit.notebook.library import OBJECTS, REQUIRED
 from audit.notebook.modules import is_module, walk
 from audit.notebook.network import is_optimizer, module_of, stepped_by
 from audit.notebook.state import Run
@@ -260,11 +260,6 @@ def loops_of(steps: Iterable[Event]) -> list[Loop]:
     return loops
 
 
-def arguments(call: Opaque) -> dict[str, Any] | str:
-    """A call's arguments by name, those given alone; or what is wrong with them."""
-    return bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
-
-
 def made_of(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> Iterator[Opaque]:
     """A value that is not known and all those that it was made of, the nearest first.
 
@@ -333,7 +328,7 @@ def call_of(value: Opaque) -> Call:
     """A call that made an object, for a report."""
     assert value.site is not None
     given = arguments(value)
-    if isinstance(given, str):
+    if not given:
         given = {**{str(index): arg for index, arg in enumerate(value.args)}, **value.kwargs}
     known = {name: plain(each) for name, each in given.items() if name not in ("params", "optimizer")}
     return Call(value.function.rpartition(".")[2], known, value.site.place)
@@ -348,7 +343,7 @@ def _transform(value: Any, site: Site | None) -> Call | None:
         return None
     call = call_of(value)
     given = arguments(value)
-    held = given.get("transforms") if isinstance(given, dict) else None
+    held = given.get("transforms")
     if call.name in ("Compose", "RandomApply", "RandomChoice", "RandomOrder"):
         if not isinstance(held, list | tuple):
             return None
@@ -394,10 +389,7 @@ def loader_of(value: Any, run: Run, before: Sequence[Event] = ()) -> Loader | No
         cut = each if each.function.rpartition(".")[2] in _CUTS else cut
         if each.function == "torch.utils.data.DataLoader" and each.site is not None:
             given = arguments(each)
-            if isinstance(given, dict):
-                data = given["dataset"]
-            else:
-                given, data = {}, each.args[0] if each.args else each.kwargs.get("dataset")
+            data = given.get("dataset", each.args[0] if each.args else each.kwargs.get("dataset"))
             return Loader(given, _images(data, run, before)._replace(data=data), each.site, cut)
     return None
 
@@ -409,7 +401,7 @@ def _images(value: Any, run: Run, before: Sequence[Event]) -> Images:
     if not isinstance(value, Opaque):
         return unknown
     given = arguments(value)
-    if value.function == "torchvision.datasets.MNIST" and isinstance(given, dict):
+    if value.function == "torchvision.datasets.MNIST" and given:
         set_later = {event.key: event.value for event in before if event.what is value}
         transform = set_later.get("transform", given.get("transform"))
         labels = set_later.get("target_transform", given.get("target_transform"))
@@ -417,11 +409,11 @@ def _images(value: Any, run: Run, before: Sequence[Event]) -> Images:
         known = is_training if isinstance(is_training, bool) else None
         return Images(known, 0, transform, value.site, labels is not None)
     parts = [value.args[0], value.args[1]] if value.kind == "operation" and len(value.args) == 2 else None
-    if value.function == "torch.utils.data.ConcatDataset" and isinstance(given, dict):
+    if value.function == "torch.utils.data.ConcatDataset" and given:
         parts = run.items(given["datasets"])
     if parts:
         return _together([_images(part, run, before) for part in parts], unknown)
-    if value.function == "torch.utils.data.Subset" and isinstance(given, dict):
+    if value.function == "torch.utils.data.Subset" and given:
         whole = _images(given["dataset"], run, before)
     elif (split := split_of(value)) is not None:
         whole = _images(split[0], run, before)
@@ -482,8 +474,5 @@ def _evaluated(events: Sequence[Event], loops: Sequence[Loop], run: Run) -> Iter
 
 def default(call: Opaque, name: str) -> Any:
     """A call's argument, or PyTorch's default; None where it has neither."""
-    given = arguments(call)
-    value = given.get(name) if isinstance(given, dict) else None
-    if value is None and not (isinstance(given, dict) and name in given):
-        value = OBJECTS.get(call.function, {}).get(name)
+    value = arguments(call).get(name, OBJECTS.get(call.function, {}).get(name))
     return None if value is REQUIRED else value

@@ -228,14 +228,6 @@ class Module:
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
-    """A function with its first argument: a method."""
-
-    function: Function
-    first: Any
-
-
-@dataclass(frozen=True, eq=False)
 class Method:
     """A method that the interpreter has itself: of a module, a tensor, a list, a text."""
 
@@ -253,7 +245,7 @@ class Super:
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """What functools.partial returns."""
+    """A function with its first arguments: what functools.partial returns, or a method."""
 
     function: Any
     args: tuple[Any, ...]
