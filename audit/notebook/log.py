@@ -93,16 +93,21 @@ class Training(NamedTuple):
         return (self.epochs[evaluation - 1].number or evaluation) if self.ran else evaluation
 
 
-def trainings_of(source: Source, beside: Sequence[Text], prints: Prints | None) -> tuple[Training, ...]:
-    """Those in a notebook's outputs, otherwise in a text beside it, if possible one that its code printed."""
-    outputs = [(cell.number, cell.output) for cell in source.cells if cell.kind == "code" and cell.output]
-    found = read_log(outputs, prints)
-    found = tuple(each for each in found if prints and prints.trains_in(each.cell)) or found
-    by_code = [text for text in beside if prints and _evaluations(prints.said_in(lines_of(text.text)))]
-    for text in (*by_code, *(text for text in beside if text not in by_code)):
-        in_text = () if found else read_log([(0, text.text)], prints)
-        found += tuple(training._replace(file=text.place.file) for training in in_text)
-    return found
+def printed_trainings(source: Source, prints: Prints | None) -> tuple[Training, ...]:
+    """Those in a notebook's outputs, if possible of the cells that train."""
+    found = read_log(((each.number, each.output) for each in source.cells if each.output), prints)
+    return tuple(each for each in found if prints and prints.trains_in(each.cell)) or found
+
+
+def written_trainings(texts: Iterable[Text], prints: Prints | None) -> Iterator[Training]:
+    """Those in texts beside the code, what reads as it prints first."""
+
+    def is_other(text: Text) -> bool:
+        return not prints or not _evaluations(prints.said_in(lines_of(text.text)))
+
+    for text in sorted(texts, key=is_other):
+        for training in read_log([(0, text.text)], prints):
+            yield training._replace(file=text.place.file)
 
 
 def read_log(outputs: Iterable[tuple[int, str]], prints: Prints | None = None) -> tuple[Training, ...]:

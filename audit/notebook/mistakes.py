@@ -387,30 +387,20 @@ _TRAINED_ON = (60_000, 50_000, 55_000, 54_000, 51_000, 48_000, 45_000)
 
 
 def _other_version(source: Source, recipe: ReadRecipe, training: Training | None) -> Iterator[Fact]:
-    if training is None:
+    if training is None or not training.cell:
         return
-    place = source.place(source.cells[training.cell - 1], 1) if training.cell else None
-    sizes = [
-        setting.value for setting in recipe.batch_size if isinstance(setting.value, int) and setting.value > 0
-    ]
+    place = source.place(source.cells[training.cell - 1], 1)
+    sizes = [size.value for size in recipe.batch_size if isinstance(size.value, int) and size.value > 0]
     fits = {
         steps for images in _TRAINED_ON for size in sizes for steps in (images // size, -(-images // size))
     }
-    if (
-        place
-        and training.split == "train"
-        and not any(fact.name == "test_is_training_set" for fact in recipe.facts)
-    ):
+    if training.split == "train" and "test_is_training_set" not in (fact.name for fact in recipe.facts):
         yield Fact("log_of_training_images", place)
-    if place and training.steps and fits and training.steps not in fits:
+    if training.steps and fits and training.steps not in fits:
         size = " or ".join(map(str, sizes))
         yield Fact("steps_unlike_code", place, f"{training.steps:,} an epoch, and the batch size is {size}")
-    code, run = recipe.epochs.value if recipe.epochs else None, training.num_epochs
-    if (
-        place
-        and code is not None
-        and (run > code or (run < code and not training.unfinished and not _may_stop_early(source)))
-    ):
+    code, run = recipe.epochs.value if recipe.epochs else training.num_epochs, training.num_epochs
+    if run > code or (run < code and not training.unfinished and not _may_stop_early(source)):
         yield Fact("epochs_unlike_code", place, f"{run}, and the code asks for {code}")
 
 

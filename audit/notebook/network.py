@@ -12,7 +12,7 @@ from audit.notebook.cells import Fact, Place
 from audit.notebook.frames import Frame
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
 from audit.notebook.state import Given, Run
-from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin
+from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin, within
 from cnn.architecture import (
     GELU,
     Architecture,
@@ -202,18 +202,7 @@ def module_of(run: Run, optimizer: Opaque) -> Any:
 
 def modules_in(value: Any) -> Iterator[Any]:
     """The modules that a value was made of, such as model.parameters(), the nearest first, each once."""
-    left, seen, found = [value], 0, set()
-    while left and seen < 1_000:
-        each, seen = left.pop(0), seen + 1
-        if is_module(each) and id(each) not in found:
-            found.add(id(each))
-            yield each
-        elif isinstance(each, Opaque):
-            left += [each.of, *each.args, *each.kwargs.values()]
-        elif isinstance(each, list | tuple):
-            left += each
-        elif isinstance(each, dict):
-            left += each.values()
+    return filter(is_module, within(value))
 
 
 def _chosen(run: Run, class_name: str | None) -> Any:

@@ -66,7 +66,6 @@ _OF_SPLIT = re.compile(
     re.I,
 )
 _ERROR = re.compile(r"(?<![a-z])err(?:or)?s?(?:\s+rate)?(?![a-z])", re.I)
-_PERCENT = re.compile(r"\d\s*%(?!\|)")
 _LOSS = re.compile(r"loss\w*[^\d\n]{0,20}?(\d+\.\d+(?:e-?\d+)?|\d+e-?\d+)", re.I)
 _SPLITS = re.compile(
     r"(?P<test>test|eval)|(?P<validation>val(?:id(?:ation)?)?(?![a-z])|\bdev\b)|(?P<train>train)", re.I
@@ -188,7 +187,6 @@ def splits_in(words: str) -> list[str]:
 
 _BORDER = re.compile(r"[│┃|]")
 _CELL = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?\s*%?|\d{1,6}(?:\.\d+)?/\d{2,6}|nan", re.I)
-_TIME = re.compile(r"[\d:.]+\s*(?:s|ms|min)?", re.I)
 
 
 def _cells(line: str) -> list[str]:

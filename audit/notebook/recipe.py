@@ -12,6 +12,7 @@ from audit.notebook.cells import Fact, Place
 from audit.notebook.distortion import is_random, is_unnormalized, normalization, read_distortions
 from audit.notebook.functions import printed
 from audit.notebook.interpreter import follow
+from audit.notebook.library import OBJECTS
 from audit.notebook.modules import is_module, walk
 from audit.notebook.network import ReadNetwork, is_optimizer, modules_in, trained_module
 from audit.notebook.optimization import read_optimizer, read_schedule, schedules, set_by_hand
@@ -280,7 +281,13 @@ class _Reader:
             return
         made = [event.what for event in self.training.events if is_optimizer(event.what)]
         given = [loader.arguments.get("batch_size", 1) for loader in loaders(self.training.events, self.run)]
-        has: dict[str, list[Any]] = {name: [default(each, name) for each in made] for name in _SETTINGS}
+        has: dict[str, list[Any]] = {
+            name: [
+                default(each, name) if each.function in OBJECTS else each.kwargs.get(name, each)
+                for each in made
+            ]
+            for name in _SETTINGS
+        }
         has["lr"] += [*self.found.rates, self.found.flags.get("learning_rate")]
         for each in schedules(self.training):  # max_lr and the like
             has["lr"] += [value for value in _given(each) if isinstance(value, int | float)]
@@ -361,22 +368,13 @@ class _Reader:
         ]
         wrong = next((event for event in steps if modes[places[id(event)]] is False), None)
         if wrong is not None:
-            switched = [
-                event
-                for event in training.events[: places[id(wrong)]]
-                if event.what.method in ("train", "eval")
-            ]
-            place = switched[-1].site.place
+            before = training.events[: places[id(wrong)]]
+            place = [event.site.place for event in before if event.what.method in ("train", "eval")][-1]
             self.found.facts.append(Fact("stays_in_evaluation", place))
             self.found.lacks("optimizer", place, "after the first epoch it trains in evaluation mode")
+        parts = list(walk(training.module))[1:] if is_module(training.module) else []
         for event in training.events:
-            owner = event.what.of.of if event.what.method == "eval" else None
-            if (
-                is_module(owner)
-                and is_module(training.module)
-                and owner is not training.module
-                and any(each is owner for each in walk(training.module))
-            ):
+            if event.what.method == "eval" and any(event.what.of.of is each for each in parts):
                 self.found.lacks("optimizer", event.site.place, "a part of it is in evaluation mode")
                 break
         on_test = [each for each in self.evaluated if each.loader.images.is_training is False]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from audit.notebook.cells import Source, Text, read_code, texts_beside
-from audit.notebook.log import Training, chosen, trainings_of
+from audit.notebook.log import Training, chosen, printed_trainings, written_trainings
 from audit.notebook.outputs import lines_of
 from audit.notebook.prints import Prints
 
@@ -30,9 +30,10 @@ def read_log_of(
     """
     beside = texts_beside(source.path)
     others = _others(source) if beside else {}
-    own = _own_texts(source, beside, others, _links(known, trainings_of(source, (), prints)))
-    logs = (text for text in _likely_logs(beside, others, prints) if text not in own)
-    trainings = trainings_of(source, (*own, *logs), prints)
+    trainings = printed_trainings(source, prints)
+    own = _own_texts(source, beside, others, _links(known, trainings))
+    logs = dict.fromkeys((*own, *_likely_logs(beside, others, prints)))
+    trainings = trainings or tuple(written_trainings(logs, prints))
     training = chosen(trainings)
     has_log = training.file if training else ""
     own += _own_texts(source, beside, others, _links((), [training] if training else ()))

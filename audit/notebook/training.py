@@ -11,7 +11,7 @@ from audit.notebook.library import OBJECTS, REQUIRED
 from audit.notebook.modules import is_module, walk
 from audit.notebook.network import is_optimizer, module_of, stepped_by
 from audit.notebook.state import Run
-from audit.notebook.values import Event, Instance, Loop, Opaque, Site
+from audit.notebook.values import Event, Instance, Loop, Opaque, Site, within
 
 LOSSES = {
     "torch.nn.functional.nll_loss",
@@ -19,7 +19,6 @@ LOSSES = {
     "torch.nn.NLLLoss",
     "torch.nn.CrossEntropyLoss",
 }
-_MOST = 2_000  # values that are looked through for what one was made of
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,7 @@ class Training:
     """What trains a network.
 
     Attributes:
+      events: all of the code's.
       optimizer: the call that made it; None where there is none.
       module: the network that it has.
       others: optimizers of the same network whose steps are taken, too.
@@ -137,19 +137,18 @@ class Training:
       loaders: of the loops' images, one each; None where it is not known.
       loader: of the training images; None where it is not known.
       evaluated: what is evaluated of the network; elsewhere: of other networks.
-      events: all of the code's.
     """
 
-    optimizer: Opaque | None
-    module: Any
-    others: tuple[Opaque, ...]
-    steps: tuple[Event, ...]
-    loops: tuple[Loop, ...]
-    loaders: tuple[Loader | None, ...]
-    loader: Loader | None
-    evaluated: tuple[Evaluation, ...]
-    elsewhere: tuple[Evaluation, ...]
     events: tuple[Event, ...]
+    optimizer: Opaque | None = None
+    module: Any = None
+    others: tuple[Opaque, ...] = ()
+    steps: tuple[Event, ...] = ()
+    loops: tuple[Loop, ...] = ()
+    loaders: tuple[Loader | None, ...] = ()
+    loader: Loader | None = None
+    evaluated: tuple[Evaluation, ...] = ()
+    elsewhere: tuple[Evaluation, ...] = ()
 
     def steps_of(self, owner: Opaque) -> list[Event]:
         """The calls of its method step."""
@@ -222,7 +221,7 @@ def training_of(run: Run, model: Any) -> Training:
     taken = [each for each in of_model if id(each) in stepped]
     optimizer = taken[-1] if taken else of_model[-1] if of_model else None
     if optimizer is None:
-        return Training(None, None, (), (), (), (), None, (), (), events)
+        return Training(events)
     module = module_of(run, optimizer)
     others = tuple(each for each in taken if each is not optimizer and module_of(run, each) is module)
     steps = tuple(event for event in events if any(_is_step(event, each) for each in (optimizer, *others)))
@@ -237,6 +236,7 @@ def training_of(run: Run, model: Any) -> Training:
     loader = next(iter([*of_training[::-1], *of_loops[::-1]]), None)
     evaluated = tuple(_evaluated(events, loops, run))
     return Training(
+        events,
         optimizer,
         module,
         others,
@@ -246,7 +246,6 @@ def training_of(run: Run, model: Any) -> Training:
         loader,
         tuple(each for each in evaluated if each.module is module),
         tuple(each for each in evaluated if each.module is not module),
-        events,
     )
 
 
@@ -261,24 +260,8 @@ def loops_of(steps: Iterable[Event]) -> list[Loop]:
 
 
 def made_of(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> Iterator[Opaque]:
-    """A value that is not known and all those that it was made of, the nearest first.
-
-    Args:
-      value: the value.
-      through: of which ones what they were made of is looked at, too.
-    """
-    left: list[Any] = [value]
-    seen: set[int] = set()
-    while left and len(seen) < _MOST:
-        each = left.pop(0)
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, Opaque):
-            yield each
-            left += [each.of, *each.args, *each.kwargs.values()] if through(each) else []
-        elif isinstance(each, list | tuple):
-            left += each
+    """Those of values.within that are not known."""
+    return (each for each in within(value, through) if isinstance(each, Opaque))
 
 
 def loss_in(value: Any) -> tuple[Opaque, Opaque] | None:

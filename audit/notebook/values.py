@@ -1,7 +1,7 @@
 """What the interpreter computes with: Python's own numbers, texts and lists, and these."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from harness.errors import UserError
 
 _LONGEST_TEXT = 80
 _DEEPEST = 1_000
+_MOST = 2_000  # values that are looked through for what one was made of
 
 
 @dataclass(frozen=True)
@@ -344,6 +345,28 @@ class Event:
     key: Any = None
     value: Any = None
     cell: int | None = None
+
+
+def within(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> Iterator[Any]:
+    """A value and all that it was made of, the nearest first, each once.
+
+    Args:
+      value: the value.
+      through: of which ones that are not known what they were made of is looked at, too.
+    """
+    left, seen = [value], set[int]()
+    for each in left:  # grows on the way
+        if id(each) in seen or len(seen) >= _MOST:
+            continue
+        seen.add(id(each))
+        yield each
+        match each:
+            case Opaque() if through(each):
+                left += [each.of, *each.args, *each.kwargs.values()]
+            case list() | tuple():
+                left += each
+            case dict():
+                left += each.values()
 
 
 def origin(value: Any) -> Opaque | None:

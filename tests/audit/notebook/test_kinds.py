@@ -155,3 +155,10 @@ def test_a_printed_rate_that_no_schedule_has(tmp_path):
         text = program("right").replace(OPTIMIZER, f'{OPTIMIZER}{schedule}print("lr:", {printed})\n')
         text = text.replace(EVALUATE, f"{EVALUATE}    schedule.step()\n")
         assert [each.name for each in audited(tmp_path, text).mistakes] == mistakes
+
+
+def test_a_printed_rate_of_an_optimizer_that_has_no_flag(tmp_path):
+    for made, mistakes in (("lr=0.7", []), ("0.7", []), ("lr=0.5", ["printed_settings"])):
+        other = f"optimizer = optim.Adadelta(net.parameters(), {made})\nprint('lr:', 0.7)\n"
+        audit = audited(tmp_path, program("right").replace(OPTIMIZER, other))
+        assert [each.name for each in audit.mistakes] == mistakes

@@ -106,7 +106,6 @@ def test_what_is_read_is_what_pytorch_did(name, tmp_path):
 
 @pytest.mark.torch
 def test_the_record_is_what_pytorch_does_here():
-    pytest.importorskip("torch")
     fresh = run_all()
     assert fresh.keys() == record().keys()
     for name, before in record().items():
