@@ -10,7 +10,7 @@ from audit.spreadsheet.arithmetic import Columns, bounded, names_in
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.mistakes import alternatives
 from audit.spreadsheet.network import UPDATE
-from audit.spreadsheet.rate import Rate, references
+from audit.spreadsheet.rate import Rate
 from audit.spreadsheet.tables import Table
 from backprop.equations import heading
 
@@ -84,12 +84,7 @@ def explain(
         cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
         likely = mistakes.get(row)
         in_row = name in table.network.equations
-        if (
-            likely is None
-            and cell.formula
-            and rate.place in references(cell.formula, table.source)
-            and in_row
-        ):
+        if likely is None and cell.formula and rate.place in table.source.references(cell.formula) and in_row:
             likely = "the cell was filled with an update formula"
         if likely is None and row in pasted:
             likely = "a constant was typed over the formula"
@@ -139,7 +134,7 @@ def _seen_in_the_cell(table: Table, rate: Rate, name: str, row: int) -> str | No
     assert cell is not None
     if name in table.network.weights and cell.formula and rate.place:
         eta_row, eta_column = rate.place
-        found = set(references(cell.formula, table.source))
+        found = set(table.source.references(cell.formula))
         found -= {(table.first + row - 1, table.columns.get(other)) for other in (name, f"dE_d{name}")}
         slid = any(column == eta_column and below > eta_row for below, column in found)
         if slid and rate.place not in found:

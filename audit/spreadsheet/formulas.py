@@ -141,8 +141,13 @@ def _tokens(text: str, at: Place) -> Iterator[_Token]:
             yield _Token(kind, found[kind])
 
 
+_MARKS = (("<", ">", "<=", ">=", "=", "<>"), ("+", "-"), ("*", "/"), ("^",))
+"""Operators of two values, those that bind least first."""
+_LEVELS = {mark: level for level, marks in enumerate(_MARKS) for mark in marks}
+
+
 class _Parser:
-    """Recursive descent, one method a level of precedence."""
+    """Recursive descent."""
 
     def __init__(self, text: str, at: Place):
         self.tokens = [*_tokens(text, at), _Token("end", "")]
@@ -152,7 +157,7 @@ class _Parser:
             raise UnknownFormula("a long formula")
 
     def whole(self) -> Tree:
-        tree = self.comparison()
+        tree = self.expression()
         if self.tokens[self.next].kind != "end":
             raise UnknownFormula("two values without an operator")
         return tree
@@ -164,41 +169,31 @@ class _Parser:
             return token.text
         return None
 
-    def chain(self, inner: Callable[[], Tree], *marks: str) -> Tree:
-        tree = inner()
-        while mark := self.take(*marks):
-            tree = Node(mark, (tree, inner()))
-        return tree
-
-    def comparison(self) -> Tree:
+    def expression(self) -> Tree:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise UnknownFormula("brackets within brackets")
-        tree = self.chain(self.sum, "<", ">", "<=", ">=", "=", "<>")
+        tree = self.operations(0)
         self.depth -= 1
         return tree
 
-    def sum(self) -> Tree:
-        return self.chain(self.product, "+", "-")
-
-    def product(self) -> Tree:
-        return self.chain(self.power, "*", "/")
-
-    def power(self) -> Tree:
-        return self.chain(self.signed, "^")
+    def operations(self, level: int) -> Tree:
+        """Values joined by operators of a level, from left to right."""
+        if level == len(_MARKS):
+            return self.signed()
+        tree = self.operations(level + 1)
+        while mark := self.take(*_MARKS[level]):
+            tree = Node(mark, (tree, self.operations(level + 1)))
+        return tree
 
     def signed(self) -> Tree:
         negative = False
         while mark := self.take("-", "+"):
             negative ^= mark == "-"
-        tree = self.percent()
-        return Node("negative", (tree,)) if negative else tree
-
-    def percent(self) -> Tree:
         tree = self.value()
         while self.take("%"):
             tree = Node("/", (tree, 100.0))
-        return tree
+        return Node("negative", (tree,)) if negative else tree
 
     def value(self) -> Tree:
         token = self.tokens[self.next]
@@ -213,7 +208,7 @@ class _Parser:
         if token.kind == "function":
             return self.call(token.text.upper())
         if token.text == "(":
-            tree = self.comparison()
+            tree = self.expression()
             if self.take(")"):
                 return tree
         raise UnknownFormula("brackets or operators that do not fit")
@@ -230,9 +225,9 @@ class _Parser:
     def call(self, name: str) -> Tree:
         parts: list[Tree] = []
         if not self.take(")"):
-            parts.append(self.comparison())
+            parts.append(self.expression())
             while self.take(",", ";"):
-                parts.append(self.comparison())
+                parts.append(self.expression())
             if not self.take(")"):
                 raise UnknownFormula("a function without its closing bracket")
         return _call(name, tuple(parts))
@@ -250,28 +245,19 @@ def _call(name: str, parts: tuple[Tree, ...]) -> Tree:
         return float(np.pi)
     if name == "POWER" and len(parts) == 2:
         return Node("^", parts)
-    if name in FUNCTIONS:
+    if name in FUNCTIONS and parts:
         return Node(name, parts)
     raise UnknownFormula(f"the function {name[:20]}")
 
 
-def _logarithm(x: Array, base: Array | float = 10.0) -> Array:
-    return np.log(x) / np.log(base)
+def _of_pairs(each: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A sum over two ranges of equal length, which come one after the other."""
 
-
-def _paired(name: str) -> Callable[..., Array]:
-    """A function of two ranges of equal length, which come one after the other."""
-    by_two: dict[str, Callable[[Array, Array], Array]] = {
-        "SUMXMY2": lambda x, y: (x - y) ** 2,
-        "SUMX2MY2": lambda x, y: x**2 - y**2,
-        "SUMX2PY2": lambda x, y: x**2 + y**2,
-    }
-
-    def of_pairs(*values: Array) -> Array:
+    def summed(*values: Array) -> Array:
         half = len(values) // 2
-        return sum(by_two[name](x, y) for x, y in zip(values[:half], values[half:], strict=True))  # type: ignore[return-value]
+        return sum(each(x, y) for x, y in zip(values[:half], values[half:], strict=True))  # type: ignore[return-value]
 
-    return of_pairs
+    return summed
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -296,23 +282,21 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "COSH": np.cosh,
     "LN": np.log,
     "LOG10": np.log10,
-    "LOG": _logarithm,
+    "LOG": lambda x, base=10.0: np.log(x) / np.log(base),
     "IF": lambda condition, yes, no=0.0: np.where(condition, yes, no),
     "AND": lambda *values: np.logical_and.reduce(np.broadcast_arrays(*values)),
     "OR": lambda *values: np.logical_or.reduce(np.broadcast_arrays(*values)),
     "NOT": np.logical_not,
-    "SUM": lambda *values: sum(values[1:], np.asarray(values[0], float)),
-    "SUMSQ": lambda *values: sum(
-        (np.asarray(value, float) ** 2 for value in values[1:]), np.asarray(values[0], float) ** 2
-    ),
-    "AVERAGE": lambda *values: sum(values[1:], np.asarray(values[0], float)) / len(values),
+    "SUM": lambda *values: sum(values),
+    "SUMSQ": lambda *values: sum(np.square(value) for value in values),
+    "AVERAGE": lambda *values: sum(values) / len(values),
     "PRODUCT": lambda *values: functools.reduce(np.multiply, values),
     "MIN": lambda *values: functools.reduce(np.minimum, values),
     "MAX": lambda *values: functools.reduce(np.maximum, values),
-    "SUMPRODUCT": lambda *values: sum(values[1:], np.asarray(values[0], float)),
-    "SUMXMY2": _paired("SUMXMY2"),
-    "SUMX2MY2": _paired("SUMX2MY2"),
-    "SUMX2PY2": _paired("SUMX2PY2"),
+    "SUMPRODUCT": lambda *values: sum(values),
+    "SUMXMY2": _of_pairs(lambda x, y: (x - y) ** 2),
+    "SUMX2MY2": _of_pairs(lambda x, y: x**2 - y**2),
+    "SUMX2PY2": _of_pairs(lambda x, y: x**2 + y**2),
 }
 """What is computed, by its name; a range gives one argument for each of its cells."""
 
@@ -327,42 +311,39 @@ def resolved(
       at: the place of the formula; name: what a defined name stands for.
     """
 
-    def of(part: Tree) -> Tree:
-        if isinstance(part, Reference):
-            places = part.places(at)
-            if len(places) != 1:
-                raise UnknownFormula("a range as a number")
-            return quantity(part, places[0])
-        if isinstance(part, Name):
-            return of_name(part)
-        return of_node(part) if isinstance(part, Node) else part
-
-    def of_name(part: Name) -> Tree:
-        meant = name(part.text)
-        return of(meant) if not isinstance(meant, Name) else meant
-
     def cells(part: Tree) -> list[Tree]:
-        if isinstance(part, Name):
-            part = name(part.text)
-        if isinstance(part, Reference):
-            return [quantity(part, place) for place in part.places(at)]
-        return [of(part)]
+        match name(part.text) if isinstance(part, Name) else part:
+            case Reference() as reference:
+                return [quantity(reference, place) for place in reference.places(at)]
+            case Node("SUMPRODUCT", parts):
+                columns = [cells(column) for column in parts]
+                if len({len(column) for column in columns}) != 1:
+                    raise UnknownFormula("ranges of different lengths")
+                rows = zip(*columns, strict=True)
+                return [
+                    Node("SUM", tuple(functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in rows))
+                ]
+            case Node(operation, parts):
+                return [Node(operation, tuple(cell for each in parts for cell in cells(each)))]
+            case other:
+                return [other]
 
-    def of_node(node: Node) -> Tree:
-        if node.operation == "SUMPRODUCT":
-            columns = [cells(part) for part in node.parts]
-            if len({len(column) for column in columns}) != 1:
-                raise UnknownFormula("ranges of different lengths")
-            products = (
-                functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in zip(*columns, strict=True)
-            )
-            return Node("SUM", tuple(products))
-        return Node(node.operation, tuple(cell for part in node.parts for cell in cells(part)))
-
-    tree = of(tree)
-    if sum(1 for _ in nodes(tree)) > MAX_NODES:
+    meant = cells(tree)
+    if len(meant) != 1:
+        raise UnknownFormula("a range as a number")
+    if sum(1 for _ in nodes(meant[0])) > MAX_NODES:
         raise UnknownFormula("a long formula")
-    return tree
+    return meant[0]
+
+
+def references(formula: str) -> list[Place]:
+    """The single cells of its own sheet that a formula refers to; none of one that is not known here."""
+    try:
+        parts = nodes(parse(formula, (1, 1)))
+    except UnknownFormula:
+        return []
+    single = (part for part in parts if isinstance(part, Reference) and not part.sheet and not part.end)
+    return [place for reference in single for place in reference.places((1, 1))]
 
 
 def nodes(tree: Tree) -> Iterator[Tree]:
@@ -410,29 +391,19 @@ def value(tree: Tree, quantities: Mapping[str, Array]) -> Array:
     raise UnknownFormula(str(tree))
 
 
-def written(tree: Tree) -> str:
-    """A tree as text, in the names of its quantities."""
-    return _written(tree, 0)
-
-
-_LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "^": 3}
-
-
-def _written(tree: Tree, outside: int) -> str:
-    if isinstance(tree, float):
-        return f"{tree:.15g}"
-    if isinstance(tree, Node) and tree.operation == "negative":
-        return f"-{_written(tree.parts[0], 4)}"
-    if isinstance(tree, Node) and tree.operation in _LEVELS:
-        level = _LEVELS[tree.operation]
-        left, right = (
-            _written(tree.parts[0], level),
-            _written(tree.parts[1], level + (tree.operation in "-/^")),
-        )
-        text = f"{left}{tree.operation}{right}"
-        return f"({text})" if level < outside else text
-    if isinstance(tree, Node):
-        return f"{tree.operation}({', '.join(_written(part, 0) for part in tree.parts)})"
+def written(tree: Tree, outside: int = 0) -> str:
+    """A tree as text, in the names of its quantities; in brackets where what is outside binds more."""
+    match tree:
+        case float():
+            return f"{tree:.15g}"
+        case Node("negative", (part,)):
+            return f"-{written(part, len(_MARKS))}"
+        case Node(mark, (left, right)) if mark in _LEVELS:
+            level = _LEVELS[mark]
+            text = f"{written(left, level)}{mark}{written(right, level + (mark in '-/^'))}"
+            return f"({text})" if level < outside else text
+        case Node(function, parts):
+            return f"{function}({', '.join(map(written, parts))})"
     return str(tree)
 
 

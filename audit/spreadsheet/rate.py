@@ -1,17 +1,11 @@
 """Which learning rate a table was made with: as the sheet says, or as its weights change."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from openpyxl.formula import Tokenizer
-from openpyxl.formula.tokenizer import TokenizerError
-from openpyxl.utils import column_index_from_string
-from openpyxl.utils.cell import coordinate_from_string
 
 from audit.spreadsheet.arithmetic import Columns, shortest
-from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -34,20 +28,6 @@ class Rate:
     place: tuple[int, int] | None = None
     inferred: float | None = None
     rounding: float = 0.0
-
-
-def references(formula: str, sheet: Sheet) -> list[tuple[int, int]]:
-    """The single cells of its own sheet that a formula refers to: "=G5-$B$2" is [(5, 7), (2, 2)]."""
-    places = []
-    try:
-        tokens = Tokenizer(formula).items
-    except TokenizerError:
-        return []
-    for token in tokens:
-        if token.type == "OPERAND" and re.fullmatch(r"\$?[A-Za-z]{1,3}\$?[0-9]{1,7}", token.value):
-            column, row = coordinate_from_string(token.value.upper())
-            places.append(sheet.own((row, column_index_from_string(column))))
-    return places
 
 
 def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
@@ -103,7 +83,7 @@ def _referenced(table: Table) -> list[tuple[int, int]]:
     inside = range(table.first, table.first + table.rows)
     for name in table.network.weights:
         cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
-        for place in references(cell.formula, table.source) if cell and cell.formula else ():
+        for place in table.source.references(cell.formula) if cell and cell.formula else ():
             outside = place[0] not in inside or place[1] not in table.columns.values()
             if outside and isinstance(getattr(table.source.cells.get(place), "value", None), float):
                 places.append(place)

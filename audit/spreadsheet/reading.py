@@ -1,6 +1,7 @@
 """A spreadsheet that somebody else made, as cells. Nothing in the file is ever run."""
 
 import csv
+import functools
 import io
 import os
 import re
@@ -17,7 +18,7 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
-from audit.spreadsheet.formulas import Place, address
+from audit.spreadsheet.formulas import Place, address, references
 from audit.spreadsheet.opendocument import checked_ods
 from audit.spreadsheet.package import (
     MAX_COLUMNS,
@@ -73,10 +74,6 @@ class Book:
     notes: tuple[str, ...] = ()
 
 
-def _as_it_stands(place: Place) -> Place:
-    return place
-
-
 @dataclass(frozen=True)
 class Sheet:
     """The cells of a sheet that are not blank, by (row, column), counted from 1.
@@ -85,31 +82,38 @@ class Sheet:
 
     Attributes:
       hidden: whether the program shows it at all.
-      real: the place in the file of a place here; own: the place here of one in the file.
-      moved: the row here of each line of the file that stands in another.
+      is_turned: whether its rows are the file's columns.
+      lines: the line of the file in each row that has another one; moved: the other way round.
     """
 
     name: str
     cells: Mapping[Place, Cell]
     book: Book = field(default_factory=Book, repr=False, compare=False)
     hidden: bool = False
-    real: Callable[[Place], Place] = field(default=_as_it_stands, repr=False, compare=False)
-    own: Callable[[Place], Place] = field(default=_as_it_stands, repr=False, compare=False)
+    is_turned: bool = False
+    lines: Mapping[int, int] = field(default_factory=dict)
     moved: Mapping[int, int] = field(default_factory=dict)
+
+    def real(self, place: Place) -> Place:
+        """Where the file has what stands at a place here."""
+        there = _renumbered(self.lines, place)
+        return _exchanged(there) if self.is_turned else there
+
+    def own(self, place: Place) -> Place:
+        """Where what the file has at a place stands here."""
+        return _renumbered(self.moved, _exchanged(place) if self.is_turned else place)
 
     def address(self, row: int, column: int) -> str:
         """What the spreadsheet program calls a place, such as W5."""
         return address(*self.real((row, column)))
 
-    @property
-    def is_turned(self) -> bool:
-        """Whether its rows are the file's columns."""
-        return self.real((1, 2)) == (2, 1)
+    def references(self, formula: str) -> list[Place]:
+        """The places here of the single cells of this sheet that a formula refers to."""
+        return [self.own(place) for place in references(formula)]
 
     def turned(self) -> "Sheet":
         """The same with rows and columns exchanged."""
-        cells = _Rearranged(self.cells, _exchanged, _exchanged)
-        return replace(self, cells=cells, real=_exchanged, own=_exchanged)
+        return replace(self, is_turned=True, cells=_Rearranged(self.cells, _exchanged, _exchanged))
 
     def in_order(self, lines: Sequence[int]) -> "Sheet":
         """The same with some lines one after another, and what stood between them below."""
@@ -117,30 +121,13 @@ class Sheet:
         if len(lines) == len(span):
             return self
         line = dict(zip(span, [*lines, *sorted({*span} - {*lines})], strict=True))
-        row = {there: here for here, there in line.items()}
-
-        there, here = _Renumbered(line), _Renumbered(row)
-        cells = _Rearranged(self.cells, there, here)
-        return replace(self, cells=cells, moved=row, real=_Then(there, self.real), own=_Then(self.own, here))
+        moved = {there: here for here, there in line.items()}
+        there, here = functools.partial(_renumbered, line), functools.partial(_renumbered, moved)
+        return replace(self, lines=line, moved=moved, cells=_Rearranged(self.cells, there, here))
 
 
-@dataclass(frozen=True)
-class _Renumbered:
-    """A place with another row; a class, as what follows, so that it can be sent to another process."""
-
-    rows: Mapping[int, int]
-
-    def __call__(self, place: Place) -> Place:
-        return self.rows.get(place[0], place[0]), place[1]
-
-
-@dataclass(frozen=True)
-class _Then:
-    first: Callable[[Place], Place]
-    second: Callable[[Place], Place]
-
-    def __call__(self, place: Place) -> Place:
-        return self.second(self.first(place))
+def _renumbered(rows: Mapping[int, int], place: Place) -> Place:
+    return rows.get(place[0], place[0]), place[1]
 
 
 def _exchanged(place: Place) -> Place:

@@ -13,7 +13,7 @@ from audit.spreadsheet.diagnosis import pasted_rows
 from audit.spreadsheet.headings import ETA
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.mistakes import mixed_up
-from audit.spreadsheet.rate import Rate, references
+from audit.spreadsheet.rate import Rate
 from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
 from backprop.config import BackpropConfig
@@ -84,7 +84,7 @@ def _other_cells(table: Table, rate: Rate) -> list[str]:
             formula = cell.formula.replace("$", "") if cell and cell.formula else ""
             if not formula or re.search(rf"\b{usual}\b", formula):
                 continue
-            for place in references(formula, table.source):
+            for place in table.source.references(formula):
                 other = table.source.cells.get(place)
                 outside = (
                     place[1] not in table.columns.values() or not 0 <= place[0] - table.first < table.rows
