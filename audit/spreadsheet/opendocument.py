@@ -9,7 +9,6 @@ import re
 import zipfile
 from collections.abc import Mapping
 from typing import Final
-from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from audit.spreadsheet.package import (
@@ -18,12 +17,14 @@ from audit.spreadsheet.package import (
     MAX_FORMULA,
     MAX_UNPACKED,
     damaged,
+    opened,
+    parser_of,
     refuse,
     require_inside,
     too_costly,
     without_texts,
 )
-from harness.errors import UserError, require
+from harness.errors import require
 
 _OASIS = "urn:oasis:names:tc:opendocument:xmlns:"
 _PREFIXES: Final = {
@@ -36,51 +37,37 @@ _PREFIXES: Final = {
     f"{_OASIS}of:1.2": "of",
     "http://openoffice.org/2004/calc": "oooc",
 }
-_REPEATED = "table:number-columns-repeated table:default-cell-style-name table:style-name table:visibility"
-_NUMBER = (
-    "style:name number:language number:country number:automatic-order number:format-source "
-    "number:truncate-on-overflow"
+
+
+def _with_prefixes(**names: str) -> frozenset[str]:
+    return frozenset(f"{prefix}:{name}" for prefix, of_it in names.items() for name in of_it.split())
+
+
+_ELEMENTS = _with_prefixes(
+    office="document-content automatic-styles body spreadsheet",
+    table="calculation-settings null-date table named-expressions named-range named-expression "
+    "table-columns table-header-columns table-column-group table-column table-rows "
+    "table-header-rows table-row-group table-row table-cell covered-table-cell",
+    text="p s tab line-break",
+    style="style table-column-properties table-cell-properties text-properties",
+    number="number-style percentage-style currency-style date-style time-style boolean-style "
+    "text-style number scientific-number fraction day month year day-of-week hours minutes "
+    "seconds am-pm boolean text text-content currency-symbol",
 )
-_DIGITS = (
-    "number:decimal-places number:min-decimal-places number:min-integer-digits number:grouping "
-    "number:display-factor number:min-exponent-digits number:exponent-interval number:style number:textual"
+_ATTRIBUTES = _with_prefixes(
+    office="version value-type value date-value time-value boolean-value string-value currency",
+    table="case-sensitive precision-as-shown null-year search-criteria-must-apply-to-whole-cell "
+    "use-wildcards use-regular-expressions automatic-find-labels date-value value-type name "
+    "display number-columns-repeated number-rows-repeated default-cell-style-name style-name "
+    "visibility number-columns-spanned number-rows-spanned number-matrix-columns-spanned "
+    "number-matrix-rows-spanned formula base-cell-address cell-range-address expression",
+    text="c",
+    style="name family data-style-name column-width",
+    fo="background-color font-weight font-style color",
+    number="language country automatic-order format-source truncate-on-overflow decimal-places "
+    "min-decimal-places min-integer-digits grouping display-factor min-exponent-digits "
+    "exponent-interval style textual",
 )
-_ELEMENTS: Final = {
-    element: frozenset(attributes.split())
-    for elements, attributes in {
-        "office:document-content": "office:version",
-        "office:automatic-styles office:body office:spreadsheet table:named-expressions": "",
-        "table:calculation-settings": "table:case-sensitive table:precision-as-shown table:null-year "
-        "table:search-criteria-must-apply-to-whole-cell table:use-wildcards table:use-regular-expressions "
-        "table:automatic-find-labels",
-        "table:null-date": "table:date-value table:value-type",
-        "table:table": "table:name",
-        "table:table-columns table:table-header-columns table:table-rows table:table-header-rows": "",
-        "table:table-column-group table:table-row-group": "table:display",
-        "table:table-column": _REPEATED,
-        "table:table-row": "table:number-rows-repeated table:default-cell-style-name table:visibility",
-        "table:table-cell table:covered-table-cell": "table:number-columns-repeated table:style-name "
-        "table:number-columns-spanned table:number-rows-spanned table:number-matrix-columns-spanned "
-        "table:number-matrix-rows-spanned table:formula office:value-type office:value office:date-value "
-        "office:time-value office:boolean-value office:string-value office:currency",
-        "table:named-range": "table:name table:base-cell-address table:cell-range-address",
-        "table:named-expression": "table:name table:base-cell-address table:expression",
-        "text:p": "",
-        "text:s": "text:c",
-        "text:tab text:line-break": "",
-        "style:style": "style:name style:family style:data-style-name",
-        "style:table-column-properties": "style:column-width",
-        "style:table-cell-properties": "fo:background-color",
-        "style:text-properties": "fo:font-weight fo:font-style fo:color",
-        "number:number-style number:percentage-style number:currency-style number:date-style "
-        "number:time-style number:boolean-style number:text-style": _NUMBER,
-        "number:number number:scientific-number number:fraction number:day number:month number:year "
-        "number:day-of-week number:hours number:minutes number:seconds number:am-pm number:boolean": _DIGITS,
-        "number:text number:text-content": "",
-        "number:currency-symbol": "number:language number:country",
-    }.items()
-    for element in elements.split()
-}
 _WITHIN_TEXT = frozenset(("text:span", "text:a"))  # they go, their text stays
 _WITH_TEXT = frozenset(("text:p", "number:text", "number:currency-symbol"))
 _FORMULAS = frozenset(
@@ -113,30 +100,17 @@ def checked_ods(name: str, content: bytes) -> bytes:
     Raises:
       UserError: not an .ods file, or one that is damaged, encrypted, too large or reaches outside.
     """
-    require(
-        content.startswith(b"PK"),
-        f"{name} is not an .ods file inside: open it in a spreadsheet program and save it as .xlsx",
-    )
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            part = archive.getinfo("content.xml")
-            megabytes = f"{part.file_size / 2**20:.0f} MB"
-            require(
-                part.file_size <= MAX_UNPACKED,
-                f"{name} is too large when unpacked ({megabytes}): give the table's sheet alone",
-            )
-            macros = any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist())
-            refuse(name, "macros" if macros else "")
-            with archive.open(part) as stream:
-                cells = _Copy(name).of(stream.read(part.file_size))
-    except UserError:
-        raise
-    except expat.ExpatError as error:
-        raise damaged(
-            name, f"its cells are not XML from line {error.lineno} on, or protected by a password"
-        ) from error
-    except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
-        raise damaged(name, "its archive is broken or cut short") from error
+    with opened(name, content, ".ods") as archive:
+        part = archive.getinfo("content.xml")
+        megabytes = f"{part.file_size / 2**20:.0f} MB"
+        require(
+            part.file_size <= MAX_UNPACKED,
+            f"{name} is too large when unpacked ({megabytes}): give the table's sheet alone",
+        )
+        macros = any(part.startswith(("Basic/", "Scripts/")) for part in archive.namelist())
+        refuse(name, "macros" if macros else "")
+        with archive.open(part) as stream:
+            cells = _Copy(name).of(stream.read(part.file_size))
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as archive:
         archive.writestr("mimetype", _ODS)
@@ -167,17 +141,12 @@ class _Copy:
         Raises:
           UserError: it costs too much, or reaches outside. ExpatError: it is not XML.
         """
-        parser = expat.ParserCreate(namespace_separator=" ")
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self._doctype
+        parser = parser_of(self.name, namespace_separator=" ")
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.Parse(content, True)
         return "".join(self.parts)
-
-    def _doctype(self, *_: object) -> None:
-        raise damaged(self.name, "it defines XML entities")
 
     def _start(self, tag: str, given: Mapping[str, str]) -> None:
         name = _prefixed(tag)
@@ -193,7 +162,7 @@ class _Copy:
         kept = {
             key: value
             for key, value in attributes.items()
-            if key in _ELEMENTS.get(name, ()) and self._is_kept(key, value)
+            if key in _ATTRIBUTES and self._is_kept(key, value)
         }
         self._repeat(name, kept)
         self.open.append(name)

@@ -3,12 +3,13 @@
 The format: ECMA-376, part 2 (Open Packaging Conventions).
 """
 
+import contextlib
 import io
 import posixpath
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -35,22 +36,14 @@ _REACHES_OUT = re.compile(
 )
 _OTHER_FILE = re.compile(r"\||\[[^][]*\][^][()+*/^&=<>,;]*!")  # cmd|'...'!A0, [1]Sheet1!A1; not Table1[w1]
 _RELATIONS = {
-    "vbaProject": "macros",
-    "xlMacrosheet": "macros",
-    "xlIntlMacrosheet": "macros",
-    "oleObject": "embedded objects",
-    "package": "embedded objects",
-    "control": "embedded objects",
-    "connections": "connections to data elsewhere",
-    "queryTable": "connections to data elsewhere",
+    **dict.fromkeys(("vbaProject", "xlMacrosheet", "xlIntlMacrosheet"), "macros"),
+    **dict.fromkeys(("oleObject", "package", "control"), "embedded objects"),
+    **dict.fromkeys(("connections", "queryTable"), "connections to data elsewhere"),
 }
 _PARTS = {
-    "vbaproject": "macros",
-    "xl/macrosheets/": "macros",
-    "xl/embeddings/": "embedded objects",
-    "xl/activex/": "embedded objects",
-    "xl/connections.": "connections to data elsewhere",
-    "xl/querytables/": "connections to data elsewhere",
+    **dict.fromkeys(("vbaproject", "xl/macrosheets/"), "macros"),
+    **dict.fromkeys(("xl/embeddings/", "xl/activex/"), "embedded objects"),
+    **dict.fromkeys(("xl/connections.", "xl/querytables/"), "connections to data elsewhere"),
 }
 _LINKS = "xl/externallinks/"
 _LINK_RELATION = re.compile(rb"<([\w.-]+:)?Relationship\s[^>]*/externalLink\"[^>]*>")
@@ -84,19 +77,43 @@ def checked(name: str, content: bytes) -> Package:
             if encrypted
             else f"{name} is in the old .xls format: open it in a spreadsheet program and save it as .xlsx"
         )
+    with opened(name, content, ".xlsx") as archive:
+        return _repacked(name, archive, len(content))
+
+
+@contextlib.contextmanager
+def opened(name: str, content: bytes, kind: str) -> Iterator[zipfile.ZipFile]:
+    """The archive that a file of a kind is.
+
+    Raises:
+      UserError: it is none; or in place of whatever reading a malformed part of it raises.
+    """
     require(
         content.startswith(b"PK"),
-        f"{name} is not an .xlsx file inside: open it in a spreadsheet program and save it as .xlsx",
+        f"{name} is not an {kind} file inside: open it in a spreadsheet program and save it as .xlsx",
     )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _repacked(name, archive, len(content))
+            yield archive
     except UserError:
         raise
     except expat.ExpatError as error:
-        raise damaged(name, f"a part of it is not XML from line {error.lineno} on") from error
+        locked = ", or protected by a password" if kind == ".ods" else ""
+        raise damaged(name, f"a part of it is not XML from line {error.lineno} on{locked}") from error
     except Exception as error:  # zipfile and zlib raise whatever a malformed part leads to
         raise damaged(name, "its archive is broken or cut short") from error
+
+
+def parser_of(name: str, namespace_separator: str | None = None) -> expat.XMLParserType:
+    """A parser of XML that refuses a file with entities of its own."""
+
+    def refuse_doctype(*_: object) -> None:
+        raise damaged(name, "it defines XML entities")
+
+    parser = expat.ParserCreate(namespace_separator=namespace_separator)
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = refuse_doctype
+    return parser
 
 
 def require_plain_xls(name: str, content: bytes) -> None:
@@ -163,14 +180,9 @@ def bare(package: bytes) -> bytes:
     return copy.getvalue()
 
 
-_NEEDED = frozenset(
-    (
-        "[Content_Types].xml",
-        "_rels/.rels",
-        "xl/workbook.xml",
-        "xl/_rels/workbook.xml.rels",
-        "xl/sharedStrings.xml",
-    )
+_NEEDED = (
+    *("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"),
+    "xl/sharedStrings.xml",
 )
 
 
@@ -274,16 +286,11 @@ class _Scan:
         self.used = self.uses.setdefault(part, Counter())
         before = self.cost
         self.depth, self.shared = 0, {}
-        self.parser = parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self._doctype
+        self.parser = parser = parser_of(self.name)
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.Parse(content, True)
         self.costs[part] += self.cost - before
-
-    def _doctype(self, *_: object) -> None:
-        raise damaged(self.name, "it defines XML entities")
 
     def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
         tag = tag.rpartition(":")[2]
