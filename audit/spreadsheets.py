@@ -1,17 +1,19 @@
 """What --task=audit does with --workbook, top to bottom."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from audit.bounded import each_bounded, in_words
 from audit.config import AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import printable
 from audit.spreadsheet import report
-from audit.spreadsheet.annotate import copy_name
-from audit.spreadsheet.parallel import Result, audited
+from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.reading import KINDS, SUFFIXES
+from audit.spreadsheet.verdict import FileAudit, audit_file
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_csv
 
@@ -32,16 +34,30 @@ def audit_spreadsheets(config: AuditConfig) -> int:
     if given.is_dir():
         return _audit_folder(given, config)
 
-    (result,) = audited([given], given.parent)
-    if result.refused:
-        raise UserError(printable(result.refused))
+    ((audit, copy),) = _audited([given])
+    if audit.refused:
+        raise UserError(printable(audit.refused))
     workdir = open_for(config, given)
-    print(result.text)
-    write_csv(workdir / "audit.csv", report.CSV_HEADER, result.csv_rows)
-    if result.copy is not None:
-        write_bytes(workdir / "audited.xlsx", result.copy)
+    print(report.file_text(audit))
+    write_csv(workdir / "audit.csv", report.CSV_HEADER, report.csv_rows(audit, given.parent))
+    if copy is not None:
+        write_bytes(workdir / "audited.xlsx", copy)
         print(f"\nThe wrong cells are marked, with the right equations, in {workdir / 'audited.xlsx'}.")
-    return exit_code([result.verdict])
+    return exit_code([audit.verdict])
+
+
+def _audited(files: Sequence[Path]) -> Iterator[tuple[FileAudit, bytes | None]]:
+    """Each file's audit and the marked copy of a wrong one, in their order; a bad one stops no other."""
+    for file, answer in zip(files, each_bounded(_audit_and_copy, files), strict=True):
+        if isinstance(answer, tuple):
+            yield answer
+        else:
+            yield FileAudit(file, refused=in_words(answer, file.name)), None
+
+
+def _audit_and_copy(file: Path) -> tuple[FileAudit, bytes | None]:
+    audit = audit_file(file)
+    return audit, annotated(audit) if audit.verdict == "wrong" else None
 
 
 def _audit_folder(folder: Path, config: AuditConfig) -> int:
@@ -51,25 +67,26 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
         raise UserError(f"--workbook={name} holds no {KINDS} file: give a folder that does")
     workdir = open_for(config, *files)
     print(report.folder_line(report.FOLDER_HEADER, files, folder))
-    results: list[Result] = []
+    verdicts: list[str] = []
+    csv_rows: list[list[object]] = []
+    mistakes: list[list[report.Mistake]] = []
     with tqdm(total=len(files), unit="file", disable=None) as bar:
-        for file, result in zip(files, audited(files, folder), strict=True):
-            for row in result.rows:
+        for file, (audit, copy) in zip(files, _audited(files), strict=True):
+            for row in report.folder_rows(audit, folder):
                 tqdm.write(report.folder_line(row, files, folder))
-            if result.copy is not None:
-                copy = workdir / "audited" / file.relative_to(folder).with_name(copy_name(file))
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(copy, result.copy)
-            results.append(result._replace(copy=None))
+            if copy is not None:
+                marked = workdir / "audited" / file.relative_to(folder).with_name(copy_name(file))
+                marked.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(marked, copy)
+            verdicts.append(audit.verdict)
+            csv_rows += report.csv_rows(audit, folder)
+            mistakes.append(report.mistakes_of(audit, folder))
             bar.update()
-    write_csv(
-        workdir / "audit.csv", report.CSV_HEADER, (row for result in results for row in result.csv_rows)
-    )
-    recurring = report.recurring_mistakes([result.mistakes for result in results])
+    write_csv(workdir / "audit.csv", report.CSV_HEADER, csv_rows)
+    recurring = report.recurring_mistakes(mistakes)
     write_csv(workdir / "mistakes.csv", report.MISTAKES_HEADER, recurring)
     if lines := report.recurring_text(recurring):
         print(f"\nMistakes in more than one file:\n{lines}")
-    verdicts = [result.verdict for result in results]
     print(
         f"\n{len(verdicts)} files: {counted(verdicts)}. "
         f"In {workdir}: audit.csv, mistakes.csv, and marked copies in audited/."
