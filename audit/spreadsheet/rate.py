@@ -85,7 +85,7 @@ def _referenced(table: Table) -> list[tuple[int, int]]:
         cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
         for place in table.source.references(cell.formula) if cell and cell.formula else ():
             outside = place[0] not in inside or place[1] not in table.columns.values()
-            if outside and isinstance(getattr(table.source.cells.get(place), "value", None), float):
+            if outside and table.source.has_number(place):
                 places.append(place)
     return sorted(set(places), key=lambda place: (-places.count(place), place))
 

@@ -107,6 +107,10 @@ class Sheet:
         """What the spreadsheet program calls a place, such as W5."""
         return address(*self.real((row, column)))
 
+    def has_number(self, place: Place) -> bool:
+        """Whether a number stands at a place."""
+        return isinstance(getattr(self.cells.get(place), "value", None), float)
+
     def references(self, formula: str) -> list[Place]:
         """The places here of the single cells of this sheet that a formula refers to."""
         return [self.own(place) for place in references(formula)]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -44,16 +44,12 @@ class Table:
 
     Attributes:
       network: whose table it is.
-      headings: the row of the headings; first: the first row of numbers (counted from 1).
+      source: the sheet, for what a formula refers to.
+      headings: the row of the headings; first: the first row of numbers (counted from 1); rows: how many.
       columns: the column of each name that was found, of network.columns and "eta".
-      values: the numbers; NaN where a cell is blank or holds text.
-      rounding: how far a number may be from what was computed, by its digits: one unit of the
-        column's last digit.
-      cells: the cells themselves, None where blank.
       unread: the other columns that belong to the table, by their headings.
       constants: inputs, targets and biases in labelled cells beside the table.
       labelled: the names of all labelled cells beside the table.
-      source: the sheet, for what a formula refers to.
       labels: learning rates beside the table.
       steps: by how much its counter of epochs grows from row to row; () where it has none.
       warnings: what keeps a table from being right without reserve; notes: what does not.
@@ -61,27 +57,43 @@ class Table:
     """
 
     network: Network
-    sheet: str
+    source: Sheet
     headings: int
     first: int
+    rows: int
     columns: Mapping[str, int]
-    values: Mapping[str, Float[np.ndarray, "row"]]
-    rounding: Mapping[str, Float[np.ndarray, "row"]]
-    cells: Mapping[str, tuple[Cell | None, ...]]
     unread: Mapping[int, str]
-    constants: Mapping[str, float]
-    labelled: Mapping[Place, str]
-    source: Sheet
-    labels: tuple[Label, ...]
+    constants: Mapping[str, float] = field(default_factory=dict)
+    labelled: Mapping[Place, str] = field(default_factory=dict)
+    labels: tuple[Label, ...] = ()
     steps: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
-    def rows(self) -> int:
-        """How many rows of numbers it has."""
-        return len(next(iter(self.values.values())))
+    def sheet(self) -> str:
+        """The sheet's name."""
+        return self.source.name
+
+    @cached_property
+    def cells(self) -> Mapping[str, tuple[Cell | None, ...]]:
+        """The cells of each column, None where blank."""
+        rows = range(self.first, self.first + self.rows)
+        return {
+            name: tuple(self.source.cells.get((row, column)) for row in rows)
+            for name, column in self.columns.items()
+        }
+
+    @cached_property
+    def values(self) -> Mapping[str, Float[np.ndarray, "row"]]:
+        """The numbers of each column; NaN where a cell is blank or holds text."""
+        return {name: np.array([_number(cell) for cell in column]) for name, column in self.cells.items()}
+
+    @cached_property
+    def rounding(self) -> Mapping[str, Float[np.ndarray, "row"]]:
+        """How far a number may be from what was computed, by its digits: one unit of the last digit."""
+        return _roundings(self.cells, self.network)
 
     def address(self, name: str, row: int) -> str:
         """The address of a cell, such as W5; row counts from 0."""
@@ -93,17 +105,13 @@ class Table:
 
     def without(self, names: Collection[str]) -> "Table":
         """The same table without some of its columns."""
-        kept = {name: column for name, column in self.columns.items() if name not in names}
-        rows = range(self.first, self.first + self.rows)
-        return replace(self, columns=kept, **_numbers(self.source, self.network, kept, rows))
+        return replace(self, columns={n: column for n, column in self.columns.items() if n not in names})
 
-    def with_columns(self, names: Mapping[int, str], network: Network | None = None) -> "Table":
+    def with_columns(self, names: Mapping[int, str]) -> "Table":
         """The same table, with some of its unread columns read by these names."""
         columns = {**self.columns, **{name: column for column, name in names.items()}}
         unread = {column: text for column, text in self.unread.items() if column not in names}
-        rows = range(self.first, self.first + self.rows)
-        table = replace(self, network=network or self.network, columns=columns, unread=unread)
-        return replace(table, **_numbers(table.source, table.network, columns, rows))
+        return replace(self, columns=columns, unread=unread)
 
 
 @dataclass
@@ -143,9 +151,7 @@ def tables_named(sheet: Sheet, names: Mapping[int, Mapping[int, str]]) -> tuple[
 def heads(sheet: Sheet) -> list[int]:
     """The rows of texts, right above numbers, that may be headings; that with the most columns first."""
     texts = Counter(
-        row
-        for (row, column), text in _texts(sheet).items()
-        if (below := sheet.cells.get((row + 1, column))) and isinstance(below.value, float)
+        row for (row, column), text in _texts(sheet).items() if sheet.has_number((row + 1, column))
     )
     return [row for row, count in texts.most_common() if count >= _FEWEST_NAMES]
 
@@ -252,13 +258,9 @@ def _stretches(sheet: Sheet, found: _Found, heads: Sequence[int]) -> Iterator[li
     """
     columns = list(found.names)
 
-    def holds_number(row: int, column: int) -> bool:
-        cell = sheet.cells.get((row, column))
-        return cell is not None and isinstance(cell.value, float)
-
     starts = range(found.row + 1, found.row + 2 + _LINES_TO_NUMBERS)
     fewest = _FEWEST_NAMES // 2
-    first = next((row for row in starts if sum(holds_number(row, c) for c in columns) >= fewest), None)
+    first = next((row for row in starts if sum(sheet.has_number((row, c)) for c in columns) >= fewest), None)
     if first is None:
         return
     weights = [column for column, name in found.names.items() if re.fullmatch(r"w\d+", name)]
@@ -311,11 +313,7 @@ def _table(
 ) -> Table | str | None:
     head, first, end = found.row, rows.start, rows.stop
 
-    def number(row: int, column: int) -> bool:
-        cell = sheet.cells.get((row, column))
-        return cell is not None and isinstance(cell.value, float)
-
-    numbers_in = {column: sum(number(row, column) for row in rows) for column in found.names}
+    numbers_in = {column: sum(sheet.has_number((row, column)) for row in rows) for column in found.names}
     filled = {
         column: name
         for column, name in found.names.items()
@@ -336,29 +334,25 @@ def _table(
     if not set(network.weights) <= set(columns):
         absent = ", ".join(name for name in network.weights if name not in columns)
         found.missing.append(f"no column is headed {absent}: add it, or its heading")
-    numbers = _numbers(sheet, network, columns, rows)
-    blank, inside = _blank(sheet, network, columns, numbers["cells"], first)
-    (found.missing if inside else found.warnings).extend(blank)
-    constants = {
-        name: float(sheet.cells[place].value)  # numbers, as _parameters found them
-        for place, name in reversed(parameters.items())
-        if name not in columns and name not in network.weights
-    }
-    return Table(
+    table = Table(
         network=network,
-        sheet=sheet.name,
+        source=sheet,
         headings=head,
         first=first,
+        rows=len(rows),
         columns=columns,
-        **numbers,
         unread=_unread(sheet, found, columns, rows),
-        constants=constants,
+        constants={
+            name: float(sheet.cells[place].value)  # numbers, as _parameters found them
+            for place, name in reversed(parameters.items())
+            if name not in columns and name not in network.weights
+        },
         labelled=parameters,
-        source=sheet,
         labels=labels,
-        warnings=tuple(found.warnings),
-        missing=tuple(found.missing),
     )
+    blank, inside = _blank(table)
+    (found.missing if inside else found.warnings).extend(blank)
+    return replace(table, warnings=tuple(found.warnings), missing=tuple(found.missing))
 
 
 def _with_biases(
@@ -457,32 +451,15 @@ def _filled(sheet: Sheet, head: int, rows: range, column: int) -> bool:
     return (head, column) in sheet.cells or any((row, column) in sheet.cells for row in rows[:3])
 
 
-def _numbers(sheet: Sheet, network: Network, columns: Mapping[str, int], rows: range) -> dict[str, Any]:
-    """The numbers of a table's columns: values, rounding and cells."""
-    cells = {name: tuple(sheet.cells.get((row, column)) for row in rows) for name, column in columns.items()}
-    return {
-        "values": {name: np.array([_number(cell) for cell in column]) for name, column in cells.items()},
-        "rounding": _roundings(cells, network),
-        "cells": cells,
-    }
-
-
-def _blank(
-    sheet: Sheet,
-    network: Network,
-    columns: Mapping[str, int],
-    cells: Mapping[str, tuple[Cell | None, ...]],
-    first: int,
-) -> tuple[list[str], bool]:
+def _blank(table: Table) -> tuple[list[str], bool]:
     """What is said of blank cells, and whether there are any above the last row."""
-    computed = [name for name in columns if name not in (*network.given, "eta")]
-    rows = range(len(cells[computed[0]])) if computed else range(0)
-    blank = [(row, name) for row in rows for name in computed if cells[name][row] is None]
+    computed = [name for name in table.columns if name not in (*table.network.given, "eta")]
+    blank = [(row, name) for row in range(table.rows) for name in computed if table.cells[name][row] is None]
     if not blank:
         return [], False
     row, name = blank[0]
     more = f" and {len(blank) - 1} more are" if len(blank) > 1 else " is"
-    return [f"{sheet.address(first + row, columns[name])}{more} blank: not checked"], row < rows[-1]
+    return [f"{table.address(name, row)}{more} blank: not checked"], row < table.rows - 1
 
 
 def _number(cell: Cell | None) -> float:
@@ -618,10 +595,7 @@ def _labels(
 
 def _is_free(sheet: Sheet, place: Place, rows: range, columns: set[int]) -> bool:
     """Whether a place holds a number, outside the table."""
-    cell = sheet.cells.get(place)
-    return (
-        cell is not None and isinstance(cell.value, float) and not (place[0] in rows and place[1] in columns)
-    )
+    return sheet.has_number(place) and not (place[0] in rows and place[1] in columns)
 
 
 def _decimal(text: str) -> float:

@@ -28,21 +28,8 @@ def all_tables(sheet: Sheet) -> tuple[Table, ...]:
 def _names(sheet: Sheet, head: int) -> dict[int, str]:
     """The names of the columns below a row of headings, by the formulas of its first two rows of numbers."""
     columns = [column for (row, column) in sheet.cells if row == head]
-    table = Table(
-        network=Network(),
-        sheet=sheet.name,
-        headings=head,
-        first=head + 1,
-        columns={},
-        values={"": np.zeros(2)},
-        rounding={},
-        cells={},
-        unread=dict.fromkeys(sorted(columns), ""),
-        constants={},
-        labelled={},
-        source=sheet,
-        labels=(),
-    )
+    unread = dict.fromkeys(sorted(columns), "")
+    table = Table(Network(), sheet, headings=head, first=head + 1, rows=2, columns={}, unread=unread)
     given = [
         column
         for column in sorted(columns)
