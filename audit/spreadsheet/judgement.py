@@ -1,5 +1,6 @@
 """Formulas judged as functions: right or wrong whatever their digits, and why where they are wrong."""
 
+import functools
 from collections.abc import Iterator
 from itertools import islice, product
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from audit.spreadsheet.formulas import Node, Place, Tree, nodes
 from audit.spreadsheet.mistakes import alternatives
 from audit.spreadsheet.network import Network
-from audit.spreadsheet.points import Points, Values, agree
+from audit.spreadsheet.points import Points, agree
 from audit.spreadsheet.quantities import Quantities
 from audit.spreadsheet.repairs import cause
 from audit.spreadsheet.tables import Table
@@ -52,22 +53,15 @@ class Judge:
         self.helpers = Quantities(table, places, keep_helpers=True)
         self.anywhere = Points(network, {name: known[name] for name in network.biases if name in known})
         self._known = known | ({"eta": eta} if np.isfinite(eta) else {})
-        self._judged: dict[tuple[str, Tree], Judgement | None] = {}
-        self._causes: dict[tuple[str, Tree], str | None] = {}
+        self._judge = functools.cache(self._judge)  # type: ignore[method-assign]
+        self.why = functools.cache(self.why)  # type: ignore[method-assign]
 
     def of(self, name: str, row: int) -> Judgement | None:
         """The judgement of a cell; None for a constant or a formula not known here."""
-        if name in self._network.weights:
-            if row == 0:
-                return None
-        elif name not in self._network.equations:
+        if name not in (self._network.weights if row else ()) and name not in self._network.equations:
             return None
         tree = self.quantities.meaning(name, row)
-        if tree is None:
-            return None
-        if (name, tree) not in self._judged:
-            self._judged[name, tree] = self._judge(name, tree)
-        return self._judged[name, tree]
+        return None if tree is None else self._judge(name, tree)
 
     def _judge(self, name: str, tree: Tree) -> Judgement | None:
         values = self.anywhere.of_tree(tree)
@@ -79,17 +73,12 @@ class Judge:
 
     def why(self, name: str, tree: Tree) -> str | None:
         """The cause of a wrong formula, in words; None where none is known."""
-        if (name, tree) not in self._causes:
-            self._causes[name, tree] = self._why(name, tree)
-        return self._causes[name, tree]
-
-    def _why(self, name: str, tree: Tree) -> str | None:
         known = [(words, self.anywhere.of_text(text)) for words, text in alternatives(name, self._network)]
         readings = [tree, *islice(self._readings(tree), 20)]
         for reading in readings:
             values = self.anywhere.of_tree(reading)
             for words, wrong in known:
-                if agree(values, wrong) and not _constant(wrong):
+                if agree(values, wrong) and np.ptp(wrong) > 0:
                     return words
         right = self.anywhere.right(self._network, name)
         found = (
@@ -99,9 +88,9 @@ class Judge:
 
     def _readings(self, tree: Tree) -> Iterator[Tree]:
         """The formula with inputs, targets and eta in place of numbers that are theirs."""
-        numbers = list(dict.fromkeys(part for part in nodes(tree) if isinstance(part, float)))
+        numbers = [part for part in nodes(tree) if isinstance(part, float)]
         meant = {number: self._names_of(number) for number in numbers}
-        places = [number for number in _numbers(tree) if len(meant[number]) > 1]
+        places = [number for number in numbers if len(meant[number]) > 1]
         for names in islice(product(*(meant[number] for number in places)), 1, _MOST_READINGS):
             yield _with_numbers(tree, meant, iter(names))
 
@@ -114,10 +103,6 @@ class Judge:
         return [number, *sorted(names, key=lambda name: name != "eta")]
 
 
-def _numbers(tree: Tree) -> list[float]:
-    return [part for part in nodes(tree) if isinstance(part, float)]
-
-
 def _with_numbers(tree: Tree, meant: dict[float, list[Tree]], names: Iterator[Tree]) -> Tree:
     """A tree with the next of the names in place of each number that may mean several things."""
     if isinstance(tree, float):
@@ -125,7 +110,3 @@ def _with_numbers(tree: Tree, meant: dict[float, list[Tree]], names: Iterator[Tr
     if isinstance(tree, Node):
         return Node(tree.operation, tuple(_with_numbers(part, meant, names) for part in tree.parts))
     return tree
-
-
-def _constant(values: Values) -> bool:
-    return bool(np.ptp(values) == 0)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from backprop.config import BackpropConfig
 from backprop.equations import all_equations
 from backprop.shape import CLASSROOM, Shape
 
@@ -112,6 +113,14 @@ class Network:
     def last_weights(self) -> tuple[str, str]:
         """The last weight to each layer."""
         return self._weights_of(0)[-1], self._weights_of(1)[-1]
+
+    @cached_property
+    def assignment(self) -> Mapping[str, float]:
+        """The assignment's inputs, targets and weights, for its own network."""
+        config = BackpropConfig()
+        values = (*config.inputs, *config.targets, *config.weights)
+        names = (*self.shape.input_names, *self.shape.target_names, *self.weights)
+        return dict(zip(names, values, strict=True)) if self.is_classroom else {}
 
     @property
     def is_classroom(self) -> bool:

@@ -28,21 +28,12 @@ class Points(dict[str, Values]):
         for name in (*network.given, *network.weights, "eta"):
             self[name] = np.full(_POINTS, known[name]) if name in known else _drawn(name)
         constant = (*network.given, "eta")
-        names = (*network.weights, *network.equations)
+        row = {name: self[name] for name in (*constant, *network.weights)}
         for shift in ("prev_", "", "next_"):
-            if shift:
-                row = {name: self[name] for name in constant}
-            else:
-                row = {name: self[name] for name in constant}
-            for w in network.weights:
-                before = {"": "prev_", "next_": ""}.get(shift)
-                row[w] = self[w] if before is None else self._updated(w, before)
             for name, text in network.equations.items():
                 row[name] = compute(text, row)
-            self.update({shift + name: row[name] for name in (*names, *constant)})
-
-    def _updated(self, w: str, before: str) -> Values:
-        return self[before + w] - self["eta"] * self[f"{before}dE_d{w}"]
+            self.update({shift + name: values for name, values in row.items()})
+            row |= {w: row[w] - row["eta"] * row[f"dE_d{w}"] for w in network.weights}
 
     def __missing__(self, name: str) -> Values:
         if "@" not in name and ":" not in name:

@@ -16,7 +16,6 @@ from audit.spreadsheet.mistakes import mixed_up
 from audit.spreadsheet.rate import Rate
 from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
-from backprop.config import BackpropConfig
 from backprop.equations import heading
 
 _MANY_UNITS = 1000  # of a column's last digit in its largest number: more tell any mistake
@@ -186,14 +185,10 @@ def _drift(table: Table, columns: Columns) -> list[str]:
 
 def _starts(table: Table, columns: Columns) -> list[str]:
     """Start values unlike the assignment's."""
-    if not table.network.is_classroom:
-        return []
-    config = BackpropConfig()
-    wanted = dict(zip(table.network.given, (*config.inputs, *config.targets), strict=True))
-    wanted |= dict(zip(table.network.weights, config.weights, strict=True))
+    wanted = table.network.assignment
     found = {name: float(columns.values[name][0]) for name in wanted}
     other = {name: value for name, value in found.items() if np.isfinite(value) and value != wanted[name]}
-    if (found["t1"], found["t2"]) == _OTHER_TARGETS:
+    if (found.get("t1"), found.get("t2")) == _OTHER_TARGETS:
         other = {name: value for name, value in other.items() if name not in ("t1", "t2")}
     if 2 * len(other) > len(wanted):
         return ["the start values are not the assignment's"]

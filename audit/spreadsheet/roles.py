@@ -1,7 +1,7 @@
 """What headings leave open, settled by formulas and numbers: unread columns, activation, biases."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -156,24 +156,40 @@ def _missing(table: Table) -> list[str]:
     return [name for name in table.network.columns if name not in table.columns]
 
 
+def _named_by(table: Table, holds: Callable[[int, str], bool]) -> dict[str, int]:
+    """The first unread column that holds what each name without a column should."""
+    found: dict[str, int] = {}
+    for column in table.unread:
+        names = (name for name in _missing(table) if name in table.network.equations and name not in found)
+        if name := next((name for name in names if holds(column, name)), None):
+            found[name] = column
+    return found
+
+
 def _by_formula(table: Table) -> dict[str, int]:
     """Unread columns whose formula is the right one of a name that has no column."""
     quantities = Quantities(table, _eta(table))
     points = Points(table.network, _known(table))
-    found: dict[str, int] = {}
-    for column in table.unread:
-        values = [
+    values = {
+        column: [
             points.of_tree(tree)
             for row in _rows(table)
             if (tree := quantities.of_cell(*_cell(table, row, column))) is not None
         ]
-        for name in _missing(table):
-            if name in table.network.equations and name not in found:
-                right = points.right(table.network, name)
-                if any(agree(value, right) for value in values):
-                    found[name] = column
-                    break
-    return found
+        for column in table.unread
+    }
+    return _named_by(
+        table,
+        lambda column, name: any(agree(each, points.right(table.network, name)) for each in values[column]),
+    )
+
+
+def _by_value(table: Table) -> dict[str, int]:
+    """Unread columns of numbers that are what a name without a column should be in every row."""
+    equations = table.network.equations
+    return _named_by(
+        table, lambda column, name: _fits(table.with_columns({column: name}), equations[name], name)
+    )
 
 
 def _by_use(table: Table) -> dict[str, int]:
@@ -209,19 +225,6 @@ def _updates(points: Points, w: str, tree: Tree | None) -> bool:
     return agree(values, points.of_text(UPDATE.format(w=w))) or bool(
         np.ptp(rates) < 1e-6 * np.abs(rates).max()
     )
-
-
-def _by_value(table: Table) -> dict[str, int]:
-    """Unread columns of numbers that are what a name without a column should be in every row."""
-    found: dict[str, int] = {}
-    for column in table.unread:
-        for name in _missing(table):
-            if name in table.network.equations and name not in found:
-                trial = table.with_columns({column: name})
-                if _fits(trial, table.network.equations[name], name):
-                    found[name] = column
-                    break
-    return found
 
 
 def _fits(table: Table, text: str, name: str) -> bool:

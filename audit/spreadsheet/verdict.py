@@ -29,7 +29,6 @@ from audit.spreadsheet.remarks import missing_in, notes_on, notes_on_file, warni
 from audit.spreadsheet.roles import settled
 from audit.spreadsheet.tables import MAX_TABLES, Table, heads, other_networks
 from audit.spreadsheet.unnamed import all_tables
-from backprop.config import BackpropConfig
 from harness.errors import UserError, require
 
 _DRIFT = 1e-10  # relative; what filling down as a series does to a constant
@@ -216,7 +215,6 @@ def _given_filled(table: Table, warnings: list[str]) -> Columns:
     for name in (*network.weights, *network.equations):
         if name not in values:
             values[name], rounding[name] = np.full(table.rows, np.nan), np.zeros(table.rows)
-    assignment = _assignment(network)
     for name in network.given:
         column = values.get(name, np.full(table.rows, np.nan))
         known = column[np.isfinite(column)]
@@ -228,18 +226,11 @@ def _given_filled(table: Table, warnings: list[str]) -> Columns:
             start = implied
             warnings.append(f"no column {name}: taken as {start:g}, as the other columns imply")
         else:
-            start = assignment.get(name, np.nan)
+            start = network.assignment.get(name, np.nan)
             warnings.append(f"no column {name}: taken as {start:g}, as in the assignment")
         values[name] = np.where(np.isfinite(column), column, start)
         rounding[name] = np.zeros(table.rows)
     return Columns(values, rounding)
-
-
-def _assignment(network: Network) -> dict[str, float]:
-    """The assignment's inputs and targets, for a network of its size."""
-    config = BackpropConfig()
-    names = (*Network().given,)
-    return dict(zip(names, (*config.inputs, *config.targets), strict=True)) if network.is_classroom else {}
 
 
 _IMPLIED = {
