@@ -66,25 +66,23 @@ def explain(
     if not wrong.any():
         return []
     mistakes: dict[int, str | None] = {}
-    wrong_rows: list[int] = np.flatnonzero(wrong).tolist()
-    for row in wrong_rows:
+    rows: list[int] = np.flatnonzero(wrong).tolist()
+    cells = {row: _wrong_cell(table, rate, name, row, float(right.values[name][row])) for row in rows}
+    for row in rows:
         if words := _seen_in_the_cell(table, rate, name, row):
             mistakes[row] = words
         elif judgement := judge.of(name, row):
             mistakes[row] = STALE if judgement.right else judge.why(name, judgement.tree)
-    typed = [shown is not None and not shown.formula for shown in table.cells[name]]
-    by_number = np.array(
-        [typed[row] and row in wrong_rows and mistakes.get(row) is None for row in range(table.rows)]
-    )
+    by_number = np.zeros(table.rows, bool)
+    by_number[[row for row in rows if mistakes.get(row) is None and not cells[row].formula]] = True
     if by_number.any():
         mistakes |= _fitting(table, rate, around, name, by_number)
-    pasted = set(pasted_rows(table, name))
+    pasted = pasted_rows(table, name)
     groups: dict[str | None, list[WrongCell]] = {}
-    for row in wrong_rows:
-        cell = _wrong_cell(table, rate, name, row, float(right.values[name][row]))
+    for row, cell in cells.items():
         likely = mistakes.get(row)
-        in_row = name in table.network.equations
-        if likely is None and cell.formula and rate.place in table.source.references(cell.formula) and in_row:
+        used = table.source.references(cell.formula or "") if name in table.network.equations else ()
+        if likely is None and rate.place in used:
             likely = "the cell was filled with an update formula"
         if likely is None and row in pasted:
             likely = "a constant was typed over the formula"

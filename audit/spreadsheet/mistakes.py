@@ -74,8 +74,8 @@ def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
         yield f"the {activation[1]} is missing", activation[2]
         yield from _other_activations(text, activation[1])
     if text.startswith("sigmoid"):
-        yield from _other_activations(text, "the sigmoid")
         yield "the sigmoid is missing", text.removeprefix("sigmoid")
+        yield from _other_activations(text, "the sigmoid")
         yield "the sign in the sigmoid: e^x was used instead of e^-x", text.replace("(", "(-", 1)
         for e in ("2.7", "2.71", "2.718", "2.7182", "2.7183", "2.71828"):
             yield f"{e} was used instead of e: write EXP", f"1/(1+{e}^(-{text.removeprefix('sigmoid')}))"
@@ -113,7 +113,7 @@ def _other_activations(text: str, right: str) -> Iterator[tuple[str, str]]:
             yield f"{words} was used instead of {right}", other + text[text.index("(") :]
 
 
-_ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
@@ -124,10 +124,10 @@ def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
     routes, slope, source = re.split(r"\+(?=\(a_o)", closed[1]), closed[2], closed[3] or ""
     if len(routes) > 1:
         words = "a bracket is missing: only the {} route is multiplied by " + f"{slope}{source}"[1:]
-        yield words.format(_ROUTES[len(routes) - 1]), f"{closed[1]}{slope}{source}"
+        yield words.format(ROUTES[len(routes) - 1]), f"{closed[1]}{slope}{source}"
         yield words.format("first"), f"{routes[0]}{slope}{source}+{'+'.join(routes[1:])}"
     for other in network.shape.input_names if source else ():
-        for place, route in enumerate(_ROUTES[: len(routes)] if f"*{other}" != source else ()):
+        for place, route in enumerate(ROUTES[: len(routes)] if f"*{other}" != source else ()):
             terms = [f"{term}*{other}" if n == place else f"{term}{source}" for n, term in enumerate(routes)]
             yield (
                 f"{other} was used instead of {source[1:]} in the {route} route",

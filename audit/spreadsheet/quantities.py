@@ -46,7 +46,6 @@ class Quantities:
         self._turned = table.source.is_turned
         self._rows = range(table.first, table.first + table.rows)
         self._parsed: dict[tuple[str, str], Tree | None] = {}
-        self._meant: dict[tuple, Tree] = {}
         self._sheets = {"": table.source.cells, **table.source.book.sheets}
 
     def meaning(self, name: str, row: int) -> Tree | None:
@@ -77,32 +76,14 @@ class Quantities:
         tree = self._parsed[key]
         if tree is None:
             raise UnknownFormula(formula)
-        ends = (row == self._rows[0], row == self._rows[-1], *self._gaps(row))
-        kept = (*key, at[1], *ends) if at == (row, at[1]) and not sheet and depth == 0 else None
-        if kept in self._meant:
-            return self._meant[kept]
-        same = True  # wherever in the column the formula stands
 
         def quantity(reference: Reference, place: Place) -> Tree:
-            nonlocal same
             where = reference.sheet or sheet
             if where in ("", self._table.sheet):
                 where, place = "", self._table.source.own(place)
-            found = self._quantity(where, place, row, depth, frozen=reference.fixed[self._turned])
-            moves = isinstance(found, str) and not {"@", ":"} & {*found} and not any(reference.fixed)
-            stands = all(reference.fixed) and (isinstance(found, float) or found in self._constant)
-            same = same and reference.end is None and (moves or stands)
-            return found
+            return self._quantity(where, place, row, depth, frozen=reference.fixed[self._turned])
 
-        meant = resolved(tree, quantity, real, self._defined)
-        if kept and same:
-            self._meant[kept] = meant
-        return meant
-
-    def _gaps(self, row: int) -> tuple[int, ...]:
-        """How many lines of the file lie between a row of the table and those before and after it."""
-        lines = [self._table.source.real((row + way, 1))[self._turned] for way in (-1, 0, 1)]
-        return lines[1] - lines[0], lines[2] - lines[1]
+        return resolved(tree, quantity, real, self._defined)
 
     def _defined(self, name: str) -> Tree:
         text = self._table.source.book.names.get(name.lower())

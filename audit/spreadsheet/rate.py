@@ -123,18 +123,15 @@ def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[fl
 
     def explained(rate: float) -> int:
         """How many updates the rate explains, with either sign: + is a mistake of its own."""
-        return sum(
-            int(
-                np.logical_or.reduce(
-                    [
-                        np.abs(np.abs(change) - np.abs(rate * slope)) <= 2 * (blur + abs(rate) * slack)
-                        for slope, slack in slopes
-                    ]
-                ).sum()
-            )
+        fits = [
+            [
+                np.abs(np.abs(change) - np.abs(rate * slope)) <= 2 * (blur + abs(rate) * slack)
+                for slope, slack in slopes
+            ]
             for change, blur, slopes in updates
             if slopes
-        )
+        ]
+        return sum(int(np.any(of_weight, axis=0).sum()) for of_weight in fits)
 
     ranked = [
         (-explained(rate), abs(rate) == 1, spread, abs(rate))

@@ -13,13 +13,13 @@ import numpy as np
 
 from audit.spreadsheet.arithmetic import names_in
 from audit.spreadsheet.formulas import Node, Tree, nodes, replaced, symbols, written
+from audit.spreadsheet.mistakes import ROUTES
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.points import Points, Values, agree
 from backprop.equations import heading
 
 _MOST_CHANGES = 400  # tried alone
 _MOST_PAIRS = 4000
-_ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 class Change(NamedTuple):
@@ -82,15 +82,10 @@ def _quantities(tree: Tree, network: Network, which: list[str], *, few: bool = F
         at = [path for path, part in places if part == found]
         for wanted in _near(found, network, few=few):
             words = f"{shown(found)} was used instead of {shown(wanted)}"
-            changed = tree
-            for path in at:
-                changed = _put(changed, path, wanted)
-            yield Change(f"{words}{_route(tree, at)}", changed)
-            if len(at) > 1:
-                for path in at:
-                    yield Change(
-                        f"{words}{_route(tree, [path]) or ' in one place'}", _put(tree, path, wanted)
-                    )
+            yield Change(f"{words}{_route(tree, at)}", replaced(tree, found, wanted))
+            for path in at if len(at) > 1 else ():
+                where = _route(tree, [path]) or " in one place"
+                yield Change(f"{words}{where}", _put(tree, path, wanted))
 
 
 def _swaps(tree: Tree) -> Iterator[Change]:
@@ -107,8 +102,8 @@ def _route(tree: Tree, at: list[tuple[int, ...]]) -> str:
     """In which of several routes places stand; "" where they stand in more than one."""
     terms = list(_terms(tree, ()))
     of_places = {number for number, term in enumerate(terms) for path in at if path[: len(term)] == term}
-    if len(terms) > 1 and len(of_places) == 1 and (number := of_places.pop()) < len(_ROUTES):
-        return f" in the {_ROUTES[number]} route"
+    if len(terms) > 1 and len(of_places) == 1 and (number := of_places.pop()) < len(ROUTES):
+        return f" in the {ROUTES[number]} route"
     return ""
 
 
@@ -166,18 +161,17 @@ def _operators(tree: Tree) -> Iterator[Change]:
         for kind, same in kinds.items():
             changed = tree
             for path in same:
-                changed = _put(changed, path, Node(new, _parts(changed, path)))
+                changed = _put(changed, path, _with(new, _get(tree, path)))
             yield Change(f"{kind} was used instead of {kind.replace(old, new)}", changed)
             for path in same if len(same) > 1 else ():
-                mended = Node(new, _parts(tree, path))
-                words = f"{written(_get(tree, path))} was used instead of {written(mended)} in one place"
-                yield Change(shown(words), _put(tree, path, mended))
+                old_part, new_part = _get(tree, path), _with(new, _get(tree, path))
+                words = f"{written(old_part)} was used instead of {written(new_part)} in one place"
+                yield Change(shown(words), _put(tree, path, new_part))
 
 
-def _parts(tree: Tree, path: tuple[int, ...]) -> tuple[Tree, ...]:
-    node = _get(tree, path)
+def _with(operation: str, node: Tree) -> Tree:
     assert isinstance(node, Node)
-    return node.parts
+    return node._replace(operation=operation)
 
 
 def _is_simple(node: Node) -> bool:
