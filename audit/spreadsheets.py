@@ -9,7 +9,7 @@ from tqdm import tqdm
 from audit.bounded import each_bounded, in_words
 from audit.config import AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
-from audit.lines import printable
+from audit.lines import printable, quoted
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
 from audit.spreadsheet.reading import KINDS, SUFFIXES
@@ -84,7 +84,11 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
             bar.update()
     write_csv(workdir / "audit.csv", report.CSV_HEADER, csv_rows)
     recurring = report.recurring_mistakes(mistakes)
-    write_csv(workdir / "mistakes.csv", report.MISTAKES_HEADER, recurring)
+    write_csv(
+        workdir / "mistakes.csv",
+        report.MISTAKES_HEADER,
+        ([quoted(cell) for cell in row] for row in recurring),
+    )
     if lines := report.recurring_text(recurring):
         print(f"\nMistakes in more than one file:\n{lines}")
     print(

@@ -260,7 +260,7 @@ def result(audit: SubmissionAudit, folder: Path, limits: Limits) -> Result:
         "first_wrong_cell": "; ".join(firsts),
     }
     return Result(
-        printable("; ".join([*words, *(f"{each.file.name}: {each.verdict}" for each in audit.spreadsheets)])),
+        printable("; ".join([*words, *map(spreadsheet_report.in_one_line, audit.spreadsheets)])),
         row,
         [row for each in audit.spreadsheets for row in spreadsheet_report.csv_rows(each, folder)],
         notebook_report.point(notebook) if notebook else None,

@@ -58,6 +58,11 @@ class Finding:
     mistake: str | None
     cells: tuple[WrongCell, ...]
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether only the stored values are wrong."""
+        return self.mistake is not None and self.mistake.endswith(_AGAIN)
+
 
 def explain(
     table: Table, rate: Rate, judge: Judge, around: Columns, right: Columns, name: str, wrong: np.ndarray
@@ -90,6 +95,7 @@ def explain(
     return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
 
 
+_AGAIN = "compute the file again and save it"
 STALE = "the formula is right"
 """Of a cell with an old value; together_if_stale has the whole words."""
 
@@ -104,7 +110,7 @@ def together_if_stale(table: Table, findings: list[Finding]) -> list[Finding]:
     words = f"{STALE}, but the cell shows {cell.numeral if cell else ''}"
     if len(old) > 1:
         words = "the stored values are old, the formulas are right"
-    together = Finding(old[0].name, f"{words}: compute the file again and save it", tuple(old))
+    together = Finding(old[0].name, f"{words}: {_AGAIN}", tuple(old))
     return [*(finding for finding in findings if finding.mistake != STALE), together]
 
 

@@ -135,6 +135,12 @@ def folder_rows(audit: FileAudit, folder: Path) -> list[tuple[str, ...]]:
     return [(name, table.table.sheet, table.verdict, _in_short(table)) for table in audit.tables]
 
 
+def in_one_line(audit: FileAudit) -> str:
+    """A file's verdict, and what is wrong first or not shown."""
+    short = next((_in_short(table) for table in audit.tables if table.verdict == audit.verdict), "")
+    return audit.refused or ", ".join(filter(None, (f"{audit.file.name}: {audit.verdict}", short)))
+
+
 def folder_line(row: tuple[str, ...], files: Sequence[Path], folder: Path) -> str:
     """A row of the folder's table, as wide as its longest file name."""
     name, sheet, verdict, first = map(printable, row)
@@ -170,13 +176,13 @@ def mistakes_of(audit: FileAudit, folder: Path) -> list[Mistake]:
         for finding in table.findings:
             cell = finding.cells[0]
             place = coordinate_to_tuple(cell.address)
-            formula = cell.formula or ""
+            formula = "" if finding.is_stale else cell.formula or ""  # a right one says nothing of a template
             if finding.mistake:
                 found.append(Mistake(cell.label, finding.mistake, name, formula, relative(formula, place)))
     return found
 
 
-def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[object, ...]]:
+def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[str, str, int, int, str, str]]:
     """MISTAKES_HEADER for each mistake that more than one file has, the commonest first.
 
     Formulas are identical where they are so counted from their own cells: a template that went round.
@@ -192,20 +198,16 @@ def recurring_mistakes(of_files: Sequence[Sequence[Mistake]]) -> list[tuple[obje
             same.setdefault(mistake.relative, {}).setdefault(mistake.file, mistake.formula)
         most = max(same.values(), key=len)
         if len(files) > 1:
-            shown = (column, words, len(files), len(most), next(iter(most.values())), " ".join(files))
-            rows.append(tuple(quoted(cell) for cell in shown))
-    return sorted(rows, key=lambda row: (-int(str(row[2])), -int(str(row[3])), str(row[0])))
+            formula = next(iter(most.values()))
+            rows.append((column, words, len(files), len(most), formula, " ".join(files)))
+    return sorted(rows, key=lambda row: (-row[2], -row[3], row[0]))
 
 
-def recurring_text(rows: Sequence[Sequence[object]]) -> str:
+def recurring_text(rows: Sequence[tuple[str, str, int, int, str, str]]) -> str:
     """The same for the terminal."""
     lines = []
     for column, words, files, same, formula, _ in rows:
-        shared = (
-            f"; {same} with the identical formula {str(formula).lstrip(chr(39))}"
-            if formula and int(str(same)) > 1
-            else ""
-        )
+        shared = f"; {same} with the identical formula {formula}" if formula and same > 1 else ""
         lines.append(line(f"{files} files", f"{column}: {words}{shared}"))
     return "\n".join(lines)
 
