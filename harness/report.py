@@ -44,7 +44,7 @@ def write_report(
         sections[name.replace("_", " ").capitalize()] = _csv_table(folder / f"{name}.csv", labels)
     sections["Configuration"] = _object(json.loads((folder / "config.json").read_text()), None)
     sections["Files"] = _files(folder)
-    body = "\n".join(f"<h2>{escape(name)}</h2>\n{content}" for name, content in sections.items())
+    body = "\n".join(f"<h2>{escape(name)}</h2>\n{content}" for name, content in sections.items() if content)
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>

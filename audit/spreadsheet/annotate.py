@@ -5,7 +5,6 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from openpyxl.cell.cell import Cell, MergedCell
@@ -18,7 +17,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from audit.spreadsheet.diagnosis import Finding, WrongCell
 from audit.spreadsheet.reading import Sheet, as_xlsx, open_workbook, read_sheets
-from audit.spreadsheet.verdict import FileAudit, TableAudit
+from audit.spreadsheet.verdict import FileAudit
 
 _WRONG = PatternFill("solid", fgColor="FF9F9F")
 _FIRST = PatternFill("solid", fgColor="FF5050")
@@ -61,13 +60,14 @@ def annotated(audit: FileAudit) -> bytes:
             for row in consequence.rows:
                 sheet[table.table.address(consequence.name, row)].fill = _CONSEQUENCE
             _comment(sheet[consequence.address], "Wrong only because of the red cells, from here on.")
-        for cell, words in _comments(table):
-            marked = book[cell.sheet][cell.address] if cell.sheet else sheet[cell.address]
-            is_first = cell is table.findings[0].cells[0]
-            marked.fill = _FIRST if is_first else _WRONG
-            if is_first:
-                marked.border = _FRAME
-            _comment(marked, words)
+        for finding in table.findings:
+            for cell in finding.cells:
+                marked = book[cell.sheet][cell.address] if cell.sheet else sheet[cell.address]
+                is_first = cell is table.findings[0].cells[0]
+                marked.fill = _FIRST if is_first else _WRONG
+                if is_first:
+                    marked.border = _FRAME
+                _comment(marked, "The first wrong cell. " * is_first + _explanation(finding, cell))
     _summarise(audit, book.create_sheet(_SUMMARY, 0))
     book.active = 0
     for each in book.worksheets:
@@ -119,14 +119,7 @@ def _summarise(audit: FileAudit, sheet: Worksheet) -> None:
     sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
 
 
-def _comments(table: TableAudit) -> Iterator[tuple[WrongCell, str]]:
-    for finding in table.findings:
-        for cell in finding.cells:
-            first = cell is table.findings[0].cells[0]
-            yield cell, "The first wrong cell. " * first + explanation(finding, cell)
-
-
-def explanation(finding: Finding, cell: WrongCell) -> str:
+def _explanation(finding: Finding, cell: WrongCell) -> str:
     """What is right in a wrong cell, and what was probably done."""
     formula = f"\n{cell.right_formula}" if cell.right_formula else ""
     mistake = f"\nLooks like: {finding.mistake}." if finding.mistake else ""

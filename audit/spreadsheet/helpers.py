@@ -1,7 +1,6 @@
 """Mistakes in cells that the table's columns are computed from: named there, not at what depends on them."""
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -44,7 +43,6 @@ def helper_findings(
         if key not in tried and len(tried) < _MOST_TRIED:
             tried[key] = search.blamed({name: tree for name, tree in trees.items() if tree is not None})
         for name, blamed in tried.get(key, {}).items():
-            blamed = blamed._replace(helper=search.here(blamed.helper))
             cell = _wrong_cell(table, rate, judge, name, row, blamed)
             groups.setdefault((cell.sheet, cell.helper, blamed.text, blamed.words), {})[cell.address] = cell
             wrong[name] = wrong[name] & (np.arange(table.rows) != row)
@@ -55,19 +53,12 @@ def helper_findings(
 
 
 class _Search:
-    """Looks for the helpers to blame in a row; a helper is named by its row, counted from the table's."""
+    """Looks for the helpers to blame in a row."""
 
     def __init__(self, table: Table, judge: Judge, row: int):
         self._table, self._judge, self._row = table, judge, row
         self._points = copy.copy(judge.anywhere)
         self._trusted: set[str] = set()
-
-    def here(self, helper: str) -> str:
-        """A helper of this row, named as signature does."""
-        return re.sub(r":([+-]\d+):", lambda at: f":{int(at[1]) + self._table.first + self._row}:", helper)
-
-    def _from_here(self, text: str) -> str:
-        return re.sub(r":(\d+):", lambda at: f":{int(at[1]) - self._table.first - self._row:+d}:", text)
 
     def signature(self, wrong: Mapping[str, np.ndarray]) -> str:
         """What tells the formulas of this row from those of others; what right ones use is trusted."""
@@ -82,7 +73,7 @@ class _Search:
                 self._trusted |= below.keys()
             parts.append(f"{name} {rows[self._row]} {written(tree)}")
             parts += [f"{helper} {'' if deep is None else written(deep)}" for helper, deep in below.items()]
-        return self._from_here("\n".join(parts))
+        return "\n".join(parts)
 
     def _below(self, tree: Tree) -> dict[str, Tree | None]:
         """The helpers that a formula is computed from, however far."""
@@ -115,7 +106,7 @@ class _Search:
             if others and target is not None and all(agree(target, other) for other in others):
                 for name in of_columns.keys() - found.keys():
                     found[name] = _Blamed(helper, self._named(target), self._why(helper, target, name))
-        return {name: each._replace(helper=self._from_here(each.helper)) for name, each in found.items()}
+        return found
 
     def _is_wrong(self, name: str) -> bool:
         judgement = self._judge.of(name, self._row)
@@ -184,7 +175,7 @@ def _helpers_in(tree: Tree | None) -> list[str]:
 
 
 def _wrong_cell(table: Table, rate: Rate, judge: Judge, name: str, row: int, blamed: _Blamed) -> WrongCell:
-    cell, sheet, place = judge.helpers.helper(blamed.helper)
+    cell, sheet, place = judge.helpers.helper(blamed.helper, row)
     values = {other: np.array([number]) for other, number in table.constants.items()}
     values |= {other: column[row : row + 1] for other, column in table.values.items()}
     known = bool(blamed.text) and all(other in values for other in names_in(blamed.text))

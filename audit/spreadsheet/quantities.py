@@ -25,20 +25,21 @@ class Quantities:
     12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name
     stands for its number, or for what its own formula means; a column that is not understood stands for
     itself, such as column:24, where that is asked for. So does a cell with a formula, or a number in a
-    column of formulas, such as Sheet2:5:24, where helpers are to be kept.
+    column of formulas, such as Sheet2:-1:24 in the row above, where helpers are to be kept.
+    eta: the cells that hold it; those labelled so where nothing is given.
     """
 
     def __init__(
         self,
         table: Table,
-        eta: Collection[Place] = (),
+        eta: Collection[Place] | None = None,
         *,
         keep_unread: bool = False,
         keep_helpers: bool = False,
         constant: Collection[str] = (),
     ):
         self._table = table
-        self._eta = set(eta)
+        self._eta = {label.place for label in table.labels} if eta is None else set(eta)
         self._keep_unread = keep_unread
         self._keep_helpers = keep_helpers
         self._names = {column: name for name, column in table.columns.items()}
@@ -113,7 +114,7 @@ class Quantities:
         if cell is None:
             return 0.0
         if self._keep_helpers and (cell.formula or self._among_formulas(sheet, place)):
-            return f"{sheet}:{place[0]}:{place[1]}"
+            return f"{sheet}:{place[0] - row:+d}:{place[1]}"
         if cell.formula:
             return self._tree(cell.formula, sheet, place, row, depth + 1)
         if isinstance(cell.value, float):
@@ -126,7 +127,7 @@ class Quantities:
 
     def of_helper(self, name: str, row: int) -> Tree | None:
         """What a helper's cell computes for a row of the table; its number where it has no formula."""
-        cell, sheet, place = self.helper(name)
+        cell, sheet, place = self.helper(name, row)
         try:
             if cell.formula:
                 return self._tree(cell.formula, sheet, place, self._table.first + row, 1)
@@ -134,10 +135,10 @@ class Quantities:
             return None
         return cell.value if isinstance(cell.value, float) else None
 
-    def helper(self, name: str) -> tuple[Cell, str, Place]:
-        """The cell of a helper, its sheet ("" for the table's own) and its place there."""
-        sheet, row, column = name.rsplit(":", 2)
-        place = int(row), int(column)
+    def helper(self, name: str, row: int) -> tuple[Cell, str, Place]:
+        """The cell of a helper for a row of the table, its sheet ("" for the table's own) and its place."""
+        sheet, lines, column = name.rsplit(":", 2)
+        place = self._table.first + row + int(lines), int(column)
         return self._sheets[sheet][place], sheet, place
 
     def _named(self, name: str, at: int, row: int, frozen: bool) -> str:

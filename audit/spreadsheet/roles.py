@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, bounded, names_in
-from audit.spreadsheet.formulas import Place, Tree, replaced, symbols
+from audit.spreadsheet.formulas import Tree, replaced, symbols
 from audit.spreadsheet.headings import keep_number
 from audit.spreadsheet.network import UPDATE, Network
 from audit.spreadsheet.points import Points, agree
@@ -53,7 +53,7 @@ def _with_its_rate(table: Table) -> Table:
     eta = table.values.get("eta", np.array([]))
     if len(set(eta[np.isfinite(eta)].tolist())) < 2:
         return table
-    quantities = Quantities(table)
+    quantities = Quantities(table, eta=())
     weights = [w for w in table.network.weights if w in table.columns]
     updates = [tree for w in weights if (tree := quantities.meaning(w, 1)) is not None]
     if updates:
@@ -77,7 +77,7 @@ def _is_beside(table: Table, column: int, text: str) -> bool:
     if ((rate := LABEL.search(keep_number(text))) and rate[1]) or re.fullmatch(r"[0-9.,]+", text):
         return True
     points = Points(table.network, {})
-    quantities = Quantities(table, _eta(table), keep_unread=True)
+    quantities = Quantities(table, keep_unread=True)
     trees = [quantities.of_cell(*_cell(table, row, column)) for row in _rows(table)]
     if any(tree is not None and points.of_tree(tree) is not None for tree in trees):
         return True
@@ -89,13 +89,9 @@ def _rows(table: Table) -> list[int]:
     return sorted({0, min(1, table.rows - 1), table.rows - 1})[:_LOOKED_AT]
 
 
-def _eta(table: Table) -> list[Place]:
-    return [label.place for label in table.labels if label.place]
-
-
 def _with_activation(table: Table) -> Table:
     """The network whose activation most columns show; the sigmoid where none says."""
-    quantities = Quantities(table, _eta(table))
+    quantities = Quantities(table)
     votes = dict.fromkeys(ACTIVATIONS, 0)
     names = [name for name in table.columns if name.startswith("a_")]
     networks = {kind: _with_shape(table.network, activation=kind) for kind in ACTIVATIONS}
@@ -120,7 +116,7 @@ def _with_biases(table: Table) -> Table:
     neurons = [neuron.name for layer in table.network.shape.layers for neuron in layer]
     plain = Network(_with_shape(table.network, biases=False).shape)
     points = Points(plain, {})
-    quantities = Quantities(replace(table, labelled={}), _eta(table))
+    quantities = Quantities(replace(table, labelled={}))
     biases = []
     for name in neurons:
         tree = quantities.meaning(name, 0) if name in table.columns else None
@@ -168,7 +164,7 @@ def _named_by(table: Table, holds: Callable[[int, str], bool]) -> dict[str, int]
 
 def _by_formula(table: Table) -> dict[str, int]:
     """Unread columns whose formula is the right one of a name that has no column."""
-    quantities = Quantities(table, _eta(table))
+    quantities = Quantities(table)
     points = Points(table.network, _known(table))
     values = {
         column: [
@@ -194,7 +190,7 @@ def _by_value(table: Table) -> dict[str, int]:
 
 def _by_use(table: Table) -> dict[str, int]:
     """The column that w1's update uses is dE/dw1."""
-    quantities = Quantities(table, _eta(table), keep_unread=True)
+    quantities = Quantities(table, keep_unread=True)
     points = Points(table.network, _known(table))
     found: dict[str, int] = {}
     for w in table.network.weights:
@@ -275,7 +271,7 @@ def _counters(table: Table) -> dict[int, tuple[int, ...]]:
 
 def _referred_to(table: Table) -> set[int]:
     """Columns that the table's formulas go through: they are judged with them."""
-    quantities = Quantities(table, _eta(table), keep_unread=True)
+    quantities = Quantities(table, keep_unread=True)
     found = set()
     for name in table.columns:
         for row in sorted({0, min(1, table.rows - 1)}):

@@ -137,9 +137,7 @@ def audit_file(file: Path) -> FileAudit:
             kind="no table",
             refused=f"{file.name} holds no back-propagation table: {why}",
         )
-    if (
-        len({table.table.network for table in found if table.table.rows > 1}) == 1
-    ):  # one row shows a step of it
+    if len({table.table.network for table in found if table.table.rows > 1}) == 1:  # one row is a step of it
         found = tuple(replace(table, missing=()) if table.table.rows == 1 else table for table in found)
     notes = (*sheets[0].book.notes, *notes_on_file(file, sheets, [(one.table, one.rate) for one in found]))
     audit = FileAudit(file, found, skipped, notes)
