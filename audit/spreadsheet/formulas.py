@@ -365,8 +365,10 @@ def replaced(tree: Tree, old: Tree, new: Tree) -> Tree:
     return tree
 
 
-def symbols(tree: Tree) -> list[str]:
-    """The quantities in a tree, each once, in the order of the formula."""
+def symbols(tree: Tree | None) -> list[str]:
+    """The quantities in a tree, each once, in the order of the formula; none where there is none."""
+    if tree is None:
+        return []
     return list(dict.fromkeys(part for part in nodes(tree) if isinstance(part, str)))
 
 

@@ -117,7 +117,7 @@ class _Search:
         helpers = _helpers_in(tree)
         for helper in helpers:
             meant = self._judge.quantities.of_helper(helper, self._row)
-            values = self._points.of_tree(meant) if meant is not None else None
+            values = self._points.of_tree(meant)
             self._points[helper] = np.full_like(right, np.nan) if values is None else values
         free = [helper for helper in helpers if helper not in self._trusted]
         return {helper: self._solved(tree, helper, right) for helper in free}
@@ -130,7 +130,7 @@ class _Search:
         step, before = 1e-3 + 1e-3 * np.abs(x), None
         for _ in range(_STEPS):
             trial[helper] = x
-            values = trial.of_tree(tree) if tree is not None else None
+            values = trial.of_tree(tree)
             if values is None:
                 return None
             off = values - right
@@ -140,7 +140,7 @@ class _Search:
             if not np.any(np.abs(step) > 1e-15 * np.abs(x)):
                 break
         trial[helper] = x
-        return x if tree is not None and agree(trial.of_tree(tree), right) else None
+        return x if agree(trial.of_tree(tree), right) else None
 
     def _inside(self, helper: str, target: Values, name: str) -> _Blamed | None:
         """A helper, or one that it is computed from, that should hold what has a name, and does not."""
@@ -171,7 +171,7 @@ class _Search:
 
 
 def _helpers_in(tree: Tree | None) -> list[str]:
-    return [symbol for symbol in symbols(tree) if ":" in symbol] if tree is not None else []
+    return [symbol for symbol in symbols(tree) if ":" in symbol]
 
 
 def _wrong_cell(table: Table, rate: Rate, judge: Judge, name: str, row: int, blamed: _Blamed) -> WrongCell:

@@ -45,8 +45,10 @@ class Points(dict[str, Values]):
         """An equation's values."""
         return np.broadcast_to(compute(text, self), (_POINTS,))
 
-    def of_tree(self, tree: Tree) -> Values | None:
-        """A formula's values, None where it cannot be computed."""
+    def of_tree(self, tree: Tree | None) -> Values | None:
+        """A formula's values, None where it cannot be computed or is none."""
+        if tree is None:
+            return None
         try:
             with np.errstate(all="ignore"):
                 return np.broadcast_to(np.asarray(value(tree, self), float), (_POINTS,))

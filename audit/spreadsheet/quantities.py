@@ -51,15 +51,14 @@ class Quantities:
 
     def meaning(self, name: str, row: int) -> Tree | None:
         """What the formula of a column's cell computes; None for a constant or a formula not known here."""
-        cell = self._table.cells[name][row]
-        return self.of_cell(cell, (self._table.first + row, self._table.columns[name]))
+        return self.of_cell(row, self._table.columns[name])
 
-    def of_cell(self, cell: Cell | None, at: Place) -> Tree | None:
-        """The same for any cell of the table's sheet."""
-        if cell is None or not cell.formula:
-            return None
+    def of_cell(self, row: int, column: int) -> Tree | None:
+        """The same for any column of the table's sheet."""
+        at = self._table.first + row, column
+        cell = self._table.source.cells.get(at)
         try:
-            return self._tree(cell.formula, "", at, at[0], 0)
+            return self._tree(cell.formula, "", at, at[0], 0) if cell and cell.formula else None
         except (UnknownFormula, RecursionError):
             return None
 

@@ -1,7 +1,7 @@
 """What headings leave open, settled by formulas and numbers: unread columns, activation, biases."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -78,8 +78,7 @@ def _is_beside(table: Table, column: int, text: str) -> bool:
         return True
     points = Points(table.network, {})
     quantities = Quantities(table, keep_unread=True)
-    trees = [quantities.of_cell(*_cell(table, row, column)) for row in _rows(table)]
-    if any(tree is not None and points.of_tree(tree) is not None for tree in trees):
+    if any(points.of_tree(quantities.of_cell(row, column)) is not None for row in _rows(table)):
         return True
     trial = table.with_columns({column: _TRIED})
     return any(_fits(trial, equation, _TRIED) for equation in table.network.intermediates)
@@ -120,7 +119,7 @@ def _with_biases(table: Table) -> Table:
     biases = []
     for name in neurons:
         tree = quantities.meaning(name, 0) if name in table.columns else None
-        values = points.of_tree(tree) if tree is not None else None
+        values = points.of_tree(tree)
         if values is None:
             return table
         extra = values - points.right(plain, name)
@@ -167,11 +166,7 @@ def _by_formula(table: Table) -> dict[str, int]:
     quantities = Quantities(table)
     points = Points(table.network, _known(table))
     values = {
-        column: [
-            points.of_tree(tree)
-            for row in _rows(table)
-            if (tree := quantities.of_cell(*_cell(table, row, column))) is not None
-        ]
+        column: [points.of_tree(quantities.of_cell(row, column)) for row in _rows(table)]
         for column in table.unread
     }
     return _named_by(
@@ -198,22 +193,17 @@ def _by_use(table: Table) -> dict[str, int]:
         if slope in table.columns or w not in table.columns or table.rows < 2:
             continue
         for tree in (quantities.meaning(w, row) for row in sorted({1, table.rows - 1})):
-            for symbol in _unread_symbols(tree):
-                column = int(symbol.rpartition(":")[2])
-                meant = replaced(tree, symbol, f"prev_{slope}") if tree is not None else None
-                if slope not in found and column not in found.values() and _updates(points, w, meant):
-                    found[slope] = column
+            for symbol in symbols(tree):
+                _, is_above, column = symbol.partition("prev_column:")
+                free = is_above and slope not in found and int(column) not in found.values()
+                if free and tree is not None and _updates(points, w, replaced(tree, symbol, f"prev_{slope}")):
+                    found[slope] = int(column)
     return found
 
 
-def _unread_symbols(tree: Tree | None) -> Iterator[str]:
-    if tree is not None:
-        yield from (symbol for symbol in symbols(tree) if symbol.startswith("prev_column:"))
-
-
-def _updates(points: Points, w: str, tree: Tree | None) -> bool:
+def _updates(points: Points, w: str, tree: Tree) -> bool:
     """Whether a tree is the update of a weight with some learning rate."""
-    values = points.of_tree(tree) if tree is not None else None
+    values = points.of_tree(tree)
     if values is None:
         return False
     with np.errstate(all="ignore"):
@@ -227,10 +217,8 @@ def _fits(table: Table, text: str, name: str) -> bool:
     """Whether a column's numbers are those of an equation."""
     if not all(other in table.values or other in table.constants for other in names_in(text)):
         return False
-    values = {other: table.values[other] for other in table.values}
-    values |= {
-        other: np.full(table.rows, number) for other, number in table.constants.items() if other not in values
-    }
+    values = {other: np.full(table.rows, number) for other, number in table.constants.items()}
+    values |= table.values
     for other in table.network.given:  # once above blank cells
         if other in values and np.isfinite(values[other][:1]).all():
             values[other] = np.where(np.isfinite(values[other]), values[other], values[other][0])
@@ -251,16 +239,11 @@ def _known(table: Table) -> dict[str, float]:
     return {name: fixed[name] for name in table.network.biases if name in fixed}
 
 
-def _cell(table: Table, row: int, column: int) -> tuple:
-    place = (table.first + row, column)
-    return table.source.cells.get(place), place
-
-
 def _counters(table: Table) -> dict[int, tuple[int, ...]]:
     """Columns that count the rows, with how far from row to row: those of epochs first."""
     counters = {}
     for column in sorted(table.unread, key=lambda column: not _EPOCHS.search(table.unread[column])):
-        cells = [_cell(table, row, column)[0] for row in range(table.rows)]
+        cells = [table.source.cells.get((table.first + row, column)) for row in range(table.rows)]
         numbers = [cell.value for cell in cells if cell and isinstance(cell.value, float)]
         steps = [after - before for before, after in pairwise(numbers)]
         whole = all(number.is_integer() for number in numbers)
@@ -275,8 +258,7 @@ def _referred_to(table: Table) -> set[int]:
     found = set()
     for name in table.columns:
         for row in sorted({0, min(1, table.rows - 1)}):
-            tree = quantities.meaning(name, row)
-            for symbol in symbols(tree) if tree is not None else ():
+            for symbol in symbols(quantities.meaning(name, row)):
                 if "column:" in symbol:
                     found.add(int(symbol.rpartition(":")[2].partition("@")[0]))
     return found

@@ -38,12 +38,8 @@ def _names(sheet: Sheet, head: int) -> dict[int, str]:
     ]
     quantities = Quantities(table, keep_unread=True, constant={f"column:{column}" for column in given})
     first, second = (
-        {
-            column: tree
-            for column in sorted(columns)
-            if (tree := quantities.of_cell(sheet.cells.get((row, column)), (row, column))) is not None
-        }
-        for row in (head + 1, head + 2)
+        {column: tree for column in sorted(columns) if (tree := quantities.of_cell(row, column)) is not None}
+        for row in (0, 1)
     )
     slopes = dict(_updates(first, second))
     sums = {
