@@ -159,15 +159,10 @@ def finding_rows(audit: NotebookAudit) -> list[list[object]]:
     """FINDINGS_HEADER for each mistake and remark."""
     return [
         [
-            quoted(cell)
-            for cell in (
-                "mistake" if found.is_mistake else "remark",
-                found.place.file,
-                found.place.cell or "",
-                found.place.line,
-                found.what,
-                found.remedy,
-            )
+            "mistake" if found.is_mistake else "remark",
+            *map(
+                quoted, (found.place.file, found.place.cell or "", found.place.line, found.what, found.remedy)
+            ),
         ]
         for found in audit.findings
     ]

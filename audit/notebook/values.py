@@ -356,7 +356,9 @@ def within(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> It
     """
     left, seen = [value], set[int]()
     for each in left:  # grows on the way
-        if id(each) in seen or len(seen) >= _MOST:
+        if len(seen) >= _MOST:
+            return
+        if id(each) in seen:
             continue
         seen.add(id(each))
         yield each
