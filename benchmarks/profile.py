@@ -43,11 +43,7 @@ def kinds(hlo: str) -> dict[str, str]:
         where = label[1] if label else ""
         if opcode == "all-reduce":
             kind = "reductions over the devices"
-        elif (
-            "convolution(" in inside
-            or _ONEDNN in rest
-            or ("dot(" in inside and "/Conv_" in where)
-        ):
+        elif "convolution(" in inside or _ONEDNN in rest or ("dot(" in inside and "/Conv_" in where):
             forward = "/jvp(Network)/Conv_" in where and "transpose(" not in where
             kind = "convolutions" if forward else "gradients of convolutions"
         elif "/while/body" in where and "/Conv_" in where:
