@@ -201,6 +201,20 @@ def descents(draw):
     return shape, setting(), setting()
 
 
+def config_of(shape, weights, example, **flags):
+    """The flags of a network, its start weights and its example."""
+    return BackpropConfig(
+        inputs=tuple(example[: shape.inputs]),
+        targets=tuple(example[shape.inputs :]),
+        hidden=shape.hidden,
+        outputs=shape.outputs,
+        activation=shape.activation,
+        biases=shape.biases,
+        weights=tuple(w for w, name in zip(weights, shape.weight_names, strict=True) if name[0] == "w"),
+        **flags,
+    )
+
+
 @settings(max_examples=12)
 @given(descents())
 def test_the_formulas_are_the_descent(case):
@@ -210,17 +224,7 @@ def test_the_formulas_are_the_descent(case):
     updates may make 1e-10 of 1e-16.
     """
     shape, (lr, weights, example), changed = case
-    config = BackpropConfig(
-        lrs=(lr,),
-        epochs=3,
-        inputs=tuple(example[: shape.inputs]),
-        targets=tuple(example[shape.inputs :]),
-        hidden=shape.hidden,
-        outputs=shape.outputs,
-        activation=shape.activation,
-        biases=shape.biases,
-        weights=tuple(w for w, name in zip(weights, shape.weight_names, strict=True) if name[0] == "w"),
-    )
+    config = config_of(shape, weights, example, lrs=(lr,), epochs=3)
     nothing_cached = np.zeros((1, config.epochs + 1, len(shape.columns)))
     book = openpyxl.load_workbook(io.BytesIO(workbook(config, nothing_cached)))
     names = ("eta", *shape.weight_names, *shape.example_names)
