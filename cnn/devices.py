@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ _SETTINGS = {
     "jax_transfer_guard": None,
 }
 """What a run's numbers, or its going through at all, depend on."""
+_OF_JAX = re.compile(r".+-[0-9a-f]{64}-cache")  # a kept program: its name, a digest, and this
 _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
@@ -152,7 +154,8 @@ def keep_compiled_programs(folder: str) -> None:
       UserError: nothing can be written to a folder that is not the default.
     """
     if (chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR")) is not None:
-        _remove_damaged(Path(chosen))
+        if chosen:  # otherwise JAX keeps nothing
+            _remove_damaged(Path(chosen))
         return
     if folder == "none":
         return
@@ -171,13 +174,14 @@ def keep_compiled_programs(folder: str) -> None:
 def _remove_damaged(folder: Path) -> None:
     """Remove programs that a full disk or a kill cut short: JAX can read none of them, and replaces none.
 
-    It writes them in place. Each is read once, by the first start after it was written.
+    It writes them in place. Each is read once, by the first start after it was written. Files with names
+    that JAX does not give are left alone.
     """
     looked = folder / ".looked"
     with contextlib.suppress(OSError):
         before, now = looked.stat().st_mtime if looked.exists() else 0, time.time()
         for file in folder.glob("*-cache"):
-            if file.stat().st_mtime >= before:
+            if _OF_JAX.fullmatch(file.name) and file.stat().st_mtime >= before:
                 try:
                     compilation_cache.decompress_executable(file.read_bytes())
                 except Exception:  # zlib's or zstd's

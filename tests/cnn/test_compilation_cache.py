@@ -82,6 +82,17 @@ def test_a_home_that_cannot_be_written_costs_the_cache_and_no_more(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("chosen", ["", "."])
+def test_files_that_are_not_jaxs_are_left_alone(tmp_path, monkeypatch, no_variable, chosen):
+    (tmp_path / "notes-cache").write_text("no program")
+    (tmp_path / f"{'0' * 64}-cache").write_text("no program's name")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
+    before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    devices.keep_compiled_programs("none")
+    assert {file.name: file.read_text() for file in tmp_path.glob("*-cache")} == before
+
+
 COMPILED = """
 import sys
 from pathlib import Path
