@@ -338,10 +338,10 @@ def write_each(folder: Path, files: Mapping[str, Callable[[], None]], again: str
         try:
             write()
         except Exception as error:
-            refusal = explain(error)
-            reason = f"{type(error).__name__}: {error}"
-            if refusal:
+            if refusal := explain(error):
                 reason = f"{refusal.what.rpartition(': ')[2]}: {refusal.remedy}"
+            else:
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             failed.setdefault(reason, []).append(name)
     lacks = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
     require(not failed, f"{folder} lacks {lacks}, then {again} to have them written")

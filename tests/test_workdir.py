@@ -316,6 +316,24 @@ def test_floats_read_back_as_they_were(tmp_path):
     assert [float(line) for line in lines[1:]] == [0.1 + 0.2, 1e-300, 2]
 
 
+def test_what_could_not_be_written_is_named_in_the_words_of_its_error(tmp_path):
+    def fail(error):
+        raise error
+
+    files = {
+        "export": lambda: fail(UserError("the logits differ: try other versions")),
+        "curves": lambda: fail(ValueError("a bug")),
+        "table": lambda: (tmp_path / "table").write_text("written"),
+    }
+    with pytest.raises(UserError) as raised:
+        workdir.write_each(tmp_path, files, again="start again")
+    assert str(raised.value) == (
+        f"{tmp_path} lacks export: the logits differ: try other versions; curves: ValueError: a bug, "
+        "then start again to have them written"
+    )
+    assert (tmp_path / "table").exists()
+
+
 def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
     def drawn(folder):
         def figure():
