@@ -16,4 +16,5 @@ def run(config: TpuConfig) -> None:
     """
     require_installed("task=tpu", ["libtpu"], extra="tpu-aot")
     jax.config.update("jax_platforms", "cpu")  # the TPU is libtpu's description of one
+    jax.config.update("jax_enable_compilation_cache", False)  # no program can be loaded for it again
     print(report(config, compile_run(config)))
