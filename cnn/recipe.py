@@ -226,11 +226,11 @@ class Recipe(Distortion):
         """
         values = vars(self) | dict(given)
         _check(values, given)
-        for each in fields(Recipe):
-            use = each.metadata["setting"].use
-            if use and each.name not in given and not use.holds(values):
-                values[each.name] = each.default
-        return Recipe(**values)
+        defaults = {each.name: each.default for each in fields(Recipe)}
+        unused = [
+            name for name, setting in settings().items() if setting.use and not setting.use.holds(values)
+        ]
+        return Recipe(**values | {name: defaults[name] for name in unused})
 
 
 def settings() -> dict[str, Setting]:
