@@ -1,6 +1,8 @@
 """What may go wrong under a run, and what becomes of it: signals, disks, damage, other flags, divergence."""
 
 import dataclasses
+import errno
+import os
 import re
 import shutil
 import signal
@@ -159,6 +161,7 @@ def fill_up(flags, finished, disk, sizes):
         workdir = disk / "run"
         again = RESUME if (workdir / "config.json").exists() else flags
         before = steps(workdir) if (workdir / "checkpoints").exists() else []
+        had_summary = (workdir / "summary.json").exists()
         said = started(again, workdir, 2)
         go_on = "add --resume" if (workdir / "config.json").exists() else "start again"
         full = "No space left on device: make room there"
@@ -168,7 +171,8 @@ def fill_up(flags, finished, disk, sizes):
         assert match, said
         refused += match[2].split(", ") if match[1] == " lacks " else [match[2].partition("/")[0]]
         assert not before or steps(workdir)[-1] >= before[-1]
-        assert (workdir / "summary.json").exists() == (match[1] == " lacks ")
+        untouched = refused[-1] == "config.json" and had_summary  # a start that ended before it did anything
+        assert (workdir / "summary.json").exists() == (match[1] == " lacks " or untouched)
     resize(disk, "16m")
     started(RESUME, disk / "run", 0)
     assert crash.differences(disk / "run", finished) == []
@@ -183,10 +187,33 @@ def test_a_full_disk_loses_nothing(flags, finished, small_disk):
 
 @pytest.mark.slow
 def test_a_disk_full_at_every_file_loses_nothing(flags, finished, small_disk):
-    sizes = ["20k", *(f"{4 * pages}k" for pages in range(10, 320, 15))]
+    pages = [5, 10, 25, 40, *range(50, 80), *range(85, 320, 15)]  # one by one where the smallest file is left
+    sizes = [f"{4 * each}k" for each in pages]
     refused = fill_up(flags, finished, small_disk("20k"), sizes)
     print(refused)
-    assert {"checkpoints", "curves", "report.html"} <= {*refused}
+    assert {"checkpoints", "config.json", "curves", "report.html"} <= {*refused}
+
+
+def test_a_disk_full_at_the_metrics_loses_nothing(finished, tmp_path, monkeypatch, capsys):
+    """No size of a disk is sure to end there."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    again = ["launch.py", "--task=mnist", "--resume", "--num_devices=1", f"--workdir={workdir}"]
+
+    def full(file, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cnn.results.write_csv", full)
+        assert launch.main(again) == 2
+    assert capsys.readouterr().err == (
+        f"launch.py: {workdir}/metrics.csv: No space left on device: make room there, then add --resume\n"
+    )
+    assert not (workdir / "summary.json").exists()
+    assert launch.main(again) == 0
+    for name in ("metrics.csv", "confusion.csv"):
+        assert (workdir / name).read_bytes() == (finished / name).read_bytes()
+    assert (workdir / "summary.json").exists()
 
 
 def test_a_figure_that_fails_costs_itself_alone(finished, tmp_path, monkeypatch, capsys):
