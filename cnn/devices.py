@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,17 +176,17 @@ def _remove_damaged(folder: Path) -> None:
     It writes them in place. Each is read once, by the first start after it was written. Files with names
     that JAX does not give are left alone.
     """
-    looked = folder / ".looked"
+    looked, looking = folder / ".looked", folder / ".looking"
     with contextlib.suppress(OSError):
-        before, now = looked.stat().st_mtime if looked.exists() else 0, time.time()
+        looking.touch()  # now, by the clock that gives the programs their times
+        before = looked.stat().st_mtime if looked.exists() else 0
         for file in folder.glob("*-cache"):
             if _OF_JAX.fullmatch(file.name) and file.stat().st_mtime >= before:
                 try:
                     compilation_cache.decompress_executable(file.read_bytes())
                 except Exception:  # zlib's or zstd's
                     file.unlink(missing_ok=True)
-        looked.touch()
-        os.utime(looked, (now, now))
+        looking.replace(looked)
 
 
 def _require_shares(config: CnnConfig, processes: int) -> None:
