@@ -22,7 +22,8 @@ from matplotlib.transforms import Bbox
 from audit.notebook.standing import published, published_axes
 from cnn import sweep
 from cnn.config import CnnConfig
-from cnn.zoo import DEFAULT
+from cnn.experiment import resolve
+from cnn.zoo import DEFAULT, ZOO
 from harness.errors import UserError, require
 from harness.workdir import make_config, read_flags
 
@@ -87,8 +88,8 @@ def read(folder: str) -> Network:
     path = Path(folder).expanduser()
     require((path / "config.json").exists(), f"{folder} holds no run: name the folder of a run")
     flags = make_config(CnnConfig, read_flags(folder, "mnist"), folder)
-    ours = flags.entry.reported is None and flags.reported is None
-    rates, held_out = len(flags.learning_rates), flags.validation_size
+    ours = flags.reported is None and (flags.model is None or ZOO[flags.model].reported is None)
+    rates, held_out = len(resolve(flags).learning_rates), flags.validation_size
     for right, what in (
         (ours, "is of a published network: name runs of our own"),
         (rates == 1, f"holds a run of {rates} learning rates: name runs of one each"),

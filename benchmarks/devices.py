@@ -6,6 +6,7 @@ from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import devices
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 
 _STEPS, _REPEATS = 40, 5
 
@@ -24,7 +25,7 @@ def measure(name: str) -> None:
 
 def main() -> None:
     """Print the table."""
-    devices.start(CnnConfig())
+    devices.start(resolve(CnnConfig()))
     print(f"{devices.name(jax.devices())}, {_STEPS} steps, median of {_REPEATS} alternating repeats")
     print(f"{'':16}{'one device, images/s':>26}{'all, images/s':>26}{'all / one':>24}")
     for name in ("compact_20k", "bn_dropout_14k"):

@@ -14,6 +14,8 @@ from benchmarks.spread import spread
 from benchmarks.training import Training
 from cnn import devices, xla
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
+from cnn.zoo import DEFAULT
 
 _STEPS, _REPEATS = 24, 5
 
@@ -65,9 +67,9 @@ def measure(network: str) -> None:
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operations", description=__doc__)
-    parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
+    parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", DEFAULT])
     networks = parser.parse_args().networks
-    devices.start(CnnConfig(compilation_cache="none"))
+    devices.start(resolve(CnnConfig(compilation_cache="none")))
     print(f"{devices.name(jax.devices())}, {_STEPS} steps, median of {_REPEATS} alternating repeats")
     for network in networks:
         measure(network)

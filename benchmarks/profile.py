@@ -23,6 +23,8 @@ import jax  # noqa: E402
 from benchmarks.training import Training  # noqa: E402
 from cnn import devices  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
+from cnn.experiment import resolve  # noqa: E402
+from cnn.zoo import DEFAULT, ZOO  # noqa: E402
 
 _STEPS, _WARMUP = 24, 3
 _STEP = "jit_step"
@@ -58,8 +60,8 @@ def kinds(hlo: str) -> dict[str, str]:
 
 def measure(network: str) -> None:
     """Print a network's table."""
-    config = CnnConfig(model=network)
-    usable = len(devices.available(None, config.resolved_recipe.batch_size, 1))
+    recipe = ZOO[network].recipe
+    usable = len(devices.available(None, recipe.batch_size, 1))
     training = Training(network, steps=_STEPS, num_devices=usable)
     for _ in range(_WARMUP):
         training.images_a_second()
@@ -95,9 +97,9 @@ def measure(network: str) -> None:
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", CnnConfig().model])
+    parser.add_argument("networks", nargs="*", default=["bn_dropout_14k", DEFAULT])
     networks = parser.parse_args().networks
-    devices.start(CnnConfig(compilation_cache="none"))  # what is only loaded leaves no text
+    devices.start(resolve(CnnConfig(compilation_cache="none")))  # what is only loaded leaves no text
     for network in networks:
         measure(network)
 

@@ -26,6 +26,7 @@ from benchmarks.training import Training
 from cnn import cores, devices
 from cnn.architecture import multiplications
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.zoo import ZOO
 
 _CORES = cores.usable()
@@ -33,9 +34,9 @@ _SIDE = 2048
 
 
 def _ours(network: str, batch_size: int, steps: int, *, own_recipe: bool = False) -> peers.Measure:
-    config = CnnConfig(model=network, batch_size=batch_size)
-    devices.start(config)
-    recipe = config.resolved_recipe if own_recipe else peers.common_recipe(network, batch_size)
+    experiment = resolve(CnnConfig(model=network, batch_size=batch_size))
+    devices.start(experiment)
+    recipe = experiment.recipe if own_recipe else peers.common_recipe(network, batch_size)
     usable = len(devices.available(None, batch_size, 1))
     return Training(
         network, steps=steps, num_devices=usable, batch_size=batch_size, recipe=recipe

@@ -6,6 +6,7 @@ import jax
 
 from cnn import data, loop, population
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.model import Network
 from cnn.recipe import Recipe
 from cnn.train import Config
@@ -23,11 +24,11 @@ class Training:
         batch_size: int | None = None,
         recipe: Recipe | None = None,
     ) -> None:
-        flags = CnnConfig(model=name, batch_size=batch_size)
-        recipe = flags.resolved_recipe if recipe is None else recipe
+        experiment = resolve(CnnConfig(model=name, batch_size=batch_size))
+        recipe = experiment.recipe if recipe is None else recipe
         count = steps * recipe.batch_size - recipe.batch_size // 4  # the last batch is smaller, as in a run
         split = data.Examples(*(array[:count] for array in data.load("mnist", None).train))
-        network = Network(flags.entry.architecture, recipe.initialization)
+        network = Network(experiment.architecture, recipe.initialization)
         self.config = Config(network, recipe, images=count, mean=0.1307, std=0.3081)
         self.mesh = population.make_mesh(jax.devices()[:num_devices], members=1)
         self.images = loop.put(split, self.mesh)

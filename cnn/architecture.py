@@ -204,6 +204,21 @@ SQUARES = ("kernel", "window")
 """The fields that are written as 3x3."""
 
 
+class Header(NamedTuple):
+    """What a data set asks of a network.
+
+    Attributes:
+      shape: height, width (the same) and channels of an image.
+      classes: how many there are.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+MNIST = Header((28, 28, 1), 10)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Layers from the image to the logits.
@@ -214,7 +229,7 @@ class Architecture:
     """
 
     layers: tuple[Layer, ...]
-    input_shape: tuple[int, int, int] = (28, 28, 1)
+    input_shape: tuple[int, int, int] = MNIST.shape
 
 
 @dataclass(frozen=True)
@@ -348,15 +363,15 @@ def _multiplications(
         channels = row.output_shape[-1]
 
 
-def with_classes(architecture: Architecture, classes: int) -> Architecture:
-    """The network with as many features in its last convolution or dense layer as there are classes."""
+def for_images(architecture: Architecture, header: Header) -> Architecture:
+    """Return the network for other images: its last convolution or dense layer has a feature a class."""
     layers = list(architecture.layers)
     for place in reversed(range(len(layers))):
         layer = layers[place]
         if isinstance(layer, Conv | Dense):
-            layers[place] = replace(layer, features=classes)
+            layers[place] = replace(layer, features=header.classes)
             break
-    return replace(architecture, layers=tuple(layers))
+    return Architecture(tuple(layers), header.shape)
 
 
 def require_classes(architecture: Architecture, classes: int) -> None:

@@ -17,11 +17,10 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from cnn import arrays
+from cnn.architecture import MNIST, Header
 from cnn.arrays import Stored
 from harness.errors import UserError, require
 
-CLASSES = 10
-IMAGE_SHAPE = (28, 28, 1)
 MOST_CLASSES = 1_000
 _BUNDLED = Path(__file__).parent / "mnist"
 _DOWNLOAD_HOST = ("storage.googleapis.com", 443)
@@ -91,8 +90,8 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     return _load_tfds(name, data_dir) if path is None else _load_own(path)
 
 
-def size(name: str, data_dir: str | None = None) -> tuple[ImageShape, int]:
-    """Return the shape of a data set's images and the number of its classes, which a network has to fit.
+def header(name: str, data_dir: str | None = None) -> Header:
+    """Return what a data set asks of a network.
 
     No image is read, and nothing is prepared.
 
@@ -100,12 +99,12 @@ def size(name: str, data_dir: str | None = None) -> tuple[ImageShape, int]:
       UserError: as load does, as far as that shows in sizes and labels.
     """
     if name == "mnist":
-        return IMAGE_SHAPE, CLASSES
+        return MNIST
     path = _own_path(name, data_dir)
     if path is None:
-        return _tfds_size(name, _tfds_builder(name, data_dir))
+        return _tfds_header(name, _tfds_builder(name, data_dir))
     own = _own_labels(path)
-    return own.shape, own.classes
+    return Header(own.shape, own.classes)
 
 
 def hold_out(train: Examples, size: int) -> tuple[Examples, Examples]:
@@ -161,9 +160,9 @@ def load_bundled_mnist(folder: Path) -> Dataset:
             np.frombuffer(_read_bundled(folder / f"{prefix}-{name}.gz", sums), np.uint8, offset=offset)
             for name, offset in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8))
         )
-        return Examples(images.reshape(-1, *IMAGE_SHAPE), labels.astype(np.int32))
+        return Examples(images.reshape(-1, *MNIST.shape), labels.astype(np.int32))
 
-    return Dataset(train=split("train"), test=split("t10k"), classes=CLASSES, files=sums)
+    return Dataset(train=split("train"), test=split("t10k"), classes=MNIST.classes, files=sums)
 
 
 def _read_sums(file: Path) -> dict[str, str]:
@@ -376,7 +375,7 @@ def _tfds_builder(name: str, data_dir: str | None) -> Any:
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     builder = _tfds_builder(name, data_dir)
-    shape, classes = _tfds_size(name, builder)
+    shape, classes = _tfds_header(name, builder)
     if not builder.is_prepared():
         _require_preparable(name, builder)
         builder.download_and_prepare(file_format="array_record")
@@ -393,7 +392,7 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     return _checked(train, test, classes, files)
 
 
-def _tfds_size(name: str, builder: Any) -> tuple[ImageShape, int]:
+def _tfds_header(name: str, builder: Any) -> Header:
     features = dict(builder.info.features or {})
     shape: Any = getattr(features.get("image"), "shape", None)
     classes: int = getattr(features.get("label"), "num_classes", None) or 0
@@ -409,7 +408,7 @@ def _tfds_size(name: str, builder: Any) -> tuple[ImageShape, int]:
     if builder.is_prepared():
         missing = {"train", "test"} - set(builder.info.splits)
         require(not missing, f"--dataset={name} has no split {', '.join(sorted(missing))}: give another")
-    return shape, classes
+    return Header(shape, classes)
 
 
 def _require_preparable(name: str, builder: Any) -> None:

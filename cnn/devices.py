@@ -16,7 +16,8 @@ import jax
 from jax._src import compilation_cache
 
 from cnn import cores, distributed, xla
-from cnn.config import COMPILATION_CACHE, CnnConfig
+from cnn.config import COMPILATION_CACHE
+from cnn.experiment import Experiment
 from harness.errors import UserError, require
 from harness.workdir import open_folder
 
@@ -37,7 +38,7 @@ _OF_JAX = re.compile(r".+-[0-9a-f]{64}-cache")  # a kept program: its name, a di
 _SHARE = 16  # images of a batch: with fewer, a CPU's devices wait for each other more than they compute
 
 
-def start(config: CnnConfig) -> None:
+def start(experiment: Experiment) -> None:
     """Set JAX up, before its first computation: processes, virtual CPU devices, memory, determinism, cache.
 
     Raises:
@@ -45,34 +46,35 @@ def start(config: CnnConfig) -> None:
         reached, more devices asked for than there are, or a batch that does not divide among those asked for.
     """
     settle()
-    keep_compiled_programs(config.compilation_cache)
-    run, wanted = distributed.processes(config), config.num_devices
-    _require_shares(config, run.count)
-    if config.deterministic:  # XLA reads it when its backend starts
+    flags, batch = experiment.flags, experiment.recipe.batch_size
+    keep_compiled_programs(flags.compilation_cache)
+    run, wanted = distributed.processes(flags), flags.num_devices
+    _require_shares(batch, wanted, run.count)
+    if flags.deterministic:  # XLA reads it when its backend starts
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if wanted is not None:
         local = wanted // run.count
     elif run.count > 1:  # on one machine, perhaps, where none may take all cores
         local = 1
     else:
-        local = _virtual_devices(config.resolved_recipe.batch_size, config.members, cores.usable())
+        local = _virtual_devices(batch, experiment.members, cores.usable())
     xla.keep_freed_memory(one_device=local == 1)
     with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: with the devices it has
         jax.config.update("jax_num_cpu_devices", local)
     distributed.meet(run)
     find()
     if jax.process_count() > 1:
-        _require_shares(config, jax.process_count())  # a Cloud TPU has only now said how many there are
-        distributed.require_same_flags(config)
+        _require_shares(
+            batch, wanted, jax.process_count()
+        )  # a Cloud TPU has only now said how many there are
+        distributed.require_same_flags(flags)
     require(
         (wanted or 0) <= jax.device_count(),
         f"--num_devices={wanted}: there are {jax.device_count()} ({jax.devices()[0].platform}); give fewer",
     )
     if wanted is not None:
-        batch, row = config.resolved_recipe.batch_size, _row(config.members, wanted, jax.default_backend())
-        sizes = (
-            "" if config.resume or config.eval_only else f"--batch_size={_nearest_multiple(batch, row)} or "
-        )
+        row = _row(experiment.members, wanted, jax.default_backend())
+        sizes = "" if flags.resume or flags.eval_only else f"--batch_size={_nearest_multiple(batch, row)} or "
         require(
             batch % row == 0,
             f"--batch_size={batch} does not divide among --num_devices={wanted}: "
@@ -189,12 +191,9 @@ def _remove_damaged(folder: Path) -> None:
         looking.replace(looked)
 
 
-def _require_shares(config: CnnConfig, processes: int) -> None:
+def _require_shares(batch_size: int, num_devices: int | None, processes: int) -> None:
     """Raise UserError unless every process has as many images of a batch and as many devices."""
-    for flag, value in (
-        ("batch_size", config.resolved_recipe.batch_size),
-        ("num_devices", config.num_devices),
-    ):
+    for flag, value in (("batch_size", batch_size), ("num_devices", num_devices)):
         require(
             value is None or value % processes == 0,
             f"--{flag}={value} does not divide among {processes} processes: "

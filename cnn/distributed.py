@@ -49,14 +49,14 @@ class Processes:
     index: int
 
 
-def processes(config: CnnConfig) -> Processes:
+def processes(flags: CnnConfig) -> Processes:
     """Return what the flags say, or else JAX's environment variables.
 
     Raises:
       UserError: one of the variables is missing, or names no process of a run.
     """
-    if config.coordinator_address is not None:
-        return Processes(config.coordinator_address, config.num_processes or 1, config.process_id or 0)
+    if flags.coordinator_address is not None:
+        return Processes(flags.coordinator_address, flags.num_processes or 1, flags.process_id or 0)
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
     address, *numbers = map(os.environ.get, names)
     if address is None:
@@ -67,7 +67,7 @@ def processes(config: CnnConfig) -> Processes:
         "set both to whole numbers",
     )
     count, index = (int(number or 0) for number in numbers)
-    require_processes(address, count, index, names)
+    require_processes(address, count, index, *names)
     return Processes(address, count, index)
 
 
@@ -131,10 +131,10 @@ def _require_free(address: str) -> None:
         ) from error
 
 
-def require_same_flags(config: CnnConfig) -> None:
+def require_same_flags(flags: CnnConfig) -> None:
     """Raise UserError unless process 0 was given the same flags, but for those that each has its own."""
-    flags = {name: value for name, value in asdict(config).items() if name not in _OWN_FLAGS}
-    digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).digest()
+    shared = {name: value for name, value in asdict(flags).items() if name not in _OWN_FLAGS}
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()
     ours = np.frombuffer(digest, np.uint8)
     require(
         np.array_equal(multihost_utils.broadcast_one_to_all(ours), ours),

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import dataclasses
 import functools
 import time
 import warnings
@@ -20,7 +19,7 @@ from jaxtyping import Array, Int32, UInt8, UInt32
 from tqdm import tqdm
 
 from cnn import data, devices, distributed, train, xla
-from cnn.architecture import Architecture, require_classes, with_classes
+from cnn.architecture import Architecture, Header, for_images, require_classes
 from cnn.data import Dataset, Examples
 from cnn.model import Network
 from cnn.population import (
@@ -66,14 +65,18 @@ def fit(
       validation_size: training images to hold out, which are evaluated after every epoch, too.
 
     Raises:
-      UserError: see configure; a learning rate that is not allowed, or there twice.
+      UserError: a network or a recipe that does not fit the images; a learning rate that is not allowed, or
+        there twice; see configure.
       Diverged: the loss is no longer a finite number; of several learning rates, with all of them.
     """
-    recipe = entry.recipe
+    recipe, header = entry.recipe, Header(dataset.train.images.shape[1:], dataset.classes)
     if learning_rates:
         check_learning_rates(learning_rates)
         recipe = recipe.with_flags({"learning_rate": learning_rates[0]})
-    config, splits = configure(entry.architecture, recipe, dataset, validation_size=validation_size)
+    network = for_images(entry.architecture, header)
+    require_classes(network, header.classes)
+    recipe.require_side(header.shape[0])
+    config, splits = configure(network, recipe, dataset, validation_size=validation_size)
     begun = start(config, seeds, learning_rates)
     size = devices.chunk_size(None, recipe.batch_size, len(begun.seeds))
     chunks = split(begun, size)
@@ -92,17 +95,12 @@ def configure(
 ) -> tuple[Config, dict[str, Examples]]:
     """Return what is constant in a training, and its images by name: train, test, and validation if held out.
 
-    The network takes images of the data set's shape, and its last layer has as many features as there are
-    classes.
+    Args:
+      architecture: one that fits the images.
 
     Raises:
-      UserError: a batch or a validation that the images are too few for, or a network or a recipe that does
-        not fit them.
+      UserError: a batch or a validation that the images are too few for.
     """
-    shape = dataset.train.images.shape[1:]
-    architecture = with_classes(dataclasses.replace(architecture, input_shape=shape), dataset.classes)
-    require_classes(architecture, dataset.classes)
-    recipe.require_side(shape[0])
     training, validation = data.hold_out(dataset.train, validation_size)
     count = len(training.labels)
     require(

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from cnn import devices, plots, sweep, train, xla
 from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
-from cnn.config import CnnConfig
 from cnn.data import Examples
+from cnn.experiment import Experiment
 from cnn.population import Result
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
@@ -55,13 +55,15 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Run(NamedTuple):
-    """A run of --task=mnist: its flags, its folder, what is constant in it, its images by name.
+    """An experiment in its folder.
 
     Attributes:
+      config: what is constant in its compiled programs.
+      splits: its images: train, test, and validation where some are held out.
       dataset: what was read, as config.json keeps it.
     """
 
-    flags: CnnConfig
+    experiment: Experiment
     folder: Path
     config: train.Config
     splits: dict[str, Examples]
@@ -100,7 +102,7 @@ def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
     """
     write_metrics(run.folder, result.history)
     swept = sweep.table(result) if result.learning_rates else []
-    test, name, target = run.splits["test"], run.flags.name, run.flags.target_accuracy
+    test, name, target = run.splits["test"], run.experiment.name, run.experiment.flags.target_accuracy
     pictures: dict[str, Callable[[], Figure]] = {}
     tables = ["metrics"]
     if swept:
@@ -126,7 +128,7 @@ def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
     if swept:
         print(f"\n{sweep.text(swept)}")
     print(_closing(summary, run.folder))
-    title = f"{run.flags.name}: {len(swept)} learning rates"
+    title = f"{run.experiment.name}: {len(swept)} learning rates"
     if "final_test_accuracy" in summary:
         title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
     pictures |= {
@@ -181,12 +183,12 @@ def _accuracy_lines(summary: Mapping[str, Any]) -> str:
     )
 
 
-def beside_reported(flags: CnnConfig, result: Result) -> dict[str, Any] | None:
+def beside_reported(experiment: Experiment, result: Result) -> dict[str, Any] | None:
     """Return its author's accuracies and ours, last with last and best with best.
 
     None where nobody reports this network by this recipe, or where not all epochs are trained.
     """
-    claim, epochs = flags.claim, flags.resolved_recipe.epochs
+    claim, epochs = experiment.claim, experiment.recipe.epochs
     if claim is None or len(result.history) < epochs * len(result.seeds):
         return None
     of_seeds = [
@@ -226,29 +228,29 @@ def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
     Args:
       part: of sweep.shown. The accuracies are those of its seeds; of a sweep only where its rate was chosen.
     """
-    history = result.history
+    history, flags = result.history, run.experiment.flags
     at_once = max(row["seeds_at_once"] for row in history)
     size = run.config.recipe.batch_size
-    used = devices.available(run.flags.num_devices, size, len(result.seeds), at_once)
+    used = devices.available(flags.num_devices, size, len(result.seeds), at_once)
     images = run.config.images
     speeds = [images * row["seeds_at_once"] / row["seconds"] for row in history]
     summary = {
-        "model": run.flags.name,
-        "dataset": run.flags.dataset,
+        "model": run.experiment.name,
+        "dataset": flags.dataset,
         "parameters": count_parameters(run.config.network.architecture),
         "epochs": run.config.recipe.epochs,
-        "target_accuracy": run.flags.target_accuracy,
+        "target_accuracy": flags.target_accuracy,
         "best_epoch_chosen_on": "test images",
         "images_per_second": statistics.median(speeds),
         "training_seconds": sum(row["seconds"] / row["seeds_at_once"] for row in history),
         "device": devices.name(used),
     }
-    if reported := beside_reported(run.flags, result):
+    if reported := beside_reported(run.experiment, result):
         summary["reported"] = reported
     if result.learning_rates:
         chosen = sweep.best(sweep.table(result))
         summary["learning_rates"] = sorted({*result.learning_rates})
-        summary["num_seeds"] = run.flags.num_seeds
+        summary["num_seeds"] = flags.num_seeds
         summary["best_learning_rate"] = chosen and chosen["learning_rate"]
         if chosen is None:
             del summary["best_epoch_chosen_on"]
@@ -270,7 +272,7 @@ def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
         "final_test_accuracy_worst": min(final),
         "best_test_accuracy": best["best_test_accuracy"],
         "best_epoch": best["best_epoch"],
-        **_at_target(means, run.flags.target_accuracy),
+        **_at_target(means, flags.target_accuracy),
         "seeds": of_seeds,
     }
 
@@ -283,7 +285,7 @@ def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
         "final_test_accuracy": rows[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        **_at_target(rows, run.flags.target_accuracy),
+        **_at_target(rows, run.experiment.flags.target_accuracy),
     }
 
 
@@ -310,5 +312,5 @@ def _augmented_samples(run: Run) -> np.ndarray:
 
     firsts = np.unique(run.splits["train"].labels, return_index=True)[1][:_MOST_AUGMENTED]
     originals = run.splits["train"].images[firsts] / np.float32(255)
-    distorted = maps(np.tile(originals, (5, 1, 1, 1)), np.uint32(run.flags.seed))
+    distorted = maps(np.tile(originals, (5, 1, 1, 1)), np.uint32(run.experiment.flags.seed))
     return np.concatenate([originals, distorted]).reshape(6, *originals.shape)

@@ -15,9 +15,11 @@ import jax
 import numpy as np
 
 from cnn import checkpoint, data, devices, distributed, interrupt, loop, population, sweep, train
-from cnn.config import COMPILATION_CACHE, CnnConfig
+from cnn.config import COMPILATION_CACHE, OF_PROCESSES, CnnConfig
+from cnn.experiment import Experiment, describe, resolve, resolve_recipe, settle
 from cnn.interrupt import Interrupted
 from cnn.population import Result
+from cnn.recipe import Recipe
 from cnn.results import (
     Run,
     beside_reported,
@@ -45,12 +47,12 @@ _MAY_CHANGE_ON_RESUME = {
     *("workdir", "wait", "data_dir", "resume", "eval_only", "target_accuracy"),
     *("max_parameters", "max_epochs", "enforce_budget"),
     *("export", "tensorboard", "checkpoint_every_steps", "deterministic", "compilation_cache"),
-    *("num_devices", "profile_steps", "coordinator_address", "num_processes", "process_id"),
+    *("num_devices", "profile_steps", *OF_PROCESSES),
 }
 
 
-def run(config: CnnConfig) -> None:
-    """Describe a network, then train or evaluate it, as the flags say.
+def run(experiment: Experiment) -> None:
+    """Describe an experiment's network, then train or evaluate it, as the flags say.
 
     Raises:
       UserError: a mistake in the flags, the data or a folder; an export that differs; another
@@ -58,31 +60,32 @@ def run(config: CnnConfig) -> None:
       Diverged: the loss is no longer a finite number.
       Interrupted: a signal came; the run is saved.
     """
-    if config.tensorboard:
+    flags = experiment.flags
+    if flags.tensorboard:
         require_installed("tensorboard", ["tensorboardX"], extra="tensorboard")
-    if config.export is not None:
+    if flags.export is not None:
         require_installed("export", _EXPORT_PACKAGES, extra="export")
     with distributed.together():
-        devices.start(config)
+        devices.start(experiment)
         if not distributed.is_main():
-            _follow(config)
+            _follow(experiment)
             return
-        print(config.description)
-        if config.eval_only:
-            _evaluate_again(config)
+        print(describe(experiment))
+        if flags.eval_only:
+            _evaluate_again(experiment)
         else:
-            _train(config)
+            _train(experiment)
 
 
-def prepare(flags: CnnConfig, folder: Path) -> Run:
+def prepare(experiment: Experiment, folder: Path) -> Run:
     """Read the data, derive what is constant; nothing is written to the folder."""
+    flags = experiment.flags
     if flags.export is not None:
         open_folder("export", flags.export)
-    flags.require_network()
     dataset = data.load(flags.dataset, flags.data_dir)
     config, splits = loop.configure(
-        flags.architecture,
-        flags.resolved_recipe,
+        experiment.architecture,
+        experiment.recipe,
         dataset,
         validation_size=flags.validation_size,
         compute_dtype=flags.compute_dtype,
@@ -91,7 +94,7 @@ def prepare(flags: CnnConfig, folder: Path) -> Run:
     if "validation" in splits:
         for line in data.classes_without_images("validation", splits["validation"], dataset.classes):
             record["warnings"].append(f"{line}; the last training images are held out: shuffle them")
-    return Run(flags, folder, config, splits, record)
+    return Run(experiment, folder, config, splits, record)
 
 
 def _chunk_size(run: Run) -> int:
@@ -99,24 +102,24 @@ def _chunk_size(run: Run) -> int:
 
     Runs of earlier versions saved all members together, as one chunk.
     """
-    members = run.flags.members
+    members = run.experiment.members
     if (run.folder / "config.json").exists():
         return int(read_config(str(run.folder), "mnist").get("chunk_size", members))
-    return devices.chunk_size(run.flags.num_devices, run.config.recipe.batch_size, members)
+    return devices.chunk_size(run.experiment.flags.num_devices, run.config.recipe.batch_size, members)
 
 
 def _begin(run: Run, chunk_size: int) -> list[Result]:
     """The chunks of a run before their first step."""
-    seeds = range(run.flags.seed, run.flags.seed + run.flags.num_seeds)
-    return population.split(population.start(run.config, seeds, run.flags.learning_rates), chunk_size)
+    begun = population.start(run.config, run.experiment.seeds, run.experiment.learning_rates)
+    return population.split(begun, chunk_size)
 
 
-def _train(flags: CnnConfig) -> None:
-    run = prepare(flags, Path())  # before the folder: a run that is refused leaves none
-    folder = open_workdir(flags.workdir, "mnist")
+def _train(experiment: Experiment) -> None:
+    run = prepare(experiment, Path())  # before the folder: a run that is refused leaves none
+    folder = open_workdir(experiment.flags.workdir, "mnist")
     run = run._replace(folder=folder)
-    with lock(folder, wait=flags.wait):
-        require_new_or_same(flags, folder)
+    with lock(folder, wait=experiment.flags.wait):
+        require_new_or_same(experiment, folder)
         require_same_images(run)
         with _refused(run):
             _train_in(run)
@@ -136,7 +139,7 @@ def _train_in(run: Run) -> None:
         finished = sum(len(chunk.history) for chunk in chunks)
         if steps := sum(int(chunk.state.step.sum()) for chunk in chunks):
             print(f"restored the checkpoint after {finished} epochs ({steps:,} steps) in {folder}")
-        elif run.flags.resume and (folder / "config.json").exists():
+        elif run.experiment.flags.resume and (folder / "config.json").exists():
             print(f"there is no checkpoint in {folder}: training starts anew")
         _write_config(run, finished, chunk_size)
         for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
@@ -163,15 +166,15 @@ def _train_epochs(
     Raises:
       Interrupted: a signal came; what was yielded last is where the run can go on.
     """
+    flags = run.experiment.flags
     hooks = loop.Hooks(
-        save_every=run.flags.checkpoint_every_steps,
+        save_every=flags.checkpoint_every_steps,
         stop=lambda: interrupted() is not None,
-        traced=run.flags.profile_steps,
+        traced=flags.profile_steps,
         tracing=_trace(run.folder) if distributed.is_main() else contextlib.nullcontext(),
     )
     chunks = distributed.broadcast(chunks)
-    num_devices = run.flags.num_devices
-    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=num_devices, hooks=hooks)
+    trained = loop.train_epochs(run.config, run.splits, chunks, num_devices=flags.num_devices, hooks=hooks)
     with contextlib.closing(trained):
         for reached in trained:
             yield reached
@@ -200,15 +203,15 @@ def _refused(run: Run) -> Iterator[None]:
         refusal = explain(error, ("--batch_size", "--num_seeds"))
         if refusal is None or not (run.folder / "config.json").exists():
             raise
-        resume = "add --resume" if run.flags.workdir else f"add --resume --workdir={run.folder}"
+        resume = "add --resume" if run.experiment.flags.workdir else f"add --resume --workdir={run.folder}"
         raise UserError(refusal.of_a_run(resume)) from error
 
 
-def _follow(flags: CnnConfig) -> None:
+def _follow(experiment: Experiment) -> None:
     """Train in step with process 0, which alone reads checkpoints, writes files and speaks."""
-    if flags.eval_only:
+    if experiment.flags.eval_only:
         return
-    run = prepare(flags, Path(flags.workdir or ""))
+    run = prepare(experiment, Path(experiment.flags.workdir or ""))
     chunks = _begin(run, int(distributed.broadcast(np.array(0))))
     with (
         open(os.devnull, "w") as nowhere,
@@ -219,8 +222,8 @@ def _follow(flags: CnnConfig) -> None:
             pass
 
 
-def _evaluate_again(flags: CnnConfig) -> None:
-    run, result = load(flags)
+def _evaluate_again(experiment: Experiment) -> None:
+    run, result = load(experiment)
     for index in range(len(result.seeds)):
         of_member = f"{result.name(index)}: " if len(result.seeds) > 1 else ""
         if result.diverged[index]:
@@ -232,21 +235,24 @@ def _evaluate_again(flags: CnnConfig) -> None:
             evaluation = train.evaluate(state_of(result, index), split, config=run.config)
             accuracy = evaluation.correct / len(split.labels)
             print(f"{of_member}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
-    if reported := beside_reported(run.flags, result):
+    if reported := beside_reported(run.experiment, result):
         print(reported_lines(reported, len(result.seeds)))
     _export(run, result)
 
 
-def load(flags: CnnConfig) -> tuple[Run, Result]:
-    """The run that a workdir holds, by the last checkpoints of what has begun; nothing is written there.
+def load(experiment: Experiment) -> tuple[Run, Result]:
+    """Return the run that its workdir holds, by the last checkpoints of what has begun.
+
+    Nothing is written there.
 
     Raises:
       UserError: no run there, another run, no checkpoint, or a damaged one.
     """
-    folder = Path(str(flags.workdir)).expanduser().absolute()
+    workdir = experiment.flags.workdir
+    folder = Path(str(workdir)).expanduser().absolute()
     require_no_link(folder / "checkpoints")
-    require_new_or_same(flags, folder)
-    run = prepare(flags, folder)
+    require_new_or_same(experiment, folder)
+    run = prepare(experiment, folder)
     require_same_images(run)
     chunks, begun = _begin(run, _chunk_size(run)), []
     for name, chunk in zip(checkpoint.chunk_names(len(chunks)), chunks, strict=True):
@@ -257,18 +263,17 @@ def load(flags: CnnConfig) -> tuple[Run, Result]:
     result = population.join([chunk for chunk in begun if chunk.history or chunk.diverged.any()] or chunks)
     require(
         bool(result.history) or bool(result.diverged.all()),
-        f"--workdir={flags.workdir} holds no finished epoch yet: go on with --task=mnist --resume, or wait",
+        f"--workdir={workdir} holds no finished epoch yet: go on with --task=mnist --resume, or wait",
     )
     return run, result
 
 
 def _write_config(run: Run, finished_epochs: int, chunk_size: int) -> None:
-    flags, recipe = run.flags, dataclasses.asdict(run.config.recipe)
+    flags, recipe = run.experiment.flags, _recipe_of(run.experiment.flags, run.config.recipe)
     started = dataclasses.replace(flags, resume=False, wait=False)
-    used = devices.available(flags.num_devices, run.config.recipe.batch_size, flags.members, chunk_size)
+    members = run.experiment.members
+    used = devices.available(flags.num_devices, run.config.recipe.batch_size, members, chunk_size)
     resumed_after = finished_epochs if flags.resume else None
-    if len(flags.learning_rates) > 1:
-        recipe["learning_rate"] = flags.learning_rates
     more = {"recipe": recipe, "dataset": run.dataset, "chunk_size": chunk_size}
     device = devices.name(used)
     write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, **more)
@@ -282,7 +287,7 @@ def _write_progress(run: Run, result: Result) -> None:
 
 def _write_events(run: Run, result: Result) -> None:
     """TensorBoard's files, where --tensorboard asks for them; of a sweep a folder for each learning rate."""
-    if not run.flags.tensorboard:
+    if not run.experiment.flags.tensorboard:
         return
     from cnn.events import write_events  # an optional extra
 
@@ -297,17 +302,17 @@ def _write_events(run: Run, result: Result) -> None:
 
 def _export(run: Run, result: Result) -> None:
     """Export the first of the networks that figures show, too, where --export asks for it."""
-    if run.flags.export is None:
+    if run.experiment.flags.export is None:
         return
     from cnn.export import export  # an optional extra
 
-    folder = open_folder("export", run.flags.export)
+    folder = open_folder("export", run.experiment.flags.export)
     result = sweep.shown(result)
-    name = sweep.name_of(result, run.flags.name)
+    name = sweep.name_of(result, run.experiment.name)
     variables = train.evaluated_variables(state_of(result, 0), run.config)
     images = run.splits["test"].images
     description = export(folder, variables, images, name=name, config=run.config)
-    which = f"{result.name(0)} " if run.flags.members > 1 else ""
+    which = f"{result.name(0)} " if run.experiment.members > 1 else ""
     print(
         f"{which}exported to {folder}: largest difference from the logits computed in float64 (they reach "
         f"{description['largest_logit']:.1f}) over the {len(images):,} test images"
@@ -316,44 +321,43 @@ def _export(run: Run, result: Result) -> None:
         print(f"  {file:<17}  {difference:.1e}")
 
 
-def config_of(folder: str) -> CnnConfig:
-    """The flags of the run that a folder holds, to evaluate it here: on this process and what devices it has.
+def experiment_of(folder: str) -> Experiment:
+    """Return the experiment of the run in a folder, to evaluate it here: on this process and its devices.
 
     Raises:
       UserError: no run of --task=mnist there, a damaged config.json, or one of another version.
     """
     here: dict[str, Any] = {"workdir": folder, "resume": False, "eval_only": True}
     here |= {"export": None, "tensorboard": False, "compilation_cache": COMPILATION_CACHE}
-    here |= dict.fromkeys(("num_devices", "coordinator_address", "num_processes", "process_id"))
-    return make_config(CnnConfig, read_flags(folder, "mnist") | here, folder)  # type: ignore[no-any-return]
+    here |= dict.fromkeys(("num_devices", *OF_PROCESSES))
+    flags: CnnConfig = make_config(CnnConfig, read_flags(folder, "mnist") | here, folder)
+    return resolve(flags, data.header(flags.dataset, flags.data_dir))
 
 
-def require_new_or_same(config: CnnConfig, folder: Path) -> None:
+def require_new_or_same(experiment: Experiment, folder: Path) -> None:
     """Refuse a folder with another run, or flags that would make the run in it another one.
 
     Raises:
       UserError: the first flag that differs, with both values.
     """
-    if not (config.resume or config.eval_only):
+    flags, recipe = experiment.flags, experiment.recipe
+    if not (flags.resume or flags.eval_only):
         require(
             not (folder / "config.json").exists(),
-            f"--workdir={config.workdir} holds a run already: add --resume to go on with it, "
+            f"--workdir={flags.workdir} holds a run already: add --resume to go on with it, "
             "or choose another folder",
         )
         return
-    before = CnnConfig(**read_flags(str(folder), "mnist"))
+    _, before = settle(CnnConfig(**read_flags(str(folder), "mnist")))
     changeable = set(_MAY_CHANGE_ON_RESUME)
     if "dataset" in read_config(str(folder), "mnist"):
         changeable.add("dataset")  # what its files hold is require_same_images' to say
-    recipe = config.resolved_recipe
+    earlier = resolve_recipe(before)
     the_same_so_far = recipe.fade == 0 and recipe.schedule in ("constant", "step", "multistep", "plateau")
-    if the_same_so_far and recipe.epochs >= before.resolved_recipe.epochs:
+    if the_same_so_far and recipe.epochs >= earlier.epochs:
         changeable.add("epochs")
     was, now = (
-        dataclasses.asdict(each)
-        | dataclasses.asdict(each.resolved_recipe)
-        | ({"learning_rate": each.learning_rate} if len(each.learning_rates) > 1 else {})
-        for each in (before, config)
+        dataclasses.asdict(each) | _recipe_of(each, of) for each, of in ((before, earlier), (flags, recipe))
     )
     for name, value in now.items():
         require(
@@ -361,6 +365,12 @@ def require_new_or_same(config: CnnConfig, folder: Path) -> None:
             f"--{name}={value} is not what the run in {folder} has ({was[name]}): "
             "leave it out, or start a new run in another --workdir",
         )
+
+
+def _recipe_of(flags: CnnConfig, recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as config.json keeps it, with all of its learning rates."""
+    several = isinstance(flags.learning_rate, tuple)
+    return dataclasses.asdict(recipe) | ({"learning_rate": flags.learning_rate} if several else {})
 
 
 def require_same_images(run: Run) -> None:

@@ -15,6 +15,7 @@ from audit.lines import printable
 from audit.notebook import cells
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.recipe import Recipe
 from cnn.text import LayersError, parse
 from cnn.zoo import DEFAULT, ZOO
@@ -155,11 +156,11 @@ def shown(text: str, settings: Mapping[str, Any] = MappingProxyType({})) -> tupl
     except UserError as error:
         return _problem(error), "", ""
     try:
-        config = CnnConfig(layers=text, **settings)
+        flags = resolve(CnnConfig(layers=text, **settings)).flags
     except UserError as error:
         return _problem(error), table, ""
-    flags = (line.partition("=") for line in flags_text("mnist", config).splitlines())
-    words = (name + equals + (shlex.quote(value) if equals else "") for name, equals, value in flags)
+    lines = (line.partition("=") for line in flags_text("mnist", flags).splitlines())
+    words = (name + equals + (shlex.quote(value) if equals else "") for name, equals, value in lines)
     return "", table, " ".join(["python launch.py", *words])
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cnn.architecture import format_shape
-from cnn.data import CLASSES, IMAGE_SHAPE
+from cnn.architecture import MNIST, format_shape
 from demo.bounded import Refused
 from demo.bounded_drawing import SIDE, ink_of
 from demo.trained import Trained, as_mnist, probabilities
@@ -61,10 +60,10 @@ STYLE = """
 def digit_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built; of a network for other images it says so."""
     shape, classes = trained.run.config.network.architecture.input_shape, trained.logits.shape[1]
-    if (shape, classes) != (IMAGE_SHAPE, CLASSES):
+    if (shape, classes) != MNIST:
         gr.Markdown(
             f"This network reads images of {format_shape(shape)} in {classes} classes; a drawn digit is one "
-            f"of {format_shape(IMAGE_SHAPE)} in {CLASSES}, as MNIST has them."
+            f"of {format_shape(MNIST.shape)} in {MNIST.classes}, as MNIST has them."
         )
         return
 

@@ -30,13 +30,13 @@ STYLE = """
 
 def run_tab(trained: Trained) -> None:
     """Lay out the tab in the gr.Blocks that is being built."""
-    flags, test = trained.run.flags, trained.run.splits["test"]
+    experiment, test = trained.run.experiment, trained.run.splits["test"]
     wrong = int((trained.logits.argmax(-1) != test.labels).sum())
     means = f"; the curves are means of {trained.seeds} seeds" if trained.seeds > 1 else ""
     gr.Markdown(
         f"### {trained.name}: {1 - wrong / len(test.labels):.2%} of the test images correct\n"
-        f"{count_parameters(flags.entry.architecture):,} parameters, epoch {len(trained.history)} of "
-        f"{flags.resolved_recipe.epochs}, in {trained.run.folder.name}{means}"
+        f"{count_parameters(experiment.architecture):,} parameters, epoch {len(trained.history)} of "
+        f"{experiment.recipe.epochs}, in {trained.run.folder.name}{means}"
     )
     with gr.Row():
         for metric, title in (("accuracy", "accuracy (fraction correct)"), ("loss", "loss (cross-entropy)")):

@@ -39,11 +39,11 @@ def load(workdir: str) -> Trained:
     Raises:
       UserError: the folder holds no run of --task=mnist, or no checkpoint yet.
     """
-    run, result = task.load(task.config_of(workdir))
+    run, result = task.load(task.experiment_of(workdir))
     result = sweep.shown(result)
     state, test = state_of(result, 0), jax.device_put(run.splits["test"])
     logits = np.asarray(train.evaluate(state, test, config=run.config).logits)
-    name, seeds = sweep.name_of(result, run.flags.name), len(result.seeds)
+    name, seeds = sweep.name_of(result, run.experiment.name), len(result.seeds)
     if seeds > 1:
         name = f"{name}, seed {result.seeds[0]}"
     return Trained(run, name, seeds, state, mean_rows(result.history), logits)

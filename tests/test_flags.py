@@ -12,6 +12,7 @@ import pytest
 
 import launch
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from harness.errors import UserError
 from harness.flags import _PARSERS
 
@@ -345,10 +346,15 @@ def cases(task, name):
             yield other, [f"{flag}={right}"], f"{flag} is not a flag of --task={other}"
 
 
+def resolved(argv):
+    task, config = launch.parse(["launch.py", *argv])
+    return task, resolve(config) if task == "mnist" else config
+
+
 def refused(argv):
     """The message of the UserError that a command line gives."""
     with pytest.raises(UserError) as caught:
-        launch.parse(["launch.py", *argv])
+        resolved(argv)
     message = str(caught.value)
     assert message.isprintable()
     assert len(message) < 1200

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import launch
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from harness.errors import UserError
 from harness.workdir import OF_ONE_START, flags_text, write_config
 from tests.test_flags import EVERY, FLAGS
@@ -83,6 +84,8 @@ def configuration_or_one_line(argv):
     try:
         with contextlib.redirect_stdout(shown):
             task, config = launch.parse(["launch.py", *argv])
+            if task == "mnist":
+                resolve(config)
     except UserError as error:
         message = str(error)
     except SystemExit as exit_:

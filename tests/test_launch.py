@@ -17,6 +17,7 @@ import pytest
 import launch
 from backprop.config import BackpropConfig
 from cnn.config import CnnConfig
+from cnn.experiment import describe, resolve
 from cnn.zoo import ZOO
 from harness.errors import UserError
 from harness.workdir import write_config
@@ -60,8 +61,8 @@ def test_a_mistake_is_one_line(line, message, capsys):
 def test_flags_become_a_configuration():
     task, config = parse("--task=mnist --model=bn_4k --epochs=3 --seed=7 --noenforce_budget")
     assert task == "mnist"
-    assert (config.model, config.resolved_recipe.epochs, config.seed) == ("bn_4k", 3, 7)
-    assert config.resolved_recipe.batch_size == ZOO["bn_4k"].recipe.batch_size
+    assert (config.model, resolve(config).recipe.epochs, config.seed) == ("bn_4k", 3, 7)
+    assert resolve(config).recipe.batch_size == ZOO["bn_4k"].recipe.batch_size
     task, config = parse("--task=backprop --lrs=0.1,2 --epochs=3")
     assert (task, config.lrs, config.epochs) == ("backprop", (0.1, 2.0), 3)
 
@@ -129,7 +130,7 @@ def test_a_wrong_file_of_flags_is_one_line(tmp_path, content, message):
 
 def test_without_the_budget_more_epochs_are_allowed():
     _, config = parse("--task=mnist --epochs=21 --noenforce_budget")
-    assert config.resolved_recipe.epochs == 21
+    assert resolve(config).recipe.epochs == 21
 
 
 @pytest.mark.parametrize("line", ["--help", "--helpfull", "-help", "--task=mnist --epochs=3 --help"])
@@ -149,7 +150,7 @@ def test_describe_prints_the_layers_and_stops(name, capsys):
     shown = capsys.readouterr().out
     assert "receptive field" in shown
     assert "compiled" not in shown
-    assert shown == f"{CnnConfig(model=name).description}\n"
+    assert shown == f"{describe(resolve(CnnConfig(model=name)))}\n"
     assert "reconstruction" not in shown.lower()
 
 

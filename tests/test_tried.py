@@ -8,6 +8,7 @@ import pytest
 
 import launch
 from cnn.architecture import count_parameters
+from cnn.experiment import describe, resolve
 
 with (Path(__file__).parents[1] / "docs" / "tried.csv").open(newline="") as stream:
     ROWS = list(csv.DictReader(stream))
@@ -21,8 +22,8 @@ def test_each_name_and_seed_is_one_row():
 def test_a_row_is_a_command_that_starts(row):
     python, program, *flags = shlex.split(row["command"].replace("deskew, ", ""))  # code e71902c alone had it
     assert (python, program) == ("python", "launch.py")
-    config = launch.parse([program, *flags])[1]
-    assert f"{int(row['parameters']):,}" in config.description
-    assert count_parameters(config.entry.architecture) == int(row["parameters"])
-    assert (config.resolved_recipe.epochs, config.seed) == (int(row["epochs"]), int(row["seed"]))
-    assert config.validation_size == 10_000
+    experiment = resolve(launch.parse([program, *flags])[1])
+    assert f"{int(row['parameters']):,}" in describe(experiment)
+    assert count_parameters(experiment.architecture) == int(row["parameters"])
+    assert (experiment.recipe.epochs, experiment.flags.seed) == (int(row["epochs"]), int(row["seed"]))
+    assert experiment.flags.validation_size == 10_000

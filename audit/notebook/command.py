@@ -22,6 +22,7 @@ from audit.notebook.texts import read_log_of
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.recipe import Recipe
 from cnn.zoo import ZOO, Reported
 from harness.errors import UserError, require
@@ -99,8 +100,10 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         said.append(f"no accuracy of its own is set beside ours: {log}")
     elif given.get("dataset", "mnist") == "mnist":
         numbers = ",".join(map(str, log))
-        its_own = CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags)
-        flags["reported"] = its_own.reported  # with the digest of its own recipe, whatever else is given
+        its_own = resolve(CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags))
+        flags["reported"] = (
+            its_own.flags.reported
+        )  # with the digest of its own recipe, whatever else is given
     return flags | others, said
 
 

@@ -11,8 +11,9 @@ from cnn.compare import significance
 from cnn.compare.config import CompareConfig
 from cnn.config import CnnConfig
 from cnn.data import Examples
+from cnn.experiment import resolve
 from cnn.results import state_of
-from cnn.task import config_of, load
+from cnn.task import experiment_of, load
 from harness.errors import require
 
 
@@ -35,7 +36,7 @@ def run(config: CompareConfig) -> None:
     Raises:
       UserError: a folder without a finished run, runs of different data sets, no seed in common.
     """
-    devices.start(CnnConfig())
+    devices.start(resolve(CnnConfig()))
     first = _evaluate("workdir", str(config.workdir))
     second = _evaluate("against", str(config.against))
     require(
@@ -57,7 +58,7 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
         (Path(folder).expanduser() / "config.json").exists(),
         f"--{flag}={folder} holds no run: name the folder of a run of --task=mnist",
     )
-    run, result = load(config_of(folder))
+    run, result = load(experiment_of(folder))
     require(
         not result.learning_rates,
         f"--{flag}={folder} holds a run of several learning rates: compare runs of one each",
@@ -67,7 +68,7 @@ def _evaluate(flag: str, folder: str) -> _Evaluated:
     for index, seed in enumerate(result.seeds):
         logits = train.evaluate(state_of(result, index), test, config=run.config).logits
         correct[int(seed)] = logits.argmax(-1) == test.labels
-    return _Evaluated(run.flags.name, test, correct)
+    return _Evaluated(run.experiment.name, test, correct)
 
 
 def _listed(run: _Evaluated) -> str:

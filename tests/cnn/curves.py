@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 from cnn import data, loop, population, train  # noqa: E402
 from cnn.config import CnnConfig  # noqa: E402
 from cnn.devices import chunk_size  # noqa: E402
+from cnn.experiment import resolve  # noqa: E402
 from cnn.model import Network  # noqa: E402
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -31,14 +32,14 @@ def curve(
     flags: dict[str, str], devices: int, seeds: list[int], learning_rates: list[float], as_gpu: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Metrics (members x epochs x METRICS) and all weights (members x weights): two epochs of 27 images."""
-    config = CnnConfig(**flags, batch_size=16, epochs=2, num_devices=devices)
+    experiment = resolve(CnnConfig(**flags, batch_size=16, epochs=2))
     mnist = data.load("mnist", None)
     training, test = (
         data.Examples(*(leaf[:count] for leaf in split))
         for split, count in ((mnist.train, 27), (mnist.test, 20))
     )
-    network = Network(config.entry.architecture, config.resolved_recipe.initialization, jnp.float64)
-    setup = train.Config(network, config.resolved_recipe, 27, 0.1307, 0.3081)
+    network = Network(experiment.architecture, experiment.recipe.initialization, jnp.float64)
+    setup = train.Config(network, experiment.recipe, 27, 0.1307, 0.3081)
     splits = {"train": training, "test": test}
     with mock.patch("jax.default_backend", return_value="gpu" if as_gpu else "cpu"):
         begun = population.start(setup, seeds, learning_rates)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cnn import cores, devices, loop
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from harness.errors import UserError
 from harness.workdir import write_config
 from tests.cnn.prepare import LAYERS, some_of_mnist
@@ -60,7 +61,7 @@ def assert_same(ours, theirs):
 )
 def test_a_curve_does_not_depend_on_the_number_of_devices(flags, counts, ways, tmp_path):
     """Nor on another learning rate beside its own: on a device each, or in one dispatch as on GPUs."""
-    own = CnnConfig(**flags).resolved_recipe.learning_rate
+    own = resolve(CnnConfig(**flags)).recipe.learning_rate
     runs = [{"devices": n, "seeds": [3]} for n in counts]
     sweep = {"seeds": [3], "learning_rates": [own, 4 * own]}
     sweeps = [sweep | {"devices": 2, "as_gpu": way == "gpu"} for way in ways]
@@ -184,7 +185,7 @@ def test_a_mesh_whose_rows_do_not_divide_a_batch_is_refused():
 )
 def test_processes_share_a_batch_alike(size, processes, flag):
     with pytest.raises(UserError, match=f"{flag} does not divide among {processes} processes: give 6[38]?"):
-        devices._require_shares(CnnConfig(batch_size=size), processes)
+        devices._require_shares(size, None, processes)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_a_container_that_may_use_2_of_64_cores_starts_2_devices(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(cores, "_by_affinity", lambda: 64)
     monkeypatch.setattr(cores, "_quotas", lambda root: [2.0])
-    devices.start(CnnConfig(model="bn_4k", compilation_cache="none"))
+    devices.start(resolve(CnnConfig(model="bn_4k", compilation_cache="none")))
     assert told["jax_num_cpu_devices"] == 2
     assert devices.name(jax.devices()[:1]) == "cpu: cpu, 2 of 64 cores usable"
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import arrays, data
-from cnn.architecture import Architecture, Conv, Dense, summarize, with_classes
+from cnn.architecture import MNIST, Conv, Dense, Header, for_images, summarize
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.zoo import ZOO
 from harness.errors import UserError
 
@@ -109,7 +110,7 @@ def test_an_npz_is_read_as_it_was_written(
         np.testing.assert_array_equal(split.images, values.reshape(-1, side, side, channels or 1))
         np.testing.assert_array_equal(split.labels, labels)
     assert (
-        data.size(str(file))
+        data.header(str(file))
         == ((side, side, channels or 1), classes)
         == (
             dataset.train.images.shape[1:],
@@ -138,7 +139,7 @@ def test_a_folder_of_idx_files_is_read(tmp_path, kind, packed, channels):
     dataset = data.load(str(tmp_path))
     np.testing.assert_array_equal(dataset.train.images, content["x_train"])
     np.testing.assert_array_equal(dataset.test.labels, content["y_test"])
-    assert data.size(str(tmp_path)) == ((32, 32, channels), 7)
+    assert data.header(str(tmp_path)) == ((32, 32, channels), 7)
     assert len(dataset.files) == 4
 
 
@@ -146,7 +147,7 @@ def test_mnists_own_files_are_a_folder_of_idx_files():
     own, bundled = data.load(str(data._BUNDLED)), data.load("mnist")
     for ours, theirs in zip((*own.train, *own.test), (*bundled.train, *bundled.test), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert data.size(str(data._BUNDLED)) == data.size("mnist") == CnnConfig().image_size
+    assert data.header(str(data._BUNDLED)) == data.header("mnist") == MNIST
 
 
 X, Y = images(56)
@@ -370,13 +371,12 @@ def test_the_data_directory_and_an_existing_folder_say_what_a_name_is(tmp_path, 
     name=st.sampled_from(sorted(ZOO)),
 )
 def test_a_network_of_the_zoo_fits_other_images_or_says_why_not(side, channels, classes, name):
-    network = with_classes(Architecture(ZOO[name].architecture.layers, (side, side, channels)), classes)
-    config = CnnConfig(model=name, dataset="mine", enforce_budget=False)
-    vars(config)["image_size"] = network.input_shape, classes
-    assert config.architecture == network
+    header = Header((side, side, channels), classes)
+    network = for_images(ZOO[name].architecture, header)
     said = ""
     try:
-        config.require_network()
+        experiment = resolve(CnnConfig(model=name, dataset="mine", enforce_budget=False), header)
+        assert experiment.architecture == network
     except UserError as error:
         said = str(error)
     message = f"--model={name} on the {side}x{side}x{channels} images of mine: (layer|it ends in) "
@@ -390,8 +390,8 @@ def test_a_network_of_the_zoo_fits_other_images_or_says_why_not(side, channels, 
 
 def test_the_last_layer_alone_gets_the_classes():
     for entry in ZOO.values():
-        assert with_classes(entry.architecture, 10) == entry.architecture
-        layers, new = entry.architecture.layers, with_classes(entry.architecture, 7).layers
+        assert for_images(entry.architecture, MNIST) == entry.architecture
+        layers, new = entry.architecture.layers, for_images(entry.architecture, Header(MNIST.shape, 7)).layers
         (changed,) = (index for index in range(len(layers)) if layers[index] != new[index])
         assert isinstance(new[changed], Conv | Dense)
         assert not any(isinstance(layer, Conv | Dense) for layer in layers[changed + 1 :])

@@ -19,6 +19,7 @@ import launch
 from cnn import data, optimizer, recipe, train
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
+from cnn.experiment import describe, resolve
 from cnn.recipe import Distortion, Recipe
 from cnn.results import _at_target
 from cnn.task import require_new_or_same
@@ -77,7 +78,7 @@ GIVEN = st.sets(st.sampled_from(sorted(FIELDS)))
 
 
 def parsed(*flags):
-    return launch.parse(["launch.py", "--task=mnist", *flags])[1]
+    return resolve(launch.parse(["launch.py", "--task=mnist", *flags])[1])
 
 
 @settings(max_examples=40)
@@ -89,9 +90,9 @@ def test_its_flags_are_read_back_as_the_same_recipe(values):
         if SETTINGS[name].use is None or SETTINGS[name].use.holds(values)
     }
     right = Recipe(**used)
-    config = parsed("--recipe=plain_4k", "--noenforce_budget", *right.flags.split())
-    assert config.resolved_recipe == right
-    assert f"recipe: {right.flags}\n" in config.description
+    experiment = parsed("--recipe=plain_4k", "--noenforce_budget", *right.flags.split())
+    assert experiment.recipe == right
+    assert f"recipe: {right.flags}\n" in describe(experiment)
 
 
 @settings(max_examples=100)
@@ -113,12 +114,14 @@ def test_what_is_given_is_taken_or_refused_never_dropped(name, values, names):
 
 
 def test_another_networks_recipe_with_changes_drops_what_they_have_no_use_for():
-    config = parsed("--model=bn_4k", "--recipe=compact_20k", "--optimizer=adam", "--ema_decay=0", "--fade=0")
+    experiment = parsed(
+        "--model=bn_4k", "--recipe=compact_20k", "--optimizer=adam", "--ema_decay=0", "--fade=0"
+    )
     right = dataclasses.replace(
         ZOO["compact_20k"].recipe, optimizer="adam", momentum=0.9, ema_decay=0.0, fade=0.0
     )
-    assert config.resolved_recipe == right
-    assert config.description.startswith(
+    assert experiment.recipe == right
+    assert describe(experiment).startswith(
         "bn_4k: document 000, network 2: plain_4k with batch norm; trained by"
     )
 
@@ -181,9 +184,9 @@ def test_a_run_from_before_these_flags_is_read(tmp_path):
     from harness.workdir import _digest
 
     (tmp_path / "config.json").write_text(json.dumps(content | {"sha256": _digest(content)}))
-    config = parsed("--resume", f"--workdir={tmp_path}")
-    require_new_or_same(config, tmp_path)
-    assert config.resolved_recipe == dataclasses.replace(ZOO["bn_4k"].recipe, learning_rate=0.02)
+    experiment = parsed("--resume", f"--workdir={tmp_path}")
+    require_new_or_same(experiment, tmp_path)
+    assert experiment.recipe == dataclasses.replace(ZOO["bn_4k"].recipe, learning_rate=0.02)
 
 
 # Schedules: their rates at all steps, in float32, which rounds an angle and its cosine a few times.

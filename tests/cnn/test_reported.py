@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.population import Result
 from cnn.results import beside_reported, reported_lines
 from cnn.zoo import ZOO, Reported
@@ -20,22 +21,22 @@ OTHERWISE = [
 def test_a_published_network_has_its_authors_claim_as_it_is_published(name):
     of_zoo, recipe = ZOO[name].reported, ZOO[name].recipe
     for same in ({}, {"epochs": recipe.epochs, "seed": 7, "num_seeds": 3, "max_epochs": 30}):
-        assert CnnConfig(model=name, **same).claim == of_zoo
+        assert resolve(CnnConfig(model=name, **same)).claim == of_zoo
     assert 0.98 < of_zoo.last <= of_zoo.best < 1
     assert of_zoo.best_epoch <= recipe.epochs
 
 
 @pytest.mark.parametrize("otherwise", OTHERWISE, ids=str)
 def test_what_is_trained_otherwise_has_none(otherwise):
-    assert CnnConfig(model="deep_15k", **otherwise).claim is None
-    reported = CnnConfig(model="deep_15k", reported="0.99,1,0.98").reported
-    assert CnnConfig(model="deep_15k", reported=reported).claim == Reported(0.99, 1, 0.98)
-    assert CnnConfig(model="deep_15k", reported=reported, **otherwise).claim is None
+    assert resolve(CnnConfig(model="deep_15k", **otherwise)).claim is None
+    reported = resolve(CnnConfig(model="deep_15k", reported="0.99,1,0.98")).flags.reported
+    assert resolve(CnnConfig(model="deep_15k", reported=reported)).claim == Reported(0.99, 1, 0.98)
+    assert resolve(CnnConfig(model="deep_15k", reported=reported, **otherwise)).claim is None
 
 
 def test_our_own_networks_have_none():
-    assert CnnConfig().claim is None
-    assert CnnConfig(layers=ZOO["bn_4k"].layers, recipe="bn_4k").claim is None
+    assert resolve(CnnConfig()).claim is None
+    assert resolve(CnnConfig(layers=ZOO["bn_4k"].layers, recipe="bn_4k")).claim is None
 
 
 def result(*accuracies):
@@ -49,8 +50,10 @@ def result(*accuracies):
 
 
 def test_several_seeds_are_compared_best_with_best_and_last_with_last():
-    flags = CnnConfig(layers="dense 10", recipe="bn_4k", epochs=3, reported="0.96,2,0.94,4", num_seeds=3)
-    found = beside_reported(flags, result([0.9, 0.97, 0.94], [0.95, 0.94, 0.92], [0.9, 0.91, 0.99]))
+    experiment = resolve(
+        CnnConfig(layers="dense 10", recipe="bn_4k", epochs=3, reported="0.96,2,0.94,4", num_seeds=3)
+    )
+    found = beside_reported(experiment, result([0.9, 0.97, 0.94], [0.95, 0.94, 0.92], [0.9, 0.91, 0.99]))
     assert found == {
         "final_test_accuracy": 0.94,
         "our_final_test_accuracy": pytest.approx(0.95),
@@ -71,13 +74,15 @@ def test_several_seeds_are_compared_best_with_best_and_last_with_last():
 
 
 def test_a_run_that_is_not_finished_is_compared_with_nothing():
-    flags = CnnConfig(layers="dense 10", recipe="bn_4k", epochs=3, reported="0.96,2,0.94", num_seeds=2)
-    assert beside_reported(flags, result([0.9, 0.97, 0.94], [0.95, 0.94])) is None
+    experiment = resolve(
+        CnnConfig(layers="dense 10", recipe="bn_4k", epochs=3, reported="0.96,2,0.94", num_seeds=2)
+    )
+    assert beside_reported(experiment, result([0.9, 0.97, 0.94], [0.95, 0.94])) is None
 
 
 def test_what_is_reported_without_a_digest_is_of_what_is_trained():
     with pytest.raises(UserError, match=r"--reported=0\.9,1,0\.95: give the best"):
-        CnnConfig(reported="0.9,1,0.95")
-    kept = CnnConfig(reported="0.95,1,0.9").reported
+        resolve(CnnConfig(reported="0.9,1,0.95"))
+    kept = resolve(CnnConfig(reported="0.95,1,0.9")).flags.reported
     assert kept.startswith("0.95,1,0.9@")
-    assert kept != CnnConfig(reported="0.95,1,0.9", epochs=3).reported
+    assert kept != resolve(CnnConfig(reported="0.95,1,0.9", epochs=3)).flags.reported

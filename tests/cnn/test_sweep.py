@@ -13,6 +13,7 @@ import pytest
 
 from cnn import data, fit, plots, sweep, task, train
 from cnn.config import CnnConfig
+from cnn.experiment import describe, resolve
 from cnn.population import Result
 from cnn.recipe import Recipe
 from cnn.zoo import Entry
@@ -206,20 +207,20 @@ def swept(*outcomes, validation=True):
 
 def test_one_learning_rate_is_kept_as_it_was_before_there_could_be_several():
     for given in (0.02, (0.02,)):
-        one = CnnConfig(model="plain_4k", learning_rate=given, num_seeds=3)
-        assert (one.learning_rate, one.learning_rates, one.members) == (0.02, (0.02,), 3)
-    several = CnnConfig(model="plain_4k", learning_rate=(0.02, 0.1), num_seeds=3)
+        one = resolve(CnnConfig(model="plain_4k", learning_rate=given, num_seeds=3))
+        assert (one.flags.learning_rate, one.learning_rates, one.members) == (0.02, (0.02,), 3)
+    several = resolve(CnnConfig(model="plain_4k", learning_rate=(0.02, 0.1), num_seeds=3))
     assert (several.learning_rates, several.members) == ((0.02, 0.1), 6)
-    assert several.description.endswith(" --learning_rate=0.02,0.1\n")
-    assert CnnConfig(model="plain_4k").claim is not None
+    assert describe(several).endswith(" --learning_rate=0.02,0.1\n")
+    assert resolve(CnnConfig(model="plain_4k")).claim is not None
     for rates in ((0.01, 0.1), (0.1, 0.01)):  # the first is its own
-        assert CnnConfig(model="plain_4k", learning_rate=rates).claim is None
+        assert resolve(CnnConfig(model="plain_4k", learning_rate=rates)).claim is None
 
 
 def test_a_sweep_does_not_go_on_with_other_rates(tmp_path):
     write_config(tmp_path, "mnist", CnnConfig(model="plain_4k", learning_rate=(0.02, 0.1)), device="none")
     argv = ["launch.py", "--task=mnist", "--resume", f"--workdir={tmp_path}"]
-    task.require_new_or_same(parse(argv)[1], tmp_path)
+    task.require_new_or_same(resolve(parse(argv)[1]), tmp_path)
     for other in ("0.02", "0.1,0.02", "0.02,0.1,0.2"):
         with pytest.raises(
             UserError, match=r"--learning_rate=.* is not what the run in .* has \(\(0.02, 0.1"

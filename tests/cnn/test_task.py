@@ -14,6 +14,7 @@ import pytest
 
 from cnn import data, task
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.results import Run
 from harness.errors import UserError
 from launch import main, parse
@@ -189,7 +190,7 @@ def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     ],
 )
 def test_resuming_is_advised_where_there_is_a_run_to_go_on_with(workdir, error, line, tmp_path):
-    run = Run(CnnConfig(workdir=workdir), tmp_path, *[None] * 3)
+    run = Run(resolve(CnnConfig(workdir=workdir)), tmp_path, *[None] * 3)
     with pytest.raises(type(error)), task._refused(run):
         raise error
     (tmp_path / "config.json").touch()

@@ -35,6 +35,7 @@ from cnn.architecture import (
     summarize,
 )
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.text import MOST_LAYERS, LayersError, format_layers, on_one_line, parse
 from cnn.zoo import DEFAULT, ZOO
 from demo.trained import load
@@ -150,8 +151,8 @@ def test_what_a_text_says(text, layers):
 def test_the_zoo_is_written_and_read(name):
     layers = ZOO[name].architecture.layers
     assert parse(format_layers(layers)) == layers
-    repeated = CnnConfig(layers=format_layers(layers), enforce_budget=False)
-    assert repeated.entry.architecture == ZOO[name].architecture
+    repeated = resolve(CnnConfig(layers=format_layers(layers), enforce_budget=False))
+    assert repeated.architecture == ZOO[name].architecture
 
 
 # A wrong text; the word that is named, its line and column, and what is said of it.
@@ -375,24 +376,24 @@ ONE_LINE = (
 
 
 def parsed(*flags):
-    return launch.parse(["launch.py", "--task=mnist", *flags])[1]
+    return resolve(launch.parse(["launch.py", "--task=mnist", *flags])[1])
 
 
 def test_a_file_and_a_text_are_one_network_with_the_defaults_recipe(tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text(MINE)
     one_line = format_layers(parse(MINE))
-    for config in (parsed(f"--model={file}", "--epochs=3"), parsed(f"--layers={one_line}", "--epochs=3")):
-        assert config.entry.architecture == Architecture(parse(MINE))
-        assert (config.model, config.name) == (None, "custom")
-        assert config.resolved_recipe == dataclasses.replace(ZOO[DEFAULT].recipe, epochs=3)
-        assert DEFAULT in config.entry.note
+    for experiment in (parsed(f"--model={file}", "--epochs=3"), parsed(f"--layers={one_line}", "--epochs=3")):
+        assert experiment.architecture == Architecture(parse(MINE))
+        assert (experiment.flags.model, experiment.name) == (None, "custom")
+        assert experiment.recipe == dataclasses.replace(ZOO[DEFAULT].recipe, epochs=3)
+        assert DEFAULT in experiment.note
 
 
 def test_a_file_need_not_end_in_txt_and_may_come_from_windows(tmp_path):
     file = tmp_path / "mine"
     file.write_bytes(b"\xef\xbb\xbf" + MINE.replace("\n", "\r\n").encode())
-    assert parsed(f"--model={file}").entry.architecture == Architecture(parse(MINE))
+    assert parsed(f"--model={file}").architecture == Architecture(parse(MINE))
 
 
 def test_an_unreadable_file_is_one_line(tmp_path):
@@ -412,12 +413,12 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     workdir.mkdir()
     file.write_text(MINE)
     again = [f"--workdir={workdir}", "--resume"]
-    write_config(workdir, "mnist", parsed(f"--model={file}"), device="CPU")
+    write_config(workdir, "mnist", parsed(f"--model={file}").flags, device="CPU")
     assert json.loads((workdir / "config.json").read_text())["flags"]["layers"] == ONE_LINE
     for flags in (again, [f"--model={file}", *again], [f"--layers={ONE_LINE}", *again]):
-        config = parsed(*flags)
-        assert config.layers == ONE_LINE
-        task.require_new_or_same(config, workdir)
+        experiment = parsed(*flags)
+        assert experiment.flags.layers == ONE_LINE
+        task.require_new_or_same(experiment, workdir)
     file.write_text("dense 10 bias")
     with pytest.raises(UserError, match="is not the text of --layers, which a run that goes on has kept"):
         parsed(f"--model={file}", *again)
@@ -428,8 +429,8 @@ def test_a_run_keeps_its_text_whatever_becomes_of_the_file(tmp_path):
     with pytest.raises(UserError, match=r"--layers=dense 10 bias is not what the run in .* has"):
         task.require_new_or_same(parsed("--layers=dense 10 bias", *again), workdir)
     file.unlink()
-    assert parsed(*again).layers == ONE_LINE
-    assert parsed(f"--flagfile={workdir / 'flags.txt'}").layers == ONE_LINE
+    assert parsed(*again).flags.layers == ONE_LINE
+    assert parsed(f"--flagfile={workdir / 'flags.txt'}").flags.layers == ONE_LINE
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from cnn import data, loop, optimizer, population, train
 from cnn.architecture import Architecture, AveragePool, BatchNorm, Conv, Dropout, ReLU
 from cnn.augment import random_distortion
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from cnn.model import Network
 from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from cnn.results import _augmented_samples
@@ -289,7 +290,7 @@ def test_the_samples_of_the_report_have_keys_of_their_own():
 
 
 def test_the_report_shows_samples_by_these_keys():
-    run = prepare(CnnConfig(seed=3), Path())
+    run = prepare(resolve(CnnConfig(seed=3)), Path())
     originals, *shown = _augmented_samples(run)
     keys = train.sample_keys(jax.random.key(3), 50)
     distorted = jax.jit(random_distortion, static_argnums=2, compiler_options=FAST_TO_COMPILE)

@@ -18,6 +18,7 @@ import pytest
 
 import launch
 from cnn.config import CnnConfig
+from cnn.experiment import resolve, resolve_recipe
 from cnn.task import require_new_or_same
 from harness.errors import UserError
 from harness.workdir import write_config
@@ -376,7 +377,7 @@ def resume_with(workdir, **changed):
         for name, value in changed.items()
     ]
     _, config = launch.parse(["launch.py", "--task=mnist", "--resume", f"--workdir={workdir}", *given])
-    require_new_or_same(config, workdir)
+    require_new_or_same(resolve(config), workdir)
     return config
 
 
@@ -394,7 +395,7 @@ def test_a_run_goes_on_with_what_may_change(tmp_path, name):
 @pytest.mark.parametrize("name", MAY_NOT_CHANGE)
 def test_a_run_does_not_go_on_as_another(tmp_path, name):
     now = MAY_NOT_CHANGE[name]
-    before = (dataclasses.asdict(RUN) | dataclasses.asdict(RUN.resolved_recipe))[name]
+    before = (dataclasses.asdict(RUN) | dataclasses.asdict(resolve_recipe(RUN)))[name]
     with pytest.raises(UserError) as caught:
         resume_with(tmp_path, **{name: now})
     assert caught.value.exit_code == 2
@@ -406,7 +407,7 @@ def test_a_one_cycle_run_has_its_length_from_the_start(tmp_path):
     write_config(tmp_path, "mnist", CnnConfig(), device="a device")
     argv = ["launch.py", "--task=mnist", "--resume", "--epochs=20", f"--workdir={tmp_path}"]
     with pytest.raises(UserError, match=r"--epochs=20 is not what the run in .* has \(\d+\)"):
-        require_new_or_same(launch.parse(argv)[1], tmp_path)
+        require_new_or_same(resolve(launch.parse(argv)[1]), tmp_path)
 
 
 def test_a_run_that_diverges_keeps_finite_numbers(flags, tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 import launch
 from cnn.architecture import Architecture, count_parameters, format_table
+from cnn.experiment import resolve
 from cnn.text import parse
 from cnn.zoo import ZOO
 
@@ -40,7 +41,7 @@ def test_a_network_of_the_zoo_has_its_table_and_a_command_that_names_it(name):
     printed = format_table(network).splitlines()[1:-1]
     assert [re.split(" {2,}", line)[:4] for line in printed] == cells
     _, config = launch.parse(shlex.split(command)[1:])
-    assert config.entry.architecture == network
+    assert resolve(config).architecture == network
 
 
 def test_a_residuals_layers_are_indented_and_counted_once():
@@ -72,7 +73,7 @@ def test_the_command_is_one_line_of_the_same_layers(text, command):
     shell = shown(text)[2]
     assert shell == f"python launch.py --task=mnist {command}"
     _, config = launch.parse(shlex.split(shell)[1:])
-    assert config.entry.architecture == Architecture(parse(text))
+    assert resolve(config).architecture == Architecture(parse(text))
 
 
 @pytest.mark.parametrize(

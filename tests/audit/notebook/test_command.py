@@ -11,6 +11,7 @@ from audit.notebook.command import command
 from audit.notebook.interpreter import follow
 from audit.notebook.network import read_network
 from audit.notebook.recipe import read_recipe
+from cnn.experiment import describe, resolve
 from cnn.recipe import Recipe
 from cnn.text import format_layers
 from cnn.zoo import Reported
@@ -22,16 +23,16 @@ ROTATED = LOADERS.replace("transforms.ToTensor()", "transforms.RandomRotation(7)
 
 
 def parse(*flags):
-    return launch.parse(["launch.py", "--task=mnist", *flags])[1]
+    return resolve(launch.parse(["launch.py", "--task=mnist", *flags])[1])
 
 
 def test_a_notebook_is_trained_by_its_own_recipe(tmp_path, capsys):
     file = write(tmp_path, IMPORTS, NET, ROTATED, LOOPS, TRAINING)
-    config = parse(f"--model={file}", "--describe")
-    assert config.resolved_recipe == Recipe(epochs=15, batch_size=64, rotation=7.0)
-    layers = format_layers(config.entry.architecture.layers)
+    experiment = parse(f"--model={file}", "--describe")
+    assert experiment.recipe == Recipe(epochs=15, batch_size=64, rotation=7.0)
+    layers = format_layers(experiment.architecture.layers)
     assert layers.startswith("conv 8 3x3, batch norm, ReLU, dropout 0.1")
-    assert "13,618" in config.description
+    assert "13,618" in describe(experiment)
     assert capsys.readouterr().out.splitlines() == [
         "submission.ipynb: class Net (cell 2, line 1)",
         "not quite as there: RandomRotation (cell 3, line 3): "
@@ -42,15 +43,15 @@ def test_a_notebook_is_trained_by_its_own_recipe(tmp_path, capsys):
 
 def test_flags_come_before_the_file(tmp_path):
     file = write(tmp_path, *WHOLE)
-    assert parse(f"--model={file}", "--epochs=2").resolved_recipe == Recipe(epochs=2, batch_size=64)
-    assert parse(f"--model={file}", "--recipe=bn_dropout_4k").resolved_recipe.batch_size == 128
+    assert parse(f"--model={file}", "--epochs=2").recipe == Recipe(epochs=2, batch_size=64)
+    assert parse(f"--model={file}", "--recipe=bn_dropout_4k").recipe.batch_size == 128
 
 
 def test_a_class_of_a_py_file(tmp_path):
     file = tmp_path / "models.py"
     file.write_text(IMPORTS + NET + NET.replace("Net", "Other").replace("nn.ReLU()", "nn.SiLU()"))
-    config = parse(f"--model={file}:Other", "--recipe=plain_4k")
-    assert "SiLU" in str(config.layers)
+    experiment = parse(f"--model={file}:Other", "--recipe=plain_4k")
+    assert "SiLU" in str(experiment.flags.layers)
     with pytest.raises(UserError, match=r"has the classes Net, Other: say which, models\.py:Net"):
         parse(f"--model={file}")
 
@@ -70,13 +71,13 @@ LOGGED = [9700, 9920, *[9910] * 13]
 
 def test_its_log_is_set_beside_ours(tmp_path, capsys):
     file = write(tmp_path, *WHOLE, printed=log(LOGGED))
-    config = parse(f"--model={file}")
-    assert config.claim == Reported(0.992, 2, 0.991)
+    experiment = parse(f"--model={file}")
+    assert experiment.claim == Reported(0.992, 2, 0.991)
     assert "beside" not in capsys.readouterr().out
-    (tmp_path / "flags.txt").write_text(flags_text("mnist", config))
+    (tmp_path / "flags.txt").write_text(flags_text("mnist", experiment.flags))
     again = f"--flagfile={tmp_path / 'flags.txt'}"
     for free in ([], ["--num_seeds=3"], ["--target_accuracy=0.9"], ["--max_epochs=30"]):
-        assert parse(f"--model={file}", *free).claim == parse(again, *free).claim == config.claim
+        assert parse(f"--model={file}", *free).claim == parse(again, *free).claim == experiment.claim
     for other in ("--epochs=3", "--learning_rate=0.1", "--validation_size=100", "--compute_dtype=bfloat16"):
         assert parse(f"--model={file}", other).claim is parse(again, other).claim is None
     for other in ("--recipe=plain_4k", "--dataset=kmnist"):
@@ -91,11 +92,11 @@ def test_it_is_said_where_the_recipe_is_not_quite_its_own(tmp_path):
 
 def test_a_run_that_goes_on_keeps_what_is_reported(tmp_path):
     file = write(tmp_path, *WHOLE, printed=log(LOGGED))
-    config = parse(f"--model={file}")
-    write_config(tmp_path, "mnist", config, device="CPU")
+    experiment = parse(f"--model={file}")
+    write_config(tmp_path, "mnist", experiment.flags, device="CPU")
     file.unlink()
     for way in ("--resume", "--eval_only"):
-        assert parse(way, f"--workdir={tmp_path}").claim == config.claim
+        assert parse(way, f"--workdir={tmp_path}").claim == experiment.claim
     assert parse("--resume", f"--workdir={tmp_path}", "--epochs=16").claim is None
 
 
@@ -217,9 +218,9 @@ def test_the_command_line_describes_it(tmp_path, capsys):
 
 def test_what_is_over_the_budget_is_trained_with_the_flags_that_the_error_names(tmp_path):
     file = write(tmp_path, IMPORTS, LARGE, LOADERS, LOOPS, TRAINING.replace("16", "41"))
-    assert parse(f"--model={file}", "--max_parameters=34031", "--max_epochs=40").resolved_recipe.epochs == 40
-    assert parse(f"--model={file}", "--noenforce_budget").resolved_recipe.epochs == 40
-    assert parse(f"--model={file}", "--epochs=3", "--max_parameters=34031").resolved_recipe.epochs == 3
+    assert parse(f"--model={file}", "--max_parameters=34031", "--max_epochs=40").recipe.epochs == 40
+    assert parse(f"--model={file}", "--noenforce_budget").recipe.epochs == 40
+    assert parse(f"--model={file}", "--epochs=3", "--max_parameters=34031").recipe.epochs == 3
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -14,6 +14,7 @@ from audit.notebook.mistakes import MISTAKES, REMARKS, SILENT
 from audit.notebook.report import csv_row, in_one_line, text
 from audit.notebook.verdict import audit_notebook
 from cnn.config import CnnConfig
+from cnn.experiment import resolve
 from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, RIGHT, TRAINING, log, net, write
 
 NET = net(
@@ -90,9 +91,10 @@ def test_the_command_trains_this_network_by_this_recipe(tmp_path):
     (command,) = [line for line in text(audit).splitlines() if line.startswith("python launch.py")]
     _, config = launch.parse(shlex.split(command)[1:])
     assert isinstance(config, CnnConfig)
-    assert config.entry.architecture == audit.network.architecture
-    assert config.resolved_recipe == audit.recipe.recipe
-    assert (config.resolved_recipe.epochs, config.resolved_recipe.momentum) == (12, 0.8)
+    experiment = resolve(config)
+    assert experiment.architecture == audit.network.architecture
+    assert experiment.recipe == audit.recipe.recipe
+    assert (experiment.recipe.epochs, experiment.recipe.momentum) == (12, 0.8)
 
 
 def test_every_fact_has_its_words():
