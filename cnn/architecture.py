@@ -80,14 +80,14 @@ class LeakyReLU:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Each activation is zeroed with this probability while training."""
+    """Zeroes activations with this probability while training."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class ChannelDropout:
-    """Each channel of an image is zeroed as one with this probability while training.
+    """Zeroes whole channels of an image with this probability while training.
 
     PyTorch's Dropout2d (Tompson et al. 2015).
     """
@@ -162,7 +162,7 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 class Form(NamedTuple):
-    """How a kind of layer is written; a field that is not in it is None.
+    """The way a kind of layer is written; fields that it does not mention are None.
 
     Attributes:
       words: what it starts with.
@@ -205,7 +205,7 @@ SQUARES = ("kernel", "window")
 
 
 class Header(NamedTuple):
-    """What a data set asks of a network.
+    """The size of a data set's images and the number of its classes.
 
     Attributes:
       shape: height, width (the same) and channels of an image.
@@ -253,7 +253,7 @@ class LayerSummary:
 
 
 def summarize(architecture: Architecture) -> tuple[LayerSummary, ...]:
-    """The table of layers: output shape, parameters and receptive field of each.
+    """Return the table of layers: output shape, parameters and receptive field of each.
 
     The receptive field grows by (kernel - 1) * jump, where jump is the product of the strides so
     far (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016). That of a
@@ -281,7 +281,7 @@ class _Field(NamedTuple):
 
 
 class _Effect(NamedTuple):
-    """What a layer makes of its input.
+    """A layer's output shape, parameters and receptive field.
 
     Attributes:
       window: side of the square of its inputs that one output sees.
@@ -300,7 +300,7 @@ _Weights = tuple[int, int, int, int, bool]  # a convolution's kernel, channels, 
 def _summarize(
     layers: tuple[Layer, ...], shape: Shape, field: _Field, *, weights: list[_Weights | None], inside: str
 ) -> tuple[tuple[LayerSummary, ...], _Field]:
-    """The rows of some layers, and the last one's field.
+    """Return the rows of some layers, and the last one's field.
 
     Args:
       layers: the whole network's, or a residual's.
@@ -343,12 +343,12 @@ def _summarize(
 
 
 def count_parameters(architecture: Architecture) -> int:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(row.parameters for row in summarize(architecture))
 
 
 def multiplications(architecture: Architecture) -> list[tuple[Conv, int]]:
-    """Each convolution, in order, with the multiplications that an image's forward pass takes in it."""
+    """Return the convolutions in order, each with its multiplications in one image's forward pass."""
     return [*_multiplications(architecture.layers, summarize(architecture), architecture.input_shape[-1])]
 
 
@@ -385,7 +385,7 @@ def require_classes(architecture: Architecture, classes: int) -> None:
 
 
 def describe(layer: Layer) -> str:
-    """A layer in a reader's words, which cnn.text.parse understands."""
+    """Return a layer in words that cnn.text.parse reads."""
     if isinstance(layer, Residual):
         return f"residual ({', '.join(map(describe, layer.layers))})"
     for form in FORMS:
@@ -410,18 +410,18 @@ def _options(form: Form, layer: Layer) -> Iterator[str]:
 
 
 def unknown_layer(layer: object) -> TypeError:
-    """What to raise where a layer is none of those known here."""
+    """Return the error for an object that is no layer; it lists the layers."""
     known = ", ".join(kind.__name__ for kind in typing.get_args(Layer))
     return TypeError(f"{layer!r} is not a layer: the layers are {known}")
 
 
 def format_shape(shape: Shape) -> str:
-    """A shape as 28x28x1, or as 10."""
+    """Return a shape as 28x28x1, or as 10."""
     return "x".join(map(str, shape))
 
 
 def format_table(architecture: Architecture) -> str:
-    """The table of layers as text, a residual's layers indented, with the total below it."""
+    """Return the table of layers as text, with a residual's layers indented and the total below."""
     rows, side = [("layer", "output shape", "parameters", "receptive field")], architecture.input_shape[0]
     rows += _cells(summarize(architecture), indent="")
     rows.append(("total", "", f"{count_parameters(architecture):,}", ""))
@@ -466,7 +466,7 @@ def _require_weights(layer: Conv, place: str, own: _Weights, weights: list[_Weig
 
 
 def _effect(layer: Layer, shape: Shape) -> _Effect | None:
-    """What a layer makes of an input of this shape; None where it needs another shape.
+    """Return a layer's effect on an input of this shape; None where it needs another shape.
 
     A side of the output below 1 says that the input is too small.
     """
@@ -503,7 +503,7 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
 
 
 def _what_fits(layer: Layer, shape: Shape) -> str:
-    """What to do about a layer that does not fit an input of this shape."""
+    """Return advice about a layer that does not fit an input of this shape."""
     if len(shape) != 3:
         return (
             "it needs height x width x channels, and a dense layer leaves features alone: put it before that"

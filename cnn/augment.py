@@ -1,4 +1,4 @@
-"""Random distortion on the device, of each image by draws of its own."""
+"""Random distortion of training images, on the device; each image has draws of its own."""
 
 import math
 
@@ -20,7 +20,7 @@ def random_distortion(
     strength: Distortion,
     progress: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "batch height width channels"]:
-    """Each image under its own distortion: zoomed, moved, brighter, with more contrast, a part of it erased.
+    """Return the images, each zoomed, moved, brightened, contrasted and erased by draws of its own.
 
     What is off costs nothing: that is decided while this is traced. At strength 0 the images come back as
     they are, and no value leaves the range of the image and 0; brightness and contrast clip to 0 .. 1.
@@ -47,12 +47,12 @@ def random_distortion(
 
 
 def _keys(keys: Key[Array, " batch"], purpose: int) -> Key[Array, " batch"]:
-    """Of each image, for one kind of distortion; the affine map's draws come from its key itself."""
+    """Return the images' keys for one kind of distortion; the affine map draws from the keys themselves."""
     return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
 
 
 def _grey(images: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width _"]:
-    """Of red, green and blue their luminance, as torchvision's rgb_to_grayscale; others as they are."""
+    """Return the luminance of RGB images, as torchvision's rgb_to_grayscale does; others as they are."""
     if images.shape[-1] != 3:
         return images
     return (images * jnp.array(_LUMINANCE)).sum(-1, keepdims=True)
@@ -64,7 +64,7 @@ def _move(
     strength: Distortion,
     left: float | Float[Array, ""],
 ) -> Float[Array, "batch height width channels"]:
-    """Each image under an affine map about its centre and bent, sampled bilinearly.
+    """Return the images under random affine maps about their centres and elastic bends, sampled bilinearly.
 
     The elastic distortion is a cubic B-spline through 6 x 6 control points, each moved at random
     (Rueckert et al. 1999); it is what helps most on MNIST (Simard et al. 2003). Outside the image is
@@ -97,7 +97,7 @@ def _zoom(
     probability: float | Float[Array, ""],
     crop_size: int,
 ) -> Float[Array, "batch height width channels"]:
-    """Some images' centre alone, resized bilinearly: torchvision's CenterCrop and Resize."""
+    """Crop some images to their centre and resize it bilinearly: torchvision's CenterCrop and Resize."""
     top, left = (round((length - crop_size) / 2) for length in images.shape[1:3])
     centre = images[:, top : top + crop_size, left : left + crop_size]
     zoomed = jax.image.resize(centre, images.shape, "linear")
@@ -111,7 +111,7 @@ def _blend(
     keys: Key[Array, " batch"],
     strength: float | Float[Array, ""],
 ) -> Float[Array, "batch height width channels"]:
-    """Each image's difference from the other times a random factor: torchvision's ColorJitter, of 0 .. 1."""
+    """Scale the images' differences from `other` by random factors, as torchvision's ColorJitter does."""
     low, high = jnp.maximum(0, 1 - strength), 1 + strength
     factors = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1), minval=low, maxval=high))(keys)
     return jnp.clip(factors * images + (1 - factors) * other, 0, 1)
@@ -122,7 +122,7 @@ def _erase(
     keys: Key[Array, " batch"],
     probability: float | Float[Array, ""],
 ) -> Float[Array, "batch height width channels"]:
-    """Some images with a random rectangle of background: torchvision's RandomErasing.
+    """Erase a random rectangle of some images: torchvision's RandomErasing.
 
     It draws rectangles until one is smaller than the image along both axes, ten at most.
     """
@@ -153,7 +153,7 @@ def sample(
     rows: Float[Array, "batch height width"],
     columns: Float[Array, "batch height width"],
 ) -> Float[Array, "batch height width channels"]:
-    """Each image's values at its rows and columns, bilinear between pixels, 0 outside.
+    """Sample the images at these rows and columns, bilinearly between pixels, 0 outside.
 
     A TPU fetches single pixels one after the other, and multiplies matrices at once; a CPU is the
     other way round.
@@ -164,7 +164,7 @@ def sample(
 
 
 def _spline(size: int) -> Float[Array, "size points"]:
-    """For each of `size` pixels the weights of the control points, a cubic B-spline's."""
+    """Return the cubic B-spline's weights of the control points at each of `size` pixels."""
     places = jnp.linspace(1, _POINTS - 2, size)
     distance = jnp.abs(places[:, None] - jnp.arange(_POINTS))
     near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, jnp.maximum(2 - distance, 0) ** 3 / 6
@@ -174,7 +174,7 @@ def _spline(size: int) -> Float[Array, "size points"]:
 def _sources(
     matrix: Float[Array, "2 2"], shift: Float[Array, "2"], size: tuple[int, int]
 ) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
-    """For each pixel p the row and the column of matrix (p - centre) + centre + shift."""
+    """Return row and column of matrix (p - centre) + centre + shift for each pixel p."""
     centre = [(length - 1) / 2 for length in size]
     down, right = jnp.meshgrid(*(jnp.arange(length) for length in size), indexing="ij")
     down, right = down - centre[0], right - centre[1]
@@ -197,7 +197,7 @@ def _by_products(
     rows: Float[Array, "height width"],
     columns: Float[Array, "height width"],
 ) -> Float[Array, "height width channels"]:
-    """Each value as its weights of the rows, times the image, times its weights of the columns."""
+    """Sample by two products with interpolation weights: over the rows, then over the columns."""
 
     def weights(places: Array, length: int) -> Array:
         return jnp.maximum(1 - jnp.abs(places[..., None] - jnp.arange(length)), 0)

@@ -17,14 +17,12 @@ from harness.errors import UserError, explain, require
 from harness.workdir import require_no_link
 
 _KEPT = 2
-
-
 _LAYOUT = 2
-"""Of what is saved: 1, which says no number, had another optimizer's state."""
+"""Version of the saved tree; layout 1 had another optimizer's state and does not name itself."""
 
 
 class _Saved(NamedTuple):
-    """What is saved of a state; its key follows from the seed."""
+    """The saved part of a state; the key follows from the seed."""
 
     step: Any
     learning_rate: Any
@@ -36,12 +34,12 @@ class _Saved(NamedTuple):
 
 
 def chunk_names(count: int) -> list[str]:
-    """Of a run's chunks, in folder/checkpoints; the only one has that folder for itself."""
+    """Return the folders of the chunks in WORKDIR/checkpoints; a single chunk uses that folder itself."""
     return [""] if count == 1 else [f"chunk_{number}" for number in range(1, count + 1)]
 
 
 def open_checkpoints(folder: Path, chunk: str = "", *, read_only: bool = False) -> ocp.CheckpointManager:
-    """The checkpoints of a run, in folder/checkpoints; the last two are kept, the others removed.
+    """Open the checkpoints of a run, in folder/checkpoints, of which the last two are kept.
 
     One process alone opens them: of several, the others get what it restored.
 
@@ -97,7 +95,7 @@ def save(manager: ocp.CheckpointManager, result: Result) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
-    """The last saved result; None where there is none.
+    """Return the last saved result; None where there is none.
 
     Args:
       like: of the same network, recipe and members.
@@ -146,7 +144,7 @@ def _arrays(state: TrainState) -> dict[str, Any]:
 
 
 def _digest(arrays: Any, record: dict[str, Any]) -> str:
-    """SHA-256 of all that a checkpoint says, in the order of the tree."""
+    """Return the SHA-256 of a checkpoint's record and arrays, in the order of the tree."""
     sha256 = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for leaf in jax.tree.leaves(arrays):
         sha256.update(f"{leaf.dtype}{leaf.shape}".encode())

@@ -1,4 +1,4 @@
-"""What a user can set for --task=mnist. No JAX here: a wrong flag is answered at once."""
+"""The flags of --task=mnist. No JAX here: a wrong flag is answered at once."""
 
 import dataclasses
 import re

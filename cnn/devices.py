@@ -128,7 +128,7 @@ def find(root: Path = Path("/")) -> None:
 
 
 def _platforms(root: Path, environment: Iterable[str], plugins: Sequence[str]) -> str | None:
-    """Names of all platforms that JAX can find but the TPU; None where there is a sign of one.
+    """Return the platforms that JAX can find but the TPU; None where there is a sign of one.
 
     Signs are the devices that libtpu opens, and the variables by which Google Cloud and Colab describe
     their TPUs. Of a plugin other than those for NVIDIA's and AMD's GPUs only JAX knows the platform.
@@ -202,7 +202,7 @@ def _require_shares(batch_size: int, num_devices: int | None, processes: int) ->
 
 
 def _virtual_devices(batch_size: int, members: int, most: int) -> int:
-    """How many devices a CPU is to be: of a batch that several share, each gets 16 images or more.
+    """Return how many devices to split a CPU into, so that each gets 16 images of a batch or more.
 
     Members that are left over, and so are trained on more devices each, may get fewer.
     """
@@ -215,7 +215,7 @@ def _virtual_devices(batch_size: int, members: int, most: int) -> int:
 
 
 def _row(members: int, count: int, platform: str, size: int | None = None) -> int:
-    """What a batch has to divide by, whichever chunk is trained on `count` devices."""
+    """Return the number that the batch size must be a multiple of, whichever chunk `count` devices train."""
     sizes = chunk_sizes(members, size or _at_once(members, count, platform))
     return math.lcm(*(count // math.gcd(together, count) for together in sizes))
 
@@ -227,7 +227,7 @@ def _nearest_multiple(number: int, divisor: int) -> int:
 def available(
     num_devices: int | None, batch_size: int, members: int, size: int | None = None
 ) -> list[jax.Device]:
-    """The devices to use, as many of each process: as asked for, or as many as can share the batches.
+    """Return the devices to use, as many of each process: those asked for, or all that can share a batch.
 
     Args:
       size: of the chunks, where a run has one already.
@@ -241,7 +241,7 @@ def available(
 def most(
     devices: Sequence[Any], batch_size: int, members: int, processes: int = 1, size: int | None = None
 ) -> int:
-    """How many of a process's devices to use: the largest part of them that can share the batches."""
+    """Return how many of a process's devices to use: the largest part of them that can share the batches."""
     platform = devices[0].platform
     return max(
         each
@@ -251,7 +251,7 @@ def most(
 
 
 def chunk_size(num_devices: int | None, batch_size: int, members: int) -> int:
-    """How many of a run's members to train at once, in one program.
+    """Return how many of a run's members to train at once, in one program.
 
     All of them on a GPU or a TPU; on a CPU as many as have devices of their own, because it gains
     nothing from more.
@@ -261,7 +261,7 @@ def chunk_size(num_devices: int | None, batch_size: int, members: int) -> int:
 
 
 def chunk_sizes(members: int, size: int) -> list[int]:
-    """The members of each chunk: `size`, and a divisor of it where fewer are left over.
+    """Return the number of members of each chunk: `size`, and a divisor of it where fewer are left.
 
     So the devices that have as many members each in a whole chunk share the batches in the others.
     """
@@ -279,7 +279,7 @@ def _at_once(members: int, count: int, platform: str) -> int:
 
 
 def host() -> jax.Device:
-    """This process's CPU; its first device where JAX_PLATFORMS names a GPU or a TPU alone."""
+    """Return this process's CPU; its first device where JAX_PLATFORMS names a GPU or a TPU alone."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -287,7 +287,7 @@ def host() -> jax.Device:
 
 
 def name(devices: list[jax.Device]) -> str:
-    """Devices as a person would say it."""
+    """Return the devices in words, such as cpu: 2 x cpu, 2 of 64 cores usable."""
     first, count = devices[0], len(devices)
     many = f"{count} x " if count > 1 else ""
     found = f", {cores.described()}" if first.platform == "cpu" else ""

@@ -1,4 +1,4 @@
-"""What is trained on what: flags and the images' header become one Experiment. No JAX here.
+"""Flags and a data set's header become one Experiment. No JAX here.
 
 `resolve` is called once, before anything is trained; everything below takes what it returns.
 """

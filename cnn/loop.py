@@ -114,12 +114,13 @@ def configure(
 
 
 class Hooks(NamedTuple):
-    """What goes along with a training.
+    """Callbacks and limits of a training.
 
     Attributes:
-      save_every: steps between two yields within an epoch; None: after epochs alone.
-      stop: asked now and then; says whether to yield here, for whoever then asks for no more.
-      traced: how many steps to train within `tracing`, the first ones, at most an epoch; None: none.
+      save_every: number of steps between two yields within an epoch; None yields after epochs alone.
+      stop: called every few steps; True yields at once.
+      traced: number of first steps, at most an epoch, that are trained within `tracing`; None traces none.
+      tracing: a context such as jax.profiler.trace.
     """
 
     save_every: int | None = None
@@ -132,7 +133,7 @@ _NO_HOOKS = Hooks()
 
 
 class Program(NamedTuple):
-    """What is compiled for a number of members at once.
+    """The compiled programs for a number of members at once.
 
     Attributes:
       run_steps: from (state, first, last) trains the steps from `first` to before `last`, all of one epoch.

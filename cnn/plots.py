@@ -102,7 +102,7 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
 
 
 def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure:
-    """How often each true class was taken for each class; of many classes without the numbers."""
+    """Draw the confusion matrix, with counts where the classes are few."""
     figure = Figure(figsize=(7.5, 6.5), layout="constrained")
     axes = figure.subplots()
     mistakes = counts - np.diag(np.diag(counts))

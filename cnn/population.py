@@ -71,15 +71,15 @@ def each_member(function: Callable[..., Any], mesh: Mesh, *, shared: int = 0) ->
 
 
 class Result(NamedTuple):
-    """What a run, or a chunk of it, has come to so far. All arrays are NumPy's, with an axis of members.
+    """The state and history of a run, or of a chunk of it; NumPy arrays with a leading axis of members.
 
     Attributes:
-      seeds: of all randomness.
-      state: of each member; its step is 0 for those that have not begun.
-      seconds: spent on the epoch that each member is in.
-      history: the rows of metrics.csv.
-      learning_rates: of each member of a sweep; empty where all have the recipe's.
-      test_logits: of the epoch that ended last; None where it ended in an earlier start.
+      seeds: one a member, for all of its randomness.
+      state: stacked states; a member that has not begun is at step 0.
+      seconds: time spent so far on the epoch that each member is in.
+      history: rows of metrics.csv.
+      learning_rates: one a member of a sweep; empty where all have the recipe's.
+      test_logits: logits of the test images after the last epoch; None where an earlier start trained it.
     """
 
     seeds: UInt32[np.ndarray, " members"]
@@ -91,11 +91,11 @@ class Result(NamedTuple):
 
     @property
     def diverged(self) -> Bool[np.ndarray, " members"]:
-        """Which members of a sweep have diverged, at the step state.metrics.diverged_at."""
+        """True for the members that have diverged, at the step state.metrics.diverged_at."""
         return np.asarray(self.state.metrics.diverged_at) >= 0
 
     def name(self, member: int) -> str:
-        """Of a member, as a person would say it."""
+        """Return a member's name, such as learning rate 0.1, seed 3."""
         rate = f"learning rate {self.learning_rates[member]:g}, " if self.learning_rates else ""
         return f"{rate}seed {self.seeds[member]}"
 
@@ -113,7 +113,7 @@ def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] 
 
 
 def split(begun: Result, size: int) -> list[Result]:
-    """A run before its first step as chunks, which are trained one after the other (devices.chunk_sizes)."""
+    """Cut a run before its first step into chunks, which are trained one after the other."""
     ends = itertools.accumulate(devices.chunk_sizes(len(begun.seeds), size), initial=0)
     return [
         Result(
@@ -128,7 +128,7 @@ def split(begun: Result, size: int) -> list[Result]:
 
 
 def join(chunks: Sequence[Result]) -> Result:
-    """The whole run."""
+    """Join chunks into the whole run."""
     seeds, states, seconds, histories, rates, logits = zip(*chunks, strict=True)
     return Result(
         np.concatenate(seeds),
@@ -141,7 +141,7 @@ def join(chunks: Sequence[Result]) -> Result:
 
 
 def find_diverged(config: Config, chunk: Result) -> Result:
-    """The chunk with the step at which a member's loss or weights were no longer finite numbers.
+    """Return the chunk with the step at which each member's loss or weights stopped being finite.
 
     Raises:
       Diverged: there is one, and this is no sweep. Says what led to it.
@@ -167,7 +167,7 @@ def find_diverged(config: Config, chunk: Result) -> Result:
 def end_epoch(
     config: Config, splits: Mapping[str, Examples], chunk: Result, logits: Mapping[str, np.ndarray]
 ) -> Result:
-    """A chunk that has come to the end of an epoch, with its rows of metrics, ready for the next one."""
+    """Return the chunk at the end of an epoch with its rows of metrics, ready for the next one."""
     state, diverged_at = chunk.state, chunk.state.metrics.diverged_at.copy()
     end, rows, losses = int(state.step[0]), [], np.full(len(chunk.seeds), np.nan, np.float32)
     for index in map(int, np.flatnonzero(~chunk.diverged)):
@@ -203,7 +203,7 @@ def _metrics_row(
     index: int,
     logits: Mapping[str, np.ndarray],
 ) -> Row:
-    """What metrics.csv says of a member's epoch; in a sweep with the learning rate that it was given."""
+    """Return a member's row of metrics.csv; in a sweep with the learning rate that it was given."""
     metrics, end = chunk.state.metrics, int(chunk.state.step[0])
     row: Row = {"base_learning_rate": chunk.learning_rates[index]} if chunk.learning_rates else {}
     row |= {
@@ -242,7 +242,7 @@ def _seven_digits(number: Any) -> float:
 
 
 def lines(config: Config, before: Result, chunk: Result, members: int) -> Iterator[str]:
-    """What the terminal shows of what became of a chunk: its epochs, and who diverged."""
+    """Yield the terminal's lines about a chunk: its new epochs, and the members that diverged."""
     for row in chunk.history[len(before.history) :]:
         yield _line(row, config, members)
     for member in map(int, np.flatnonzero(chunk.diverged & ~before.diverged)):
@@ -261,7 +261,3 @@ def _line(row: Row, config: Config, members: int) -> str:
         f"{member}epoch {row['epoch']:2d}/{config.recipe.epochs}  {metrics}  "
         f"rate {row['learning_rate']:.4f}  {row['seconds']:.1f} s  {images / row['seconds']:,.0f} images/s"
     )
-
-
-def _take(tree: Any, index: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -1,4 +1,4 @@
-"""How a network is trained: each field is a flag, and is declared here alone. No JAX here."""
+"""Recipes of training: each field is a flag, and is declared here alone. No JAX here."""
 
 import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -101,18 +101,18 @@ class Distortion:
 
     @property
     def moves(self) -> bool:
-        """Whether pixels are sampled at other places."""
+        """True where pixels are sampled at other places."""
         return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
     @property
     def distorts(self) -> bool:
-        """Whether it changes an image at all."""
+        """True where it changes an image at all."""
         return self.moves or any((self.brightness, self.contrast, self.erasing, self.zoom))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Distortion):
-    """How a network is trained, on cross-entropy; its distortion is that of the training images.
+    """The hyperparameters of a training on cross-entropy, with the distortion of its images.
 
     sgd, adam and adamw are as PyTorch defines them (betas 0.9 and 0.999); lion (Chen et al. 2023, betas 0.9
     and 0.99) and nadamw (Dozat 2016) as optax does; muon (Jordan 2024) is optax's: a convolution's weights
@@ -188,13 +188,13 @@ class Recipe(Distortion):
 
     @property
     def changed(self) -> list[str]:
-        """Names of the fields that differ from their defaults; epochs and batch_size have none."""
+        """The names of fields that differ from their defaults; epochs and batch_size have none."""
         defaults = {each.name: each.default for each in fields(self)}
         return [name for name in settings() if getattr(self, name) != defaults[name]]
 
     @property
     def flags(self) -> str:
-        """As a command line's flags, without those at their defaults."""
+        """The recipe as a command line's flags, without those at their defaults."""
         words = []
         for name in self.changed:
             value = getattr(self, name)

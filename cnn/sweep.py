@@ -1,4 +1,4 @@
-"""What a sweep came to: a row for each learning rate, and which one is best by the validation images."""
+"""Results of a sweep: a row for each learning rate, and the best one by the validation images."""
 
 import statistics
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _NONE_FINITE = (
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean (Student 1908); None of a single value."""
+    """Return the 95 % interval of the mean (Student 1908); None of a single value."""
     if len(values) < 2:
         return None
     mean, std = statistics.fmean(values), statistics.stdev(values)
@@ -27,7 +27,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def table(result: Result) -> list[Row]:
-    """For each learning rate its seeds' last epochs: the mean of each loss and accuracy, and its interval.
+    """Return a row for each learning rate: the mean of its seeds' last losses and accuracies, with intervals.
 
     Those of the seeds that stayed finite; `diverged` says which did not, and at which step. An interval of a
     single seed is None, and so is all of a rate with none.
@@ -56,7 +56,7 @@ def _finite(result: Result, members: Sequence[int]) -> list[int]:
 
 
 def best(rows: Sequence[Row]) -> Row | None:
-    """The row of the highest validation accuracy, of equal ones that of the lowest validation loss.
+    """Return the row of the highest validation accuracy; of equal ones that of the lowest validation loss.
 
     None where no images were held out, or a seed diverged at every rate: such a rate is not chosen.
     """
@@ -65,7 +65,7 @@ def best(rows: Sequence[Row]) -> Row | None:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Which rate is best, or why none is chosen, in words."""
+    """Say which rate is best, or why none is chosen."""
     chosen = best(rows)
     if "validation_loss" not in rows[0]:
         return "no images were held out to choose a learning rate by (--validation_size)"
@@ -78,7 +78,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """The table and the verdict for the terminal."""
+    """Return the table and the verdict for the terminal."""
     splits = [name.removesuffix("_accuracy") for name in rows[0] if name.endswith("_accuracy")]
     lines = [f"{'learning rate':>13}" + "".join(f"{f'{split} accuracy':>32}" for split in splits)]
     for row in rows:
@@ -92,9 +92,9 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def shown(result: Result) -> Result:
-    """What figures, an export and the page show: of a sweep the finite members at one learning rate.
+    """Return the members that figures, an export and the page show: of a sweep those at one learning rate.
 
-    That is the best one; where none is chosen, the first one that has any.
+    It is the best rate; where none is chosen, the lowest with a member that stayed finite.
 
     Raises:
       UserError: all members diverged.
@@ -117,5 +117,5 @@ def shown(result: Result) -> Result:
 
 
 def name_of(shown: Result, name: str) -> str:
-    """A run's name for reports; of a sweep with the learning rate at which its members are shown."""
+    """Return a run's name for reports; of a sweep with the learning rate shown."""
     return f"{name} at learning rate {shown.learning_rates[0]:g}" if shown.learning_rates else name

@@ -98,7 +98,7 @@ def prepare(experiment: Experiment, folder: Path) -> Run:
 
 
 def _chunk_size(run: Run) -> int:
-    """How many members are trained at once: in a run that goes on as many as before, wherever it does.
+    """Return how many members are trained at once; a run that goes on keeps its number on any machine.
 
     Runs of earlier versions saved all members together, as one chunk.
     """
@@ -109,7 +109,7 @@ def _chunk_size(run: Run) -> int:
 
 
 def _begin(run: Run, chunk_size: int) -> list[Result]:
-    """The chunks of a run before their first step."""
+    """Return the chunks of a run before their first step."""
     begun = population.start(run.config, run.experiment.seeds, run.experiment.learning_rates)
     return population.split(begun, chunk_size)
 
@@ -194,7 +194,7 @@ def _trace(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _refused(run: Run) -> Iterator[None]:
-    """Where the system refuses something once there is a run to go on with, say how."""
+    """Turn the system's refusal into advice on how the run can go on, once there is one."""
     try:
         yield
     except UserError:

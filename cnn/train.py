@@ -61,7 +61,7 @@ class Config:
 
 
 class Metrics(NamedTuple):
-    """What an epoch has come to so far.
+    """Sums over the steps of an epoch so far.
 
     Attributes:
       loss, correct, seen: sums over the images.
@@ -104,7 +104,7 @@ class TrainState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What a network makes of a set of images: mean cross-entropy, images classified correctly, logits."""
+    """A network's mean cross-entropy on a set of images, its number of correct answers, and its logits."""
 
     loss: float
     correct: int
@@ -113,7 +113,7 @@ class Evaluation(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="config", compiler_options=xla.RUN_ONCE)
 def init_state(config: Config, key: Key[Array, ""]) -> TrainState:
-    """The state before the first step."""
+    """Return the state before the first step."""
     image = jnp.zeros((1, *config.network.architecture.input_shape))
     variables = config.network.init(jax.random.fold_in(key, _INITIALIZATION), image, train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -132,7 +132,7 @@ def init_state(config: Config, key: Key[Array, ""]) -> TrainState:
 
 
 def no_metrics() -> Metrics:
-    """The metrics before an epoch's first step."""
+    """Return the metrics before an epoch's first step."""
     return Metrics(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(-1), jnp.float32(0))
 
 
@@ -244,7 +244,7 @@ def end_epoch(state: TrainState, loss: Float[Array, ""], *, config: Config) -> T
 def cross_entropy(
     logits: Float[Array, "batch classes"], labels: Int32[Array, " batch"], label_smoothing: float = 0.0
 ) -> Float[Array, " batch"]:
-    """Of each image; a share of the target may be spread over all classes."""
+    """Return each image's loss; a share of the target may be spread over all classes."""
     if label_smoothing == 0:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
@@ -285,7 +285,7 @@ def score(logits: Float[np.ndarray, "count classes"], labels: Int32[np.ndarray, 
 
 
 def evaluated_variables(state: TrainState, config: Config) -> dict[str, Any]:
-    """The variables to evaluate: the bias-corrected average where the recipe keeps one."""
+    """Return the variables to evaluate: the bias-corrected average where the recipe keeps one."""
     if state.ema is None:
         return _variables(state.params, state.batch_stats)
     return optax.tree.bias_correction(state.ema.ema, config.recipe.ema_decay, state.ema.count)
@@ -294,7 +294,7 @@ def evaluated_variables(state: TrainState, config: Config) -> dict[str, Any]:
 def statistics_images(
     images: UInt8[Array | np.ndarray, "images height width channels"], config: Config
 ) -> UInt8[Array | np.ndarray, "batches batch height width channels"]:
-    """The first training images in batches, for with_statistics: as many batches as make 2,048, or one."""
+    """Return the first training images in batches, for with_statistics: 2,048 images, or one batch."""
     size = config.recipe.batch_size
     batches = max(1, min(len(images), _STATISTICS_IMAGES) // size)
     return images[: batches * size].reshape(batches, size, *images.shape[1:])
@@ -306,7 +306,7 @@ def with_statistics(
     *,
     config: Config,
 ) -> TrainState:
-    """The state whose averaged weights have batch norm's statistics of their own.
+    """Return the state with batch norm's statistics of the averaged weights themselves.
 
     The average of the running statistics is not that: averaged weights make activations that vary less than
     those of each of the weights (Izmailov et al. 2018; PyTorch has swa_utils.update_bn for it). Without an
@@ -334,30 +334,30 @@ def with_statistics(
 def predict(
     variables: Any, images: Num[Array, "batch height width channels"], *, config: Config
 ) -> Float[Array, "batch classes"]:
-    """Logits of images whose grey values are 0 to 255."""
+    """Return the logits of images with values from 0 to 255."""
     grey = images / jnp.float32(255)
     return config.network.apply(variables, _normalize(config, grey), train=False)  # type: ignore[return-value]
 
 
 def shuffle(key: Key[Array, ""], epoch: Int32[Array, ""], count: int) -> Int32[Array, " count"]:
-    """The order of the training images in an epoch: a permutation of 0 .. count - 1."""
+    """Return the order of the training images in an epoch: a permutation of 0 .. count - 1."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch), count)
 
 
 def epoch_order(
     key: Key[Array, ""], epoch: Int32[Array, ""], *, config: Config
 ) -> Int32[Array, "steps batch_size"]:
-    """The images of each step of an epoch; the last batch is filled up with the first ones of the order."""
+    """Return the images of each step of an epoch; the first ones of the order fill up the last batch."""
     return jnp.resize(shuffle(key, epoch, config.images), (config.steps_per_epoch, config.recipe.batch_size))
 
 
 def sample_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
-    """A key for each of the augmented images that the report shows."""
+    """Return a key for each of the augmented images that the report shows."""
     return jax.random.split(jax.random.fold_in(key, _SAMPLES), count)
 
 
 def _step_keys(key: Key[Array, ""], step: Int32[Array, ""]) -> Key[Array, "2"]:
-    """Of a step's augmentation and of its dropout."""
+    """Return a step's two keys: of its augmentation, and of its dropout."""
     return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STEP), step))
 
 

@@ -1,4 +1,4 @@
-"""What XLA is told on each backend, and the few operations that are written otherwise for its sake.
+"""XLA's options for each backend, and the few operations that are written otherwise for its sake.
 
 Each gives the values and gradients of the plain operation but for rounding (tests/cnn/test_xla.py).
 `python -m benchmarks.operations` measures a training step with each of them in its plain form. That a CPU

@@ -15,7 +15,7 @@ from cnn.text import parse
 
 
 class Reported(NamedTuple):
-    """What an author's own log says of one run, as fractions of the 10,000 test images.
+    """The accuracies in an author's own log of one run, as fractions of the 10,000 test images.
 
     Attributes:
       best: the best epoch's accuracy, chosen on the test images.
