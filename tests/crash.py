@@ -226,8 +226,7 @@ def summary_without_times(workdir: Path) -> dict:
 
 def weights(workdir: Path) -> tuple:
     """The last checkpoint, as --eval_only reads it; arrays as their bytes."""
-    _, config = launch.parse(["launch.py", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
-    _, result = task.load(config)
+    _, result = task.load(task.experiment_of(str(workdir)))
     history = [{name: row[name] for name in row.keys() - _TIMES} for row in result.history]
     arrays = jax.tree.leaves(result.state)
     return [(str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes()) for leaf in arrays], history

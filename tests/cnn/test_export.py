@@ -125,8 +125,7 @@ def test_onnx_computes_what_the_network_computes(architecture, test_images):
 
 def our_logits(workdir, images):
     """The variables and the logits of the run's last checkpoint, without cnn.export."""
-    _, config = launch.parse(["", "--task=mnist", "--eval_only", f"--workdir={workdir}"])
-    run, result = task.load(config)
+    run, result = task.load(task.experiment_of(str(workdir)))
     state, setup = results.state_of(result, 0), run.config
     evaluation = train.evaluate(state, jax.device_put(images), config=setup)
     return train.evaluated_variables(state, setup), np.asarray(evaluation.logits)

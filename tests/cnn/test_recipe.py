@@ -122,7 +122,7 @@ def test_another_networks_recipe_with_changes_drops_what_they_have_no_use_for():
     )
     assert experiment.recipe == right
     assert describe(experiment).startswith(
-        "bn_4k: document 000, network 2: plain_4k with batch norm; trained by"
+        "bn_4k: published: plain_4k with batch norm; trained by"
     )
 
 

@@ -102,7 +102,7 @@ def test_where_all_so_far_diverged_they_are_named_and_nothing_is_exported(two_ra
 
 def of_member(folder, seed):
     """The weights of a seed at the rate 0.02, and its metrics."""
-    _, result = task.load(task.config_of(str(folder)))
+    _, result = task.load(task.experiment_of(str(folder)))
     rates = result.learning_rates or (0.02,) * len(result.seeds)
     (index,) = (i for i, each in enumerate(zip(rates, result.seeds, strict=True)) if each == (0.02, seed))
     state = jax.tree.map(lambda leaf: leaf[index], result.state)
@@ -225,7 +225,7 @@ def test_a_sweep_does_not_go_on_with_other_rates(tmp_path):
         with pytest.raises(
             UserError, match=r"--learning_rate=.* is not what the run in .* has \(\(0.02, 0.1"
         ):
-            task.require_new_or_same(parse([*argv, f"--learning_rate={other}"])[1], tmp_path)
+            task.require_new_or_same(resolve(parse([*argv, f"--learning_rate={other}"])[1]), tmp_path)
 
 
 LOW, GOOD, BETTER = (0.5, 0.9), (0.9, 0.3), (0.9, 0.2)
