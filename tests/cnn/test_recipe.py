@@ -121,9 +121,7 @@ def test_another_networks_recipe_with_changes_drops_what_they_have_no_use_for():
         ZOO["compact_20k"].recipe, optimizer="adam", momentum=0.9, ema_decay=0.0, fade=0.0
     )
     assert experiment.recipe == right
-    assert describe(experiment).startswith(
-        "bn_4k: published: plain_4k with batch norm; trained by"
-    )
+    assert describe(experiment).startswith("bn_4k: published: plain_4k with batch norm; trained by")
 
 
 @pytest.mark.parametrize(
