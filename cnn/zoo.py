@@ -1,8 +1,8 @@
 """The networks by name, each with the recipe that trains it. Nothing but data.
 
-The layers are written in the words of cnn.text. The first eight networks are from five public solutions of the
-assignment, plain_4k to bn_dropout_14k from one of them. Their recipes are SGD with learning rate 0.01 and
-momentum 0.9 at a constant rate, PyTorch's default initialisation, no augmentation.
+The layers are written in the words of cnn.text. The first eight networks are from five public solutions of
+the assignment, plain_4k to bn_dropout_14k from one of them. Their recipes are SGD with learning rate 0.01
+and momentum 0.9 at a constant rate, PyTorch's default initialisation, no augmentation.
 """
 
 import functools

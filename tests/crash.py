@@ -28,7 +28,6 @@ import jax
 import numpy as np
 from absl import logging
 
-import launch
 from cnn import task
 from tests.cnn.prepare import LAYERS, some_of_mnist
 
