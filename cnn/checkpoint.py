@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.train import TrainState
 from harness.errors import UserError, explain, require
 from harness.workdir import require_no_link
@@ -78,7 +78,7 @@ def _drop_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def save(manager: ocp.CheckpointManager, result: Result) -> None:
+def save(manager: ocp.CheckpointManager, result: Progress) -> None:
     """Save what a chunk has come to under the number of steps that its members have made together."""
     step = int(result.state.step.sum())
     if step == manager.latest_step():
@@ -94,7 +94,7 @@ def save(manager: ocp.CheckpointManager, result: Result) -> None:
         raise
 
 
-def restore(manager: ocp.CheckpointManager, like: Result) -> Result | None:
+def restore(manager: ocp.CheckpointManager, like: Progress) -> Progress | None:
     """Return the last saved result; None where there is none.
 
     Args:

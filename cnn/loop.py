@@ -25,7 +25,7 @@ from cnn.model import Network
 from cnn.population import (
     DATA,
     SEED,
-    Result,
+    Progress,
     each_member,
     end_epoch,
     find_diverged,
@@ -54,7 +54,7 @@ def fit(
     seeds: Sequence[int] = (0,),
     learning_rates: Sequence[float] = (),
     validation_size: int = 0,
-) -> Result:
+) -> Progress:
     """Train a network by its recipe on all devices that JAX has, as --task=mnist does.
 
     Args:
@@ -151,11 +151,11 @@ class Program(NamedTuple):
 def train_epochs(
     config: Config,
     splits: Mapping[str, Examples],
-    chunks: Sequence[Result],
+    chunks: Sequence[Progress],
     *,
     num_devices: int | None = None,
     hooks: Hooks = _NO_HOOKS,
-) -> Generator[tuple[int, Result], None, None]:
+) -> Generator[tuple[int, Progress], None, None]:
     """Train what is left of each chunk, one after the other; yield it wherever it is to be saved.
 
     That is after every epoch and where the hooks say. All members of a chunk are at the same step. A member
@@ -195,14 +195,14 @@ def train_epochs(
         )
 
 
-def _is_over(config: Config, chunk: Result) -> bool:
+def _is_over(config: Config, chunk: Progress) -> bool:
     steps = config.recipe.epochs * config.steps_per_epoch
     return int(chunk.state.step[0]) >= steps or bool(chunk.diverged.all())
 
 
 def _train(
-    config: Config, program: Program, splits: Mapping[str, Examples], chunk: Result, hooks: Hooks, bar: tqdm
-) -> Result:
+    config: Config, program: Program, splits: Mapping[str, Examples], chunk: Progress, hooks: Hooks, bar: tqdm
+) -> Progress:
     """Return the chunk after its next steps, evaluated where they end an epoch."""
     steps, first = config.steps_per_epoch, int(chunk.state.step[0])
     last = _last_step(first, steps, hooks)
@@ -235,7 +235,7 @@ def _last_step(first: int, steps: int, hooks: Hooks) -> int:
     return min(ends)
 
 
-def _progress_bar(config: Config, chunks: Sequence[Result]) -> tqdm:
+def _progress_bar(config: Config, chunks: Sequence[Progress]) -> tqdm:
     run = join(chunks)
     epochs = (run.state.step // config.steps_per_epoch).sum()
     return tqdm(

@@ -1,4 +1,4 @@
-"""The members of a run, in chunks: their start, and what becomes of them at the end of an epoch.
+"""The members of a run, in chunks: their start, and their metrics at the end of an epoch.
 
 A member is a network that is trained: one for each seed, or in a sweep one for each learning rate and seed.
 The members of a chunk are trained at once, in one program, all at the same step. A chunk has checkpoints of
@@ -70,7 +70,7 @@ def each_member(function: Callable[..., Any], mesh: Mesh, *, shared: int = 0) ->
     return of_all
 
 
-class Result(NamedTuple):
+class Progress(NamedTuple):
     """The state and history of a run, or of a chunk of it; NumPy arrays with a leading axis of members.
 
     Attributes:
@@ -94,13 +94,27 @@ class Result(NamedTuple):
         """True for the members that have diverged, at the step state.metrics.diverged_at."""
         return np.asarray(self.state.metrics.diverged_at) >= 0
 
+    def of(self, members: Sequence[int] | slice) -> "Progress":
+        """Return some members' part."""
+        index = np.arange(len(self.seeds))[members]
+        rates = tuple(self.learning_rates[each] for each in index) if self.learning_rates else ()
+        own = {*zip(rates or [None] * len(index), self.seeds[index].tolist(), strict=True)}
+        return Progress(
+            self.seeds[index],
+            jax.tree.map(lambda leaf: leaf[index], self.state),
+            self.seconds[index],
+            [row for row in self.history if (row.get("base_learning_rate"), row["seed"]) in own],
+            rates,
+            None if self.test_logits is None else self.test_logits[index],
+        )
+
     def name(self, member: int) -> str:
         """Return a member's name, such as learning rate 0.1, seed 3."""
         rate = f"learning rate {self.learning_rates[member]:g}, " if self.learning_rates else ""
         return f"{rate}seed {self.seeds[member]}"
 
 
-def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] = ()) -> Result:
+def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] = ()) -> Progress:
     """Return a run before its first step: every seed, at the recipe's learning rate or at each of several."""
     rates = [rate for rate in learning_rates for _ in seeds] if len(learning_rates) > 1 else []
     states = [jax.device_get(train.init_state(config, jax.random.key(np.uint32(seed)))) for seed in seeds]
@@ -109,28 +123,19 @@ def start(config: Config, seeds: Sequence[int], learning_rates: Sequence[float] 
     if rates:
         state = state._replace(learning_rate=np.array(rates, state.learning_rate.dtype))
     of_members = np.resize(np.array(seeds, np.uint32), len(states))
-    return Result(of_members, state, np.zeros(len(states)), [], tuple(rates))
+    return Progress(of_members, state, np.zeros(len(states)), [], tuple(rates))
 
 
-def split(begun: Result, size: int) -> list[Result]:
+def split(begun: Progress, size: int) -> list[Progress]:
     """Cut a run before its first step into chunks, which are trained one after the other."""
     ends = itertools.accumulate(devices.chunk_sizes(len(begun.seeds), size), initial=0)
-    return [
-        Result(
-            begun.seeds[first:last],
-            jax.tree.map(lambda leaf, part=slice(first, last): leaf[part], begun.state),
-            begun.seconds[first:last],
-            [],
-            begun.learning_rates[first:last],
-        )
-        for first, last in itertools.pairwise(ends)
-    ]
+    return [begun.of(slice(first, last)) for first, last in itertools.pairwise(ends)]
 
 
-def join(chunks: Sequence[Result]) -> Result:
+def join(chunks: Sequence[Progress]) -> Progress:
     """Join chunks into the whole run."""
     seeds, states, seconds, histories, rates, logits = zip(*chunks, strict=True)
-    return Result(
+    return Progress(
         np.concatenate(seeds),
         jax.tree.map(lambda *leaves: np.concatenate(leaves), *states),
         np.concatenate(seconds),
@@ -140,7 +145,7 @@ def join(chunks: Sequence[Result]) -> Result:
     )
 
 
-def find_diverged(config: Config, chunk: Result) -> Result:
+def find_diverged(config: Config, chunk: Progress) -> Progress:
     """Return the chunk with the step at which each member's loss or weights stopped being finite.
 
     Raises:
@@ -165,8 +170,8 @@ def find_diverged(config: Config, chunk: Result) -> Result:
 
 
 def end_epoch(
-    config: Config, splits: Mapping[str, Examples], chunk: Result, logits: Mapping[str, np.ndarray]
-) -> Result:
+    config: Config, splits: Mapping[str, Examples], chunk: Progress, logits: Mapping[str, np.ndarray]
+) -> Progress:
     """Return the chunk at the end of an epoch with its rows of metrics, ready for the next one."""
     state, diverged_at = chunk.state, chunk.state.metrics.diverged_at.copy()
     end, rows, losses = int(state.step[0]), [], np.full(len(chunk.seeds), np.nan, np.float32)
@@ -199,7 +204,7 @@ def end_epoch(
 def _metrics_row(
     config: Config,
     splits: Mapping[str, Examples],
-    chunk: Result,
+    chunk: Progress,
     index: int,
     logits: Mapping[str, np.ndarray],
 ) -> Row:
@@ -223,7 +228,7 @@ def _metrics_row(
     return row
 
 
-def _learning_rate(config: Config, chunk: Result, index: int, step: int) -> float:
+def _learning_rate(config: Config, chunk: Progress, index: int, step: int) -> float:
     """Return train.learning_rate of a member from its own rate as it was given, not as float32 has it."""
     own = chunk.learning_rates[index] if chunk.learning_rates else config.recipe.learning_rate
     factor = 1.0 if chunk.state.plateau is None else float(chunk.state.plateau.scale[index])
@@ -241,7 +246,7 @@ def _seven_digits(number: Any) -> float:
     return float(f"{float(number):.7g}")
 
 
-def lines(config: Config, before: Result, chunk: Result, members: int) -> Iterator[str]:
+def lines(config: Config, before: Progress, chunk: Progress, members: int) -> Iterator[str]:
     """Yield the terminal's lines about a chunk: its new epochs, and the members that diverged."""
     for row in chunk.history[len(before.history) :]:
         yield _line(row, config, members)

@@ -17,7 +17,7 @@ from cnn.architecture import count_parameters
 from cnn.augment import random_distortion
 from cnn.data import Examples
 from cnn.experiment import Experiment
-from cnn.population import Result
+from cnn.population import Progress
 from harness.report import write_report
 from harness.workdir import save_figure, write_csv, write_json
 
@@ -91,7 +91,7 @@ def mean_rows(history: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
+def write_results(run: Run, result: Progress) -> dict[str, Callable[[], None]]:
     """Write and print what a finished run came to: metrics, confusion matrix, summary; of a sweep its table.
 
     Of a sweep the figures show the seeds at one learning rate (sweep.shown). The confusion matrix counts
@@ -147,7 +147,7 @@ def write_results(run: Run, result: Result) -> dict[str, Callable[[], None]]:
     return files
 
 
-def state_of(result: Result, seed: int) -> train.TrainState:
+def state_of(result: Progress, seed: int) -> train.TrainState:
     """Return the state of one of a run's seeds, counted from 0."""
     return jax.tree.map(lambda leaf: leaf[seed], result.state)
 
@@ -183,7 +183,7 @@ def _accuracy_lines(summary: Mapping[str, Any]) -> str:
     )
 
 
-def beside_reported(experiment: Experiment, result: Result) -> dict[str, Any] | None:
+def beside_reported(experiment: Experiment, result: Progress) -> dict[str, Any] | None:
     """Return its author's accuracies and ours, last with last and best with best.
 
     None where nobody reports this network by this recipe, or where not all epochs are trained.
@@ -222,7 +222,7 @@ def reported_lines(reported: Mapping[str, Any], seeds: int) -> str:
     )
 
 
-def _summarize(run: Run, result: Result, part: Result) -> dict[str, Any]:
+def _summarize(run: Run, result: Progress, part: Progress) -> dict[str, Any]:
     """Return the summary of a run.
 
     Args:

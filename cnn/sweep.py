@@ -4,11 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import scipy.special
 
-from cnn.population import Result
+from cnn.population import Progress
 from harness.errors import require
 
 Row = dict[str, Any]
@@ -26,7 +24,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half, mean + half
 
 
-def table(result: Result) -> list[Row]:
+def table(result: Progress) -> list[Row]:
     """Return a row for each learning rate: the mean of its seeds' last losses and accuracies, with intervals.
 
     Those of the seeds that stayed finite; `diverged` says which did not, and at which step. An interval of a
@@ -35,7 +33,7 @@ def table(result: Result) -> list[Row]:
     return [_of_rate(result, rate) for rate in sorted({*result.learning_rates})]
 
 
-def _of_rate(result: Result, rate: float) -> Row:
+def _of_rate(result: Progress, rate: float) -> Row:
     members = [index for index, each in enumerate(result.learning_rates) if each == rate]
     names = [name for name in result.history[0] if name.endswith(("_loss", "_accuracy"))]
     last = {row["seed"]: row for row in result.history if row["base_learning_rate"] == rate}
@@ -51,7 +49,7 @@ def _of_rate(result: Result, rate: float) -> Row:
     return found
 
 
-def _finite(result: Result, members: Sequence[int]) -> list[int]:
+def _finite(result: Progress, members: Sequence[int]) -> list[int]:
     return [index for index in members if not result.diverged[index]]
 
 
@@ -91,7 +89,7 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, verdict(rows)])
 
 
-def shown(result: Result) -> Result:
+def shown(result: Progress) -> Progress:
     """Return the members that figures, an export and the page show: of a sweep those at one learning rate.
 
     It is the best rate; where none is chosen, the lowest with a member that stayed finite.
@@ -104,18 +102,9 @@ def shown(result: Result) -> Result:
     rows = table(result) if result.history else []
     require(any(row["seeds"] for row in rows), _NONE_FINITE)
     rate = (best(rows) or next(row for row in rows if row["seeds"]))["learning_rate"]
-    members = _finite(result, [index for index, each in enumerate(result.learning_rates) if each == rate])
-    seeds = result.seeds[members]
-    return Result(
-        seeds,
-        jax.tree.map(lambda leaf: leaf[np.array(members)], result.state),
-        result.seconds[members],
-        [row for row in result.history if row["base_learning_rate"] == rate and row["seed"] in seeds],
-        len(members) * (rate,),
-        None if result.test_logits is None else result.test_logits[members],
-    )
+    return result.of(_finite(result, [i for i, each in enumerate(result.learning_rates) if each == rate]))
 
 
-def name_of(shown: Result, name: str) -> str:
+def name_of(shown: Progress, name: str) -> str:
     """Return a run's name for reports; of a sweep with the learning rate shown."""
     return f"{name} at learning rate {shown.learning_rates[0]:g}" if shown.learning_rates else name

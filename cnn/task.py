@@ -18,7 +18,7 @@ from cnn import checkpoint, data, devices, distributed, interrupt, loop, populat
 from cnn.config import COMPILATION_CACHE, OF_PROCESSES, CnnConfig
 from cnn.experiment import Experiment, describe, resolve, resolve_recipe, settle
 from cnn.interrupt import Interrupted
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.recipe import Recipe
 from cnn.results import (
     Run,
@@ -108,7 +108,7 @@ def _chunk_size(run: Run) -> int:
     return devices.chunk_size(run.experiment.flags.num_devices, run.config.recipe.batch_size, members)
 
 
-def _begin(run: Run, chunk_size: int) -> list[Result]:
+def _begin(run: Run, chunk_size: int) -> list[Progress]:
     """Return the chunks of a run before their first step."""
     begun = population.start(run.config, run.experiment.seeds, run.experiment.learning_rates)
     return population.split(begun, chunk_size)
@@ -159,8 +159,8 @@ def _train_in(run: Run) -> None:
 
 
 def _train_epochs(
-    run: Run, chunks: list[Result], interrupted: Callable[[], int | None], *, where: str
-) -> Iterator[tuple[int, Result]]:
+    run: Run, chunks: list[Progress], interrupted: Callable[[], int | None], *, where: str
+) -> Iterator[tuple[int, Progress]]:
     """Train what is left of each chunk; yield its place and the chunk wherever it is to be saved.
 
     Raises:
@@ -240,7 +240,7 @@ def _evaluate_again(experiment: Experiment) -> None:
     _export(run, result)
 
 
-def load(experiment: Experiment) -> tuple[Run, Result]:
+def load(experiment: Experiment) -> tuple[Run, Progress]:
     """Return the run that its workdir holds, by the last checkpoints of what has begun.
 
     Nothing is written there.
@@ -279,13 +279,13 @@ def _write_config(run: Run, finished_epochs: int, chunk_size: int) -> None:
     write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, **more)
 
 
-def _write_progress(run: Run, result: Result) -> None:
+def _write_progress(run: Run, result: Progress) -> None:
     if result.history:
         write_metrics(run.folder, result.history)
         _write_events(run, result)
 
 
-def _write_events(run: Run, result: Result) -> None:
+def _write_events(run: Run, result: Progress) -> None:
     """TensorBoard's files, where --tensorboard asks for them; of a sweep a folder for each learning rate."""
     if not run.experiment.flags.tensorboard:
         return
@@ -300,7 +300,7 @@ def _write_events(run: Run, result: Result) -> None:
             write_events(run.folder, mean_rows(rows), f"learning_rate_{rate:g}")
 
 
-def _export(run: Run, result: Result) -> None:
+def _export(run: Run, result: Progress) -> None:
     """Export the first of the networks that figures show, too, where --export asks for it."""
     if run.experiment.flags.export is None:
         return

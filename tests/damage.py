@@ -22,7 +22,7 @@ from absl import logging
 
 from cnn import checkpoint, train
 from cnn.model import Network
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.zoo import ZOO
 from harness.errors import UserError
 
@@ -33,7 +33,7 @@ _SECONDS = 600
 _BEFORE, _LAST = 10, 20
 
 
-def progress(step: int) -> Result:
+def progress(step: int) -> Progress:
     """Of a network with batch norm and an average, as it may be after some steps: random numbers."""
     entry, generator = ZOO["compact_20k"], np.random.default_rng(step)
     setup = train.Config(Network(entry.architecture, "he"), entry.recipe, 60_000, 0.1, 0.3)
@@ -46,7 +46,7 @@ def progress(step: int) -> Result:
     history = [
         {"seed": 0, "epoch": epoch + 1, "test_accuracy": generator.uniform()} for epoch in range(step // 10)
     ]
-    return Result(np.zeros(1, np.uint32), state, np.array([step / 7]), history)
+    return Progress(np.zeros(1, np.uint32), state, np.array([step / 7]), history)
 
 
 def save_two(folder: Path) -> None:
@@ -106,8 +106,8 @@ def restore(folder: Path) -> str:
     return "the one before" if _equal(restored, progress(_BEFORE)) else "other numbers"
 
 
-def _equal(ours: Result, theirs: Result) -> bool:
-    def content(of: Result) -> tuple:
+def _equal(ours: Progress, theirs: Progress) -> bool:
+    def content(of: Progress) -> tuple:
         leaves = [
             (leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in jax.tree.leaves(of._replace(history=[]))
         ]

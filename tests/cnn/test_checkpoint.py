@@ -6,7 +6,7 @@ import pytest
 
 from cnn import checkpoint, train
 from cnn.model import Network
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.zoo import ZOO
 from harness.errors import UserError
 
@@ -22,7 +22,7 @@ def _result(name, seed=0, step=10):
     states = [jax.device_get(train.init_state(setup, jax.random.key(seed + more))) for more in range(2)]
     state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
     state = state._replace(step=np.array([step, 0], np.int32), key=np.zeros((2, 2), np.uint32))
-    return Result(np.arange(2, dtype=np.uint32), state, np.array([1.5, 0]), HISTORY)
+    return Progress(np.arange(2, dtype=np.uint32), state, np.array([1.5, 0]), HISTORY)
 
 
 def _equal(ours, theirs):

@@ -5,7 +5,7 @@ import pytest
 
 from cnn.config import CnnConfig
 from cnn.experiment import resolve
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.results import beside_reported, reported_lines
 from cnn.zoo import ZOO, Reported
 from harness.errors import UserError
@@ -46,7 +46,7 @@ def result(*accuracies):
         for seed, of_seed in enumerate(accuracies)
         for epoch, each in enumerate(of_seed, 1)
     ]
-    return Result(np.arange(len(accuracies), dtype=np.uint32), None, None, rows)
+    return Progress(np.arange(len(accuracies), dtype=np.uint32), None, None, rows)
 
 
 def test_several_seeds_are_compared_best_with_best_and_last_with_last():

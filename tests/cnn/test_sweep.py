@@ -14,7 +14,7 @@ import pytest
 from cnn import data, fit, plots, sweep, task, train
 from cnn.config import CnnConfig
 from cnn.experiment import describe, resolve
-from cnn.population import Result
+from cnn.population import Progress
 from cnn.recipe import Recipe
 from cnn.zoo import Entry
 from harness.errors import Diverged, UserError
@@ -202,7 +202,7 @@ def swept(*outcomes, validation=True):
     zeros = np.zeros(len(steps))
     metrics = train.Metrics(zeros, zeros, zeros, np.array(steps, np.int32), zeros)
     state = train.TrainState(*[zeros] * 8, metrics)
-    return Result(np.arange(len(steps), dtype=np.uint32) % 2, state, zeros, history, tuple(rates))
+    return Progress(np.arange(len(steps), dtype=np.uint32) % 2, state, zeros, history, tuple(rates))
 
 
 def test_one_learning_rate_is_kept_as_it_was_before_there_could_be_several():
