@@ -95,7 +95,7 @@ def read(folder: str) -> Network:
         (rates == 1, f"holds a run of {rates} learning rates: name runs of one each"),
         (flags.dataset == "mnist", f"was trained with --dataset={flags.dataset}: name runs with mnist"),
         (held_out == 0, f"was trained with --validation_size={held_out}: name runs that held out no images"),
-        (flags.num_seeds > 1, "has one seed, and so no interval: name runs with --num_seeds=2 or more"),
+        (flags.num_seeds > 2, "has no interval by so few seeds: name runs with --num_seeds=3 or more"),
         ((path / "summary.json").exists(), "is not finished: go on with --resume, or name another run"),
     ):
         require(right, f"{folder} {what}")

@@ -167,11 +167,11 @@ def _accuracy_lines(summary: Mapping[str, Any]) -> str:
     beside = reported_lines(summary["reported"], summary.get("num_seeds", 1)) if "reported" in summary else ""
     reached = f"first reached in epoch {first}{lasted}" if first else "not reached"
     if "num_seeds" in summary:
-        low, high = summary["final_test_accuracy_95_interval"]
+        within = " to ".join(f"{end:.3%}" for end in summary["final_test_accuracy_95_interval"])
         spread = (
             f"\nover {summary['num_seeds']} seeds: "
             f"standard deviation {summary['final_test_accuracy_std']:.3%}, "
-            f"95 % interval of the mean {low:.3%} to {high:.3%}, "
+            f"{f'95 % interval of the mean {within}, ' if within else ''}"
             f"worst {summary['final_test_accuracy_worst']:.2%}"
         )
     return (

@@ -1,5 +1,6 @@
 """Results of a sweep: a row for each learning rate, and the best one by the validation images."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -15,20 +16,23 @@ _NONE_FINITE = (
 )
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean (Student 1908); None of a single value."""
-    if len(values) < 2:
+def interval(values: Sequence[float], most: float = 1.0) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean (Student 1908), within 0 and `most`.
+
+    None of fewer than three values: that of two is 25 times as wide as they are apart, and says nothing.
+    """
+    if len(values) < 3:
         return None
     mean, std = statistics.fmean(values), statistics.stdev(values)
     half = float(scipy.special.stdtrit(len(values) - 1, 0.975)) * std / len(values) ** 0.5
-    return mean - half, mean + half
+    return max(0.0, mean - half), min(most, mean + half)
 
 
 def table(result: Progress) -> list[Row]:
     """Return a row for each learning rate: the mean of its seeds' last losses and accuracies, with intervals.
 
-    Those of the seeds that stayed finite; `diverged` says which did not, and at which step. An interval of a
-    single seed is None, and so is all of a rate with none.
+    Those of the seeds that stayed finite; `diverged` says which did not, and at which step. An interval of
+    fewer than three seeds is None, and so is all of a rate with none.
     """
     return [_of_rate(result, rate) for rate in sorted({*result.learning_rates})]
 
@@ -43,7 +47,7 @@ def _of_rate(result: Progress, rate: float) -> Row:
     found: Row = {"learning_rate": rate, "seeds": len(rows), "diverged": "; ".join(gone)}
     for name in names:
         values = [row[name] for row in rows]
-        low, high = interval(values) or (None, None)
+        low, high = interval(values, 1.0 if name.endswith("_accuracy") else math.inf) or (None, None)
         found[name] = statistics.fmean(values) if values else None
         found |= {f"{name}_low": low, f"{name}_high": high}
     return found

@@ -46,10 +46,7 @@ def test_what_a_sweep_leaves(two_rates):
         name = f"{split}_{metric}"
         values = np.array([float(row[name]) for row in rows[1::2]])
         assert float(good[name]) == pytest.approx(values.mean())
-        low, high = float(good[f"{name}_low"]), float(good[f"{name}_high"])
-        assert high - low == pytest.approx(
-            2 * 12.7062 * values.std(ddof=1) / 2**0.5
-        )  # t, 1 degree of freedom
+        assert good[f"{name}_low"] == good[f"{name}_high"] == ""  # of two seeds there is no interval
     assert (good["learning_rate"], good["seeds"], good["diverged"]) == ("0.02", "2", "")
     assert hopeless["diverged"] == "seed 0 at step 6; seed 1 at step 6"
     assert (hopeless["learning_rate"], hopeless["seeds"], hopeless["test_loss"]) == ("100.0", "0", "")
@@ -250,6 +247,16 @@ def test_the_best_rate_is_that_of_the_highest_validation_accuracy(outcomes, best
     marked = {line.get_label(): [*line.get_xdata()] for line in accuracy.lines}
     assert marked.get("diverged", []) == [row["learning_rate"] for row in rows if row["diverged"]]
     assert (accuracy.get_xscale(), loss.get_yscale()) == ("log", "log")
+
+
+@pytest.mark.parametrize(
+    ("values", "most"), [((0.2, 0.3, 0.5), 1.0), ((0.97, 0.99, 1.0), 1.0), ((0.1, 9.0, 2.0), 10.0)]
+)
+def test_an_interval_is_students_and_stays_within_what_can_be(values, most):
+    half = 4.302653 * np.std(values, ddof=1) / 3**0.5  # t, two degrees of freedom
+    low, high = max(0, np.mean(values) - half), min(most, np.mean(values) + half)
+    assert sweep.interval(values, most) == pytest.approx((low, high))
+    assert sweep.interval(values[:2], most) is sweep.interval(values[:1], most) is None
 
 
 def test_without_held_out_images_no_rate_is_named():
