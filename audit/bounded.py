@@ -46,11 +46,7 @@ def in_words(error: Exceeded | UserError, name: str) -> str:
 def bounded(
     work: Callable[[Item], Answer], item: Item, *, seconds: float = SECONDS, processes: Any = None
 ) -> Answer:
-    """The function's answer on one item; see each_bounded.
-
-    Raises:
-      Exceeded: there is none. UserError: what the function raised.
-    """
+    """The function's answer on one item; raises Exceeded, or the UserError that the function raised."""
     (answer,) = each_bounded(work, [item], seconds=seconds, processes=processes)
     if isinstance(answer, Exception):
         raise answer
@@ -58,22 +54,13 @@ def bounded(
 
 
 def each_bounded(
-    work: Callable[[Item], Answer],
-    items: Sequence[Item],
-    *,
-    seconds: float = SECONDS,
-    processes: Any = None,
+    work: Callable[[Item], Answer], items: Sequence[Item], *, seconds: float = SECONDS, processes: Any = None
 ) -> Iterator[Answer | Exceeded | UserError]:
     """The function's answer on each item, in their order, as soon as it and those before it are there.
 
     As many processes as there are cores work at once. Where one takes too much, or raises, the item's
-    answer is that exception.
-
-    Args:
-      work: can be pickled, as its answer can.
-      items: can be pickled, too.
-      seconds: that each may take.
-      processes: multiprocessing's context; a process with threads must not use `fork`, the default.
+    answer is that exception. The function, the items and the answers can be pickled. A process with threads
+    must not use `fork`, the default of processes, which is multiprocessing's context.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     running: dict[connection.Connection, tuple[int, _Job]] = {}

@@ -8,11 +8,7 @@ from harness.errors import require, require_folder_name
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """The flags of --task=audit, checked.
-
-    Raises:
-      UserError: nothing named to audit, or two kinds of it; a limit out of its own limits.
-    """
+    """The flags of --task=audit, checked: one kind of file to audit, and limits within their own."""
 
     workbook: Annotated[str | None, "the .xlsx, .ods, .xls or .csv file to check, or a folder of them"] = None
     notebook: Annotated[

@@ -29,16 +29,18 @@ def left_by_earlier(workdir: str | None) -> list[Path]:
 def open_for(config: AuditConfig, *given: Path) -> Path:
     """The folder of the run, without what an earlier audit left there.
 
-    Raises:
-      UserError: it holds another task's run, a file of somebody else in the place of one that is to
-        be written, or one of the given files there.
+    It is refused where a given file, or one that no audit wrote, stands in the place of one to write.
     """
     workdir = open_workdir(config.workdir, "audit")
     earlier = (workdir / "config.json").exists()
     if earlier:
         read_flags(str(workdir), "audit")  # refuses another task's run
     for file in _written(workdir):
-        own = earlier and not file.is_symlink() and not any(_is_same(file, path) for path in given)
+        own = (
+            earlier
+            and not file.is_symlink()
+            and not any(path.resolve().is_relative_to(file.resolve()) for path in given)
+        )
         require(
             own or not os.path.lexists(file),
             f"--workdir={config.workdir}: {file.name} there is not this audit's to replace: "
@@ -51,10 +53,6 @@ def open_for(config: AuditConfig, *given: Path) -> Path:
         copy.unlink()
     write_config(workdir, "audit", config, device="CPU")
     return workdir
-
-
-def _is_same(file: Path, given: Path) -> bool:
-    return given.resolve().is_relative_to(file.resolve())
 
 
 def exit_code(verdicts: Sequence[str]) -> int:

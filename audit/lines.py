@@ -19,12 +19,15 @@ def line(label: str, text: str) -> str:
     )
 
 
-_COMPUTED = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_COMPUTED = re.compile(r"(^|[;\t\r\n])(?='*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 """Where a spreadsheet program would see a formula: some part a .csv file at semicolons or tabs."""
 
 
 def quoted(cell: object) -> object:
-    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text."""
+    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text.
+
+    harness/report.py takes it away again.
+    """
     if isinstance(cell, float):
         return "" if math.isnan(cell) else cell
     return _COMPUTED.sub(r"\1'", printable(cell)) if isinstance(cell, str) else cell

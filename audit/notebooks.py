@@ -29,11 +29,8 @@ from harness.workdir import save_figure, write_bytes, write_csv, write_json
 def audit_submissions(config: AuditConfig) -> int:
     """Audit one notebook with what lies beside it, or many.
 
-    Returns:
-      0 when all is right, 1 when something is wrong, 2 when something is not shown or cannot be read.
-
-    Raises:
-      UserError: nothing to read, or a single one that cannot be judged; a folder of another task's run.
+    Returns the exit code: 0 when all is right, 1 when something is wrong, 2 when something is not shown or
+    cannot be read. A single one that cannot be judged at all is a UserError.
     """
     limits = Limits(config.max_parameters, config.max_epochs, config.target_accuracy)
     names = str(config.notebook)
@@ -54,11 +51,7 @@ def audit_submissions(config: AuditConfig) -> int:
 
 
 def _submission(name: str) -> Submission:
-    """One of the names of --notebook: a file, perhaps with a class, or a folder (without a notebook yet).
-
-    Raises:
-      UserError: nothing is there.
-    """
+    """One of the names of --notebook: a file, perhaps with a class, or a folder (without a notebook yet)."""
     path, _, class_name = (
         name.rpartition(":") if re.search(r"\.(py|ipynb):\w+$", name, re.I) else (name, "", "")
     )
@@ -133,18 +126,13 @@ def _audit_many(found: Sequence[Submission], folder: Path, config: AuditConfig, 
         [name, count, MISTAKES[name].what, MISTAKES[name].remedy] for name, count in mistakes.most_common()
     ]
     write_csv(workdir / "mistakes.csv", ("mistake", "submissions", "what", "to_do"), rows)
-    tables = [
-        *(["mistakes"] if rows else []),
-        *(["spreadsheets"] if any(result.sheets for result in results) else []),
-    ]
+    tables = ["mistakes"] if rows else []
+    tables += ["spreadsheets"] if any(result.sheets for result in results) else []
     _write(workdir, results, tables, summary, "The audit of many submissions", limits)
     if mistakes:
         print("\nMistakes, and in how many submissions:")
-        print(
-            "\n".join(
-                line(str(count), f"{name}: {MISTAKES[name].what}") for name, count in mistakes.most_common()
-            )
-        )
+        for name, count in mistakes.most_common():
+            print(line(str(count), f"{name}: {MISTAKES[name].what}"))
     print(f"\n{len(verdicts)} submissions: {counted(verdicts)}. In {workdir}: report.html, audit.csv.")
     return exit_code(verdicts)
 

@@ -21,11 +21,8 @@ from harness.workdir import write_bytes, write_csv
 def audit_spreadsheets(config: AuditConfig) -> int:
     """Audit a spreadsheet, or each in a folder; say what is wrong and mark it in a copy.
 
-    Returns:
-      0 when every number is right, 1 when one is not, 2 when one is not shown or a file cannot be read.
-
-    Raises:
-      UserError: nothing to read, or a single file without a table; a folder of another task's run.
+    Returns the exit code: 0 when every number is right, 1 when one is not, 2 when one is not shown or a file
+    of a folder cannot be read. A single one without a table is a UserError.
     """
     given = Path(str(config.workbook)).expanduser()
     if not os.path.lexists(given):
@@ -84,11 +81,8 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
             bar.update()
     write_csv(workdir / "audit.csv", report.CSV_HEADER, csv_rows)
     recurring = report.recurring_mistakes(mistakes)
-    write_csv(
-        workdir / "mistakes.csv",
-        report.MISTAKES_HEADER,
-        ([quoted(cell) for cell in row] for row in recurring),
-    )
+    rows = ([quoted(cell) for cell in row] for row in recurring)
+    write_csv(workdir / "mistakes.csv", report.MISTAKES_HEADER, rows)
     if lines := report.recurring_text(recurring):
         print(f"\nMistakes in more than one file:\n{lines}")
     print(

@@ -48,13 +48,9 @@ LABELS = {
 
 
 class Submission(NamedTuple):
-    """One person's files.
+    """One person's files: the notebook of Part 2 and the spreadsheets of Part 1.
 
-    Attributes:
-      name: relative to the folder that was given.
-      notebook: with Part 2; None where there is none.
-      spreadsheets: with Part 1.
-      class_name: the network's class, where the user named it.
+    The name is relative to the folder that was given; class_name is the network's, where the user named it.
     """
 
     name: str
@@ -91,18 +87,15 @@ def submissions_in(folder: Path, skip: Sequence[Path] = ()) -> list[Submission]:
 
     Where there are notebooks the .py files in their folder belong to them. A spreadsheet belongs to the
     notebook with which it shares the most folders; one that shares none but the given folder, where that
-    holds several people's, is a submission without a notebook.
-
-    Args:
-      folder: of one person, or of many with a folder or a file each.
-      skip: paths that an audit wrote.
+    holds several people's, is a submission without a notebook. Paths to skip are those that an audit wrote.
     """
     files = [file for file in _files(folder) if not any(file.resolve().is_relative_to(path) for path in skip)]
     notebooks = _main_files(files, folder)
     of: dict[Path, list[Path]] = {notebook: [] for notebook in notebooks}
     alone = []
     for sheet in (file for file in files if file.suffix.lower() in OF_SPREADSHEETS):
-        shared = {notebook: _shared(sheet, notebook, folder) for notebook in notebooks}
+        common = {each: Path(os.path.commonpath([sheet.parent, each.parent])) for each in notebooks}
+        shared = {notebook: len(path.relative_to(folder).parts) for notebook, path in common.items()}
         nearest = max(notebooks, key=lambda notebook: shared[notebook], default=None)
         if nearest is not None and (shared[nearest] > 0 or len(notebooks) == 1):
             of[nearest].append(sheet)
@@ -158,12 +151,6 @@ def _first_folder(file: Path, folder: Path) -> str:
     return next(iter(file.relative_to(folder).parts[:-1]), "")
 
 
-def _shared(one: Path, other: Path, folder: Path) -> int:
-    """How many folders below the given one two files have in common."""
-    common = Path(os.path.commonpath([one.parent, other.parent]))
-    return len(common.relative_to(folder).parts)
-
-
 def _text(file: Path) -> str:
     try:
         with io.TextIOWrapper(open_file(file), "utf-8", "replace") as stream:
@@ -216,14 +203,8 @@ def text(audit: SubmissionAudit) -> str:
 
 
 class Result(NamedTuple):
-    """What of a submission's audit leaves its process.
-
-    Attributes:
-      line: of the folder's table.
-      row: CSV_HEADER.
-      sheets: rows of the spreadsheets' audit.csv.
-      point: in the picture.
-      mistakes: names of the notebook's mistakes.
+    """An audit's line in the folder's table and row of CSV_HEADER, the rows of its spreadsheets, its point in
+    the picture and the names of its notebook's mistakes.
     """
 
     line: str
@@ -234,7 +215,7 @@ class Result(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """One of VERDICTS."""
+        """The first of VERDICTS that a part has."""
         return str(self.row["verdict"])
 
 

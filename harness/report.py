@@ -4,6 +4,7 @@ import base64
 import contextlib
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import quote
 
 from harness.workdir import write_bytes
 
+_KEPT_AS_TEXT = re.compile(r"(^|[;\t\r\n])'(?='*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""The apostrophe of audit/lines.py, for spreadsheet programs: it is no part of the text."""
 _STYLE = Path(__file__).with_suffix(".css").read_text()
 
 
@@ -132,7 +135,7 @@ def _number(text: str) -> int | float | str:
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
-    return text
+    return _KEPT_AS_TEXT.sub(r"\1", text)
 
 
 def _figure(folder: Path, name: str) -> str:

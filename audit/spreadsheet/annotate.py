@@ -43,7 +43,7 @@ def annotated(audit: FileAudit) -> bytes:
     """The copy as .xlsx: wrong cells red, each with a comment; what is wrong because of them yellow.
 
     Its first sheet, which can be printed, says what is wrong and what would be right. The formulas are the
-    original's; a spreadsheet program computes their values when it opens it.
+    original's; a spreadsheet program computes their values.
     """
     name, kind = audit.file.name, audit.file.suffix.lower()
     if kind in (".csv", ".tsv"):
@@ -148,9 +148,6 @@ def _as_workbook(table: Sheet) -> Workbook:
 def copy_name(file: Path) -> str:
     """What the copy of one of many files is called: anna.xlsx -> anna.audited.xlsx."""
     name = file.stem if file.suffix == ".xlsx" else file.name
-    return f"{name if len(os.fsencode(name)) <= _LONGEST_NAME else _shortened(name)}.audited.xlsx"
-
-
-def _shortened(name: str) -> str:
-    """The start of a name, with a sum of it all that keeps two such apart."""
-    return f"{name[:50]}-{zlib.crc32(os.fsencode(name)):08x}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{name[:50]}-{zlib.crc32(os.fsencode(name)):08x}"  # which keeps two such apart
+    return f"{name}.audited.xlsx"

@@ -19,23 +19,18 @@ from backprop.equations import heading
 class WrongCell:
     """A cell that does not follow from those it is computed from.
 
-    Attributes:
-      name: its column; row: its row in the table, from 0; address: where it stands, such as W5.
-      formula: as text, None for a constant.
-      value: what it shows; right: what it should (NaN for a start weight).
-      equation: the right one, in the names of the columns; right_formula: in the sheet's cells.
-      helper: the heading of a cell outside the table's columns, which this column is computed from.
-      sheet: where that stands on another one.
+    A helper is the heading of a cell outside the table's columns, perhaps on another sheet, that its column
+    is computed from.
     """
 
     name: str
-    row: int
+    row: int  # in the table, from 0
     address: str
     formula: str | None
     value: float | str
-    right: float
-    equation: str
-    right_formula: str
+    right: float  # NaN for a start weight
+    equation: str  # in the names of the columns
+    right_formula: str  # in the sheet's cells
     helper: str = ""
     sheet: str = ""
 
@@ -86,9 +81,6 @@ def explain(
     groups: dict[str | None, list[WrongCell]] = {}
     for row, cell in cells.items():
         likely = mistakes.get(row)
-        used = table.source.references(cell.formula or "") if name in table.network.equations else ()
-        if likely is None and rate.place in used:
-            likely = "the cell was filled with an update formula"
         if likely is None and row in pasted:
             likely = "a constant was typed over the formula"
         groups.setdefault(likely, []).append(cell)

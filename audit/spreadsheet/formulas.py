@@ -32,16 +32,12 @@ class Node(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A cell, or a range of cells, that a formula refers to.
+    """A cell that a formula refers to, or the first one and the end of a range.
 
-    Attributes:
-      sheet: another sheet's name; "" for the formula's own.
-      row, column: of the cell, or of a range's first one; counted from the formula's cell unless fixed ($).
-      fixed: whether row and column are fixed.
-      end: of a range, its last cell, likewise; None for a single cell.
+    Row and column are counted from the formula's cell unless fixed ($).
     """
 
-    sheet: str
+    sheet: str  # "" for the formula's own
     row: int
     column: int
     fixed: tuple[bool, bool]
@@ -105,11 +101,7 @@ def _column(letters: str) -> int:
 
 
 def parse(formula: str, at: Place) -> Tree:
-    """The tree of a formula, such as "=A1*$B$2", that stands at a place.
-
-    Raises:
-      UnknownFormula: it holds what is not computed here, such as a text.
-    """
+    """The tree of a formula, such as "=A1*$B$2", that stands at a place; UnknownFormula of other formulas."""
     return _Parser(formula.strip().removeprefix("=").removeprefix("+"), at).whole()
 
 
@@ -128,10 +120,8 @@ def _tokens(text: str, at: Place) -> Iterator[_Token]:
             raise UnknownFormula(text[place : place + 20])
         place = found.end()
         if found["column"]:
-            fixed = (
-                found["row"].startswith("$"),
-                found[0][: found.start("column") - found.start()].endswith("$"),
-            )
+            before = found[0][: found.start("column") - found.start()]
+            fixed = found["row"].startswith("$"), before.endswith("$")
             row, column = int(found["row"].lstrip("$")), _column(found["column"])
             sheet = (found["sheet"] or "").strip("'").replace("''", "'")
             start = (row if fixed[0] else row - at[0], column if fixed[1] else column - at[1])
@@ -304,12 +294,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 def resolved(
     tree: Tree, quantity: Callable[[Reference, Place], Tree], at: Place, name: Callable[[str], Tree]
 ) -> Tree:
-    """A tree whose references are the quantities, numbers or trees that they stand for.
-
-    Args:
-      quantity: what a reference to one cell at a place stands for.
-      at: the place of the formula; name: what a defined name stands for.
-    """
+    """The tree of a formula at a place, with what its references to cells, and defined names, stand for."""
 
     def cells(part: Tree) -> list[Tree]:
         match name(part.text) if isinstance(part, Name) else part:
@@ -320,9 +305,8 @@ def resolved(
                 if len({len(column) for column in columns}) != 1:
                     raise UnknownFormula("ranges of different lengths")
                 rows = zip(*columns, strict=True)
-                return [
-                    Node("SUM", tuple(functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in rows))
-                ]
+                products = [functools.reduce(lambda x, y: Node("*", (x, y)), row) for row in rows]
+                return [Node("SUM", tuple(products))]
             case Node(operation, parts):
                 return [Node(operation, tuple(cell for each in parts for cell in cells(each)))]
             case other:

@@ -95,11 +95,8 @@ class _Search:
             right = self._points.right(self._table.network, name)
             for helper, target in self._targets(tree, right).items():
                 wanted.setdefault(helper, {})[name] = target
-                if (
-                    name not in found
-                    and target is not None
-                    and (blamed := self._inside(helper, target, name))
-                ):
+                blamed = self._inside(helper, target, name) if name not in found else None
+                if blamed:
                     found[name] = blamed
         for helper, of_columns in wanted.items():
             target, *others = of_columns.values()
@@ -142,14 +139,14 @@ class _Search:
         trial[helper] = x
         return x if agree(trial.of_tree(tree), right) else None
 
-    def _inside(self, helper: str, target: Values, name: str) -> _Blamed | None:
+    def _inside(self, helper: str, target: Values | None, name: str) -> _Blamed | None:
         """A helper, or one that it is computed from, that should hold what has a name, and does not."""
-        text = self._named(target)
-        if not text or self._named(self._points[helper]):
+        text = "" if target is None else self._named(target)
+        if target is None or not text or self._named(self._points[helper]):
             return None
         tree = self._judge.helpers.of_helper(helper, self._row)
         for deeper, wanted in self._targets(tree, target).items():
-            if wanted is not None and (blamed := self._inside(deeper, wanted, name)):
+            if blamed := self._inside(deeper, wanted, name):
                 return blamed
         return _Blamed(helper, text, self._why(helper, target, name))
 

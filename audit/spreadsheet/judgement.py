@@ -9,7 +9,6 @@ import numpy as np
 
 from audit.spreadsheet.formulas import Node, Place, Tree, nodes
 from audit.spreadsheet.mistakes import alternatives
-from audit.spreadsheet.network import Network
 from audit.spreadsheet.points import Points, agree
 from audit.spreadsheet.quantities import Quantities
 from audit.spreadsheet.repairs import cause
@@ -19,12 +18,7 @@ _MOST_READINGS = 300
 
 
 class Judgement(NamedTuple):
-    """What a formula is.
-
-    Attributes:
-      tree: its meaning.
-      right: whether it computes what its column should hold.
-    """
+    """A formula's meaning, and whether it computes what its column should hold."""
 
     tree: Tree
     right: bool
@@ -33,21 +27,14 @@ class Judgement(NamedTuple):
 class Judge:
     """Judges the formulas of one table; each meaning once.
 
-    Attributes:
-      quantities: reads formulas; helpers: the same, with cells outside the columns as quantities.
-      anywhere: the points at which they are compared.
-      eta: the table's learning rate.
+    quantities reads formulas, helpers as well, but with cells outside the columns as quantities of their own;
+    anywhere are the points at which formulas are compared.
     """
 
     def __init__(self, table: Table, eta: float, places: list[Place], known: dict[str, float]):
-        """Prepare to judge.
-
-        Args:
-          eta: the learning rate; places: the cells that hold it.
-          known: the value of each input, target and constant bias.
-        """
+        """Prepare, with the learning rate, the cells that hold it, and what is given by its name."""
         network = table.network
-        self._network: Network = network
+        self._network = network
         self.eta = eta
         self.quantities = Quantities(table, places)
         self.helpers = Quantities(table, places, keep_helpers=True)
@@ -81,10 +68,9 @@ class Judge:
                 if agree(values, wrong) and np.ptp(wrong) > 0:
                     return words
         right = self.anywhere.right(self._network, name)
-        found = (
-            cause(reading, name, self._network, self.anywhere, self.eta, right) for reading in readings[:4]
-        )
-        return next((words for words in found if words), None)
+        points = self.anywhere
+        found = (cause(each, name, self._network, points, self.eta, right) for each in readings[:4])
+        return next(filter(None, found), None)
 
     def _readings(self, tree: Tree) -> Iterator[Tree]:
         """The formula with inputs, targets and eta in place of numbers that are theirs."""
@@ -95,11 +81,8 @@ class Judge:
             yield _with_numbers(tree, meant, iter(names))
 
     def _names_of(self, number: float) -> list[Tree]:
-        names = [
-            name
-            for name, known in self._known.items()
-            if known == number and name not in self._network.biases
-        ]
+        same = [name for name, known in self._known.items() if known == number]
+        names = [name for name in same if name not in self._network.biases]
         return [number, *sorted(names, key=lambda name: name != "eta")]
 
 

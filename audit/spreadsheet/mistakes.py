@@ -34,10 +34,8 @@ def _updates(w: str, network: Network) -> Iterator[tuple[str, str]]:
             yield f"dE/d{other} was used instead of dE/d{w}", f"prev_{w}-prev_eta*prev_dE_d{other}"
             yield f"{other} was used instead of {w}", f"prev_{other}-prev_eta*{slope}"
             yield f"the whole update of {other} was used", f"prev_{other}-prev_eta*prev_dE_d{other}"
-            yield (
-                f"the already updated {other} of the same row was used instead of {w}",
-                f"{other}-prev_eta*{slope}",
-            )
+            words = f"the already updated {other} of the same row was used instead of {w}"
+            yield words, f"{other}-prev_eta*{slope}"
     updated = _with_next(network.equations[f"dE_d{w}"].replace(" ", ""), network)
     now = re.sub(r"\b(?!next_)([a-zA-Z]\w*)", r"prev_\1", updated).replace("next_", "")
     yield "its derivative uses the already updated weights to the output layer", f"prev_{w}-prev_eta*({now})"
@@ -63,8 +61,8 @@ def mixed_up(name: str, text: str, network: Network) -> Iterator[tuple[str, str]
 
 def _taken_for(wanted: str, network: Network) -> Sequence[str]:
     """What a quantity is mixed up with: others of its kind, or the sum for its activation."""
-    kinds = [network.column_kinds[name] for name in (wanted,) if name in network.column_kinds]
-    of_kind = [name for name, kind in network.column_kinds.items() if kind in kinds and name != wanted]
+    wanted_kind = network.column_kinds.get(wanted, "")
+    of_kind = [name for name, kind in network.column_kinds.items() if kind == wanted_kind and name != wanted]
     pair = wanted[2:] if wanted.startswith("a_") else f"a_{wanted}"
     return [*of_kind, *([pair] if pair in network.equations else [])]
 
@@ -129,21 +127,17 @@ def _of_routes(text: str, network: Network) -> Iterator[tuple[str, str]]:
     for other in network.shape.input_names if source else ():
         for place, route in enumerate(ROUTES[: len(routes)] if f"*{other}" != source else ()):
             terms = [f"{term}*{other}" if n == place else f"{term}{source}" for n, term in enumerate(routes)]
-            yield (
-                f"{other} was used instead of {source[1:]} in the {route} route",
-                f"({'+'.join(terms)}){slope}",
-            )
+            words = f"{other} was used instead of {source[1:]} in the {route} route"
+            yield words, f"({'+'.join(terms)}){slope}"
 
 
 def _misplaced(name: str, text: str, network: Network) -> Iterator[tuple[str, str]]:
-    functions = "|".join(("sigmoid", "tanh", "relu"))
     yield "the cell above was copied", f"prev_{name}"
-    yield "the row above was used", re.sub(rf"\b(?!(?:{functions})\b)([a-zA-Z]\w*)", r"prev_\1", text)
+    yield "the row above was used", re.sub(r"\b(?!(?:sigmoid|tanh|relu)\b)([a-zA-Z]\w*)", r"prev_\1", text)
     for other, its in network.equations.items():
         if other != name:
             yield f"the equation of {heading(other)} was used", its.replace(" ", "")
-    hidden, output = network.last_weights
-    for start in dict.fromkeys((name, output, hidden)):
+    for start in dict.fromkeys((name, network.weights_of(1)[-1], network.weights_of(0)[-1])):
         for other in (*network.given, *network.weights, *network.equations):
             words = "the cell was filled with an update formula"
             if start.startswith("w") and other == f"dE_d{start}":
@@ -152,4 +146,4 @@ def _misplaced(name: str, text: str, network: Network) -> Iterator[tuple[str, st
 
 
 def _with_next(text: str, network: Network) -> str:
-    return re.sub(rf"\b({'|'.join(network.output_weights)})\b", r"next_\1", text)
+    return re.sub(rf"\b({'|'.join(network.weights_of(1))})\b", r"next_\1", text)

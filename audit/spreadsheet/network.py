@@ -17,17 +17,11 @@ _MAX_NEURONS = 8  # in a layer, as --inputs, --hidden and --outputs have it
 
 @dataclass(frozen=True)
 class Network:
-    """A network with one hidden layer, as a table shows it.
-
-    Attributes:
-      shape: its size and activation.
-      shared_biases: one bias a layer, b1 and b2, in place of one a neuron.
-      fixed_biases: the biases are constants, which no update changes.
-    """
+    """A network with one hidden layer, as a table shows it."""
 
     shape: Shape = CLASSROOM
-    shared_biases: bool = False
-    fixed_biases: bool = False
+    shared_biases: bool = False  # b1 and b2, one a layer, in place of one a neuron
+    fixed_biases: bool = False  # constants, which no update changes
 
     @cached_property
     def biases(self) -> tuple[str, ...]:
@@ -45,11 +39,8 @@ class Network:
     @cached_property
     def given(self) -> tuple[str, ...]:
         """What stays the same in every row: inputs, targets, biases that no update changes."""
-        return (
-            *self.shape.input_names,
-            *self.shape.target_names,
-            *(self.biases if self.fixed_biases else ()),
-        )
+        biases = self.biases if self.fixed_biases else ()
+        return (*self.shape.input_names, *self.shape.target_names, *biases)
 
     @cached_property
     def equations(self) -> Mapping[str, str]:
@@ -95,24 +86,15 @@ class Network:
     @cached_property
     def column_kinds(self) -> Mapping[str, str]:
         """What kind of quantity each column is: weights of a layer, sums of a layer, and so on."""
-        hidden = {*self._weights_of(0)}
+        hidden = {*self.weights_of(0)}
         return {
             name: re.sub(r"\d+$", "", name) + ("hidden" if name.removeprefix("dE_d") in hidden else "")
             for name in (*self.given, *self.weights, *self.equations)
         }
 
-    def _weights_of(self, layer: int) -> list[str]:
+    def weights_of(self, layer: int) -> list[str]:
+        """The weights to the hidden layer, 0, or to the output layer, 1, without biases."""
         return [w for neuron in self.shape.layers[layer] for w in neuron.incoming.values() if w[0] == "w"]
-
-    @property
-    def output_weights(self) -> tuple[str, ...]:
-        """The weights to the output layer, without biases."""
-        return tuple(self._weights_of(1))
-
-    @property
-    def last_weights(self) -> tuple[str, str]:
-        """The last weight to each layer."""
-        return self._weights_of(0)[-1], self._weights_of(1)[-1]
 
     @cached_property
     def assignment(self) -> Mapping[str, float]:
@@ -129,10 +111,9 @@ class Network:
 
     def __str__(self) -> str:
         shape = self.shape
-        biases = (
-            (" with biases" if not self.shared_biases else " with one bias a layer") if shape.biases else ""
-        )
-        return f"{shape.inputs}-{shape.hidden}-{shape.outputs}{biases}, {shape.activation}"
+        biases = " with one bias a layer" if self.shared_biases else " with biases"
+        sizes = f"{shape.inputs}-{shape.hidden}-{shape.outputs}"
+        return f"{sizes}{biases if shape.biases else ''}, {shape.activation}"
 
 
 def _with_shared_biases(equations: Mapping[str, str], hidden: int, outputs: int) -> dict[str, str]:

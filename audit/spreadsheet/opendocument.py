@@ -95,11 +95,7 @@ _MANIFEST = (
 
 
 def checked_ods(name: str, content: bytes) -> bytes:
-    """The cells of an .ods file in an archive of our own.
-
-    Raises:
-      UserError: not an .ods file, or one that is damaged, encrypted, too large or reaches outside.
-    """
+    """The cells of an .ods file in an archive of our own; one that reaches outside is refused."""
     with opened(name, content, ".ods") as archive:
         part = archive.getinfo("content.xml")
         megabytes = f"{part.file_size / 2**20:.0f} MB"
@@ -120,12 +116,9 @@ def checked_ods(name: str, content: bytes) -> bytes:
 
 
 class _Copy:
-    """Copies what is listed while it reads.
+    """Copies what is listed while it reads, and counts its cost as package.checked does.
 
-    Attributes:
-      left: how many elements deep it is in one that is left out; 0 outside.
-      cost: of the cells as often as they are repeated, as package.checked counts it.
-      rows, cells: how often the present row and cell are repeated.
+    It is `left` elements deep in one that is left out; a row is repeated `rows` times, a cell `cells` times.
     """
 
     def __init__(self, name: str):
@@ -136,11 +129,7 @@ class _Copy:
         self.rows = self.cells = 1
 
     def of(self, content: bytes) -> str:
-        """The copy.
-
-        Raises:
-          UserError: it costs too much, or reaches outside. ExpatError: it is not XML.
-        """
+        """The copy; of what is not XML, ExpatError."""
         parser = parser_of(self.name, namespace_separator=" ")
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -159,11 +148,8 @@ class _Copy:
             self.left += 1
             return
         attributes = {_prefixed(key): value for key, value in given.items()}
-        kept = {
-            key: value
-            for key, value in attributes.items()
-            if key in _ATTRIBUTES and self._is_kept(key, value)
-        }
+        listed = {key: value for key, value in attributes.items() if key in _ATTRIBUTES}
+        kept = {key: value for key, value in listed.items() if self._is_kept(key, value)}
         self._repeat(name, kept)
         self.open.append(name)
         if name in _ELEMENTS:
@@ -178,10 +164,8 @@ class _Copy:
                 len(value) <= MAX_FORMULA,
                 f"{self.name} holds a formula of {len(value)} letters: give at most {MAX_FORMULA}",
             )
-            outside = "#" in _ERROR.sub(
-                "", _QUOTED.sub("", without_texts(value))
-            )  # 'file:///a.ods'#Sheet1.A1
-            refuse(self.name, "links to other files" if outside else "")
+            plain = _ERROR.sub("", _QUOTED.sub("", without_texts(value)))
+            refuse(self.name, "links to other files" if "#" in plain else "")  # 'file:///a.ods'#Sheet1.A1
             refuse(self.name, "INDIRECT, which may refer to other files" if _INDIRECT.search(value) else "")
             require_inside(self.name, value)
             return key != "table:formula" or _GRAMMAR.match(value) is not None

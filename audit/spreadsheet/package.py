@@ -47,9 +47,7 @@ _PARTS = {
 }
 _LINKS = "xl/externallinks/"
 _LINK_RELATION = re.compile(rb"<([\w.-]+:)?Relationship\s[^>]*/externalLink\"[^>]*>")
-_LINK_REFERENCES = re.compile(
-    rb"<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>", re.DOTALL
-)
+_LINK_REFERENCES = re.compile(rb"(?s)<([\w.-]+:)?externalReferences\b.*?</([\w.-]+:)?externalReferences>")
 _IS_XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0 \t\r\n]*<")
 
 
@@ -64,11 +62,7 @@ def checked(name: str, content: bytes) -> Package:
     """The parts of an .xlsx file in an archive of our own, uncompressed.
 
     So what is read later is what was checked, whatever the file's own archive says of its parts. Links to
-    other files are left out: a formula that needs one is refused.
-
-    Raises:
-      UserError: not an .xlsx file, or one that is damaged, encrypted, too large when unpacked, or too
-        much work to read; one with macros, embedded objects, or anything that reaches outside the file.
+    other files are left out: a formula that needs one is refused, as is all that reaches outside the file.
     """
     if content.startswith(b"\xd0\xcf\x11\xe0"):
         encrypted = "EncryptedPackage".encode("utf-16-le") in content
@@ -83,11 +77,7 @@ def checked(name: str, content: bytes) -> Package:
 
 @contextlib.contextmanager
 def opened(name: str, content: bytes, kind: str) -> Iterator[zipfile.ZipFile]:
-    """The archive that a file of a kind is.
-
-    Raises:
-      UserError: it is none; or in place of whatever reading a malformed part of it raises.
-    """
+    """The archive that a file of a kind is; whatever reading a malformed part raises becomes a UserError."""
     require(
         content.startswith(b"PK"),
         f"{name} is not an {kind} file inside: open it in a spreadsheet program and save it as .xlsx",
@@ -164,19 +154,14 @@ def damaged(name: str, reason: str) -> UserError:
 
 
 def bare(package: bytes) -> bytes:
-    """A checked file's cells alone, for one whose formats and the like are damaged.
-
-    Raises:
-      Exception: whatever ElementTree or zipfile raise where even these are not there.
-    """
+    """A checked file's cells alone, for one whose formats and the like are damaged."""
     copy = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(package)) as archive, zipfile.ZipFile(copy, "w") as cells:
         for name in archive.namelist():
-            kept = name in _NEEDED or (name.startswith("xl/worksheets/") and "/_rels/" not in name)
-            if kept and name.startswith("xl/worksheets/"):
-                cells.writestr(name, _cells_alone(archive.read(name)))
-            elif kept:
+            if name in _NEEDED:
                 cells.writestr(name, archive.read(name))
+            elif name.startswith("xl/worksheets/") and "/_rels/" not in name:
+                cells.writestr(name, _cells_alone(archive.read(name)))
     return copy.getvalue()
 
 
@@ -240,10 +225,7 @@ def _repacked(name: str, archive: zipfile.ZipFile, size: int) -> Package:
 class _Scan:
     """Reads all XML parts of a file once: what they cost openpyxl, and whether they reach outside.
 
-    Attributes:
-      cost: of all parts; costs: of each.
-      uses: of a part, how often it names each of its relations.
-      relations: of a part, their names and the parts that they lead to.
+    Of each part: its cost, how often it uses each of its relations, and the parts that these lead to.
     """
 
     def __init__(self, name: str):
@@ -272,11 +254,7 @@ class _Scan:
         return max(map(cost, self.costs), default=0)
 
     def read(self, part: str, content: bytes) -> None:
-        """Read a part.
-
-        Raises:
-          UserError: it costs too much, or reaches outside. ExpatError: it is not XML.
-        """
+        """Read a part; one that is not XML raises ExpatError."""
         self.costs[part] = len(content) // _BYTES_A_COST
         if not _IS_XML.match(content):
             return

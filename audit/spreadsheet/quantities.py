@@ -2,15 +2,7 @@
 
 from collections.abc import Collection
 
-from audit.spreadsheet.formulas import (
-    Place,
-    Reference,
-    Tree,
-    UnknownFormula,
-    parse,
-    relative,
-    resolved,
-)
+from audit.spreadsheet.formulas import Place, Reference, Tree, UnknownFormula, parse, relative, resolved
 from audit.spreadsheet.reading import Cell
 from audit.spreadsheet.tables import Table
 
@@ -89,11 +81,9 @@ class Quantities:
         text = self._table.source.book.names.get(name.lower())
         if text is None:
             raise UnknownFormula(name)
-        tree = parse(text, (1, 1))
-        if isinstance(tree, Reference) and tree.fixed == (True, True):
-            return tree
-        if isinstance(tree, float):
-            return tree
+        match parse(text, (1, 1)):
+            case Reference(fixed=(True, True)) | float() as meant:
+                return meant
         raise UnknownFormula(name)
 
     def _quantity(self, sheet: str, place: Place, row: int, depth: int, *, frozen: bool) -> Tree:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, shortest
+from audit.spreadsheet.formulas import Place
 from audit.spreadsheet.tables import Table
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -13,28 +14,19 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Rate:
-    """The learning rate of a table.
-
-    Attributes:
-      value: NaN where nothing tells it.
-      source: where it was found, in words.
-      place: the cell that holds it.
-      inferred: what the change of the weights implies, None where it implies nothing.
-      rounding: how far an inferred rate may be off.
-    """
+    """The learning rate of a table, NaN where nothing tells it; where it was found, and in which cell."""
 
     value: float
     source: str
-    place: tuple[int, int] | None = None
-    inferred: float | None = None
-    rounding: float = 0.0
+    place: Place | None = None
+    inferred: float | None = None  # what the change of the weights implies
+    rounding: float = 0.0  # how far an inferred one may be off
 
 
 def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
     """The learning rate: a column's, a labelled cell's, a cell's that the updates refer to, or implied.
 
-    Args:
-      columns: the table's numbers; right: the derivatives as they should be.
+    It is implied by the table's numbers, and by the derivatives as they should be.
     """
     inferred, rounding = _infer(columns, right, table.network.weights)
     if "eta" in table.columns:
@@ -50,14 +42,10 @@ def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
     if cells:
         where = table.source.address(*cells[0].place)  # type: ignore[misc]
         return Rate(cells[0].value, f"cell {where}, labelled", cells[0].place, inferred)
-    for place in referenced:
-        return Rate(
-            float(table.source.cells[place].value),
-            f"cell {table.source.address(*place)}, which the updates refer to",
-            place,
-            inferred,
-        )
-    for label in table.labels:
+    for place in referenced[:1]:
+        words = f"cell {table.source.address(*place)}, which the updates refer to"
+        return Rate(float(table.source.cells[place].value), words, place, inferred)
+    for label in table.labels[:1]:
         return Rate(label.value, "the sheet's name", None, inferred)
     if inferred is None:
         return Rate(np.nan, "not known: no cell names it and no weight changes")
@@ -70,24 +58,27 @@ def with_own_labels(tables: Sequence[Table]) -> tuple[Table, ...]:
     found = []
     for number, table in enumerate(tables):
         others = set().union(*used[:number], *used[number + 1 :]) - used[number]
-        labels = [
-            each for each in table.labels if not each.place or table.source.real(each.place) not in others
-        ]
+        real = table.source.real
+        labels = [each for each in table.labels if not each.place or real(each.place) not in others]
         found.append(replace(table, labels=tuple(labels)))
     return tuple(found)
 
 
-def _referenced(table: Table) -> list[tuple[int, int]]:
+def _referenced(table: Table) -> list[Place]:
     """Cells with numbers outside the table that the first row of updates refers to, most used first."""
-    places: list[tuple[int, int]] = []
-    inside = range(table.first, table.first + table.rows)
-    for name in table.network.weights:
-        cell = table.cells[name][1] if name in table.cells and table.rows > 1 else None
-        for place in table.source.references(cell.formula) if cell and cell.formula else ():
-            outside = place[0] not in inside or place[1] not in table.columns.values()
-            if outside and table.source.has_number(place):
-                places.append(place)
+    places = [place for name in table.network.weights for place in numbers_outside(table, name, 1)]
     return sorted(set(places), key=lambda place: (-places.count(place), place))
+
+
+def numbers_outside(table: Table, name: str, row: int) -> list[Place]:
+    """Cells with numbers outside the table that a formula refers to; none where there is no formula."""
+    cell = table.cells[name][row] if name in table.cells and row < table.rows else None
+    inside = range(table.first, table.first + table.rows)
+    return [
+        place
+        for place in table.source.references(cell.formula if cell and cell.formula else "")
+        if table.source.has_number(place) and not (place[0] in inside and place[1] in table.columns.values())
+    ]
 
 
 def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[float | None, float]:

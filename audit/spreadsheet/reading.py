@@ -46,31 +46,19 @@ _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a cell shows.
-
-    Attributes:
-      value: its number, or the start of its text (an error, such as #REF!, is text).
-      numeral: the number as the file writes it, which tells how many digits are known; "" for text.
-      formula: the formula that gave it, None for a constant.
-    """
+    """What a cell shows: its number, or the start of its text (an error, such as #REF!, is text)."""
 
     value: float | str
-    numeral: str = ""
-    formula: str | None = None
+    numeral: str = ""  # the number as the file writes it, which tells how many digits are known
+    formula: str | None = None  # that gave it
 
 
 @dataclass(frozen=True)
 class Book:
-    """What formulas of a sheet may refer to besides its own cells.
+    """The cells of all sheets, which formulas may refer to, and how the file was read, for a teacher."""
 
-    Attributes:
-      sheets: the cells of all sheets by the sheets' names; names: what each defined name stands for, in
-        lower case.
-      notes: what a teacher should know about how the file was read.
-    """
-
-    sheets: Mapping[str, Mapping[tuple[int, int], Cell]] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
+    sheets: Mapping[str, Mapping[Place, Cell]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)  # defined ones in lower case
     notes: tuple[str, ...] = ()
 
 
@@ -79,20 +67,15 @@ class Sheet:
     """The cells of a sheet that are not blank, by (row, column), counted from 1.
 
     A table whose rows are columns, or has lines between its rows, is read from a sheet with these in order.
-
-    Attributes:
-      hidden: whether the program shows it at all.
-      is_turned: whether its rows are the file's columns.
-      lines: the line of the file in each row that has another one; moved: the other way round.
     """
 
     name: str
     cells: Mapping[Place, Cell]
     book: Book = field(default_factory=Book, repr=False, compare=False)
     hidden: bool = False
-    is_turned: bool = False
-    lines: Mapping[int, int] = field(default_factory=dict)
-    moved: Mapping[int, int] = field(default_factory=dict)
+    is_turned: bool = False  # its rows are the file's columns
+    lines: Mapping[int, int] = field(default_factory=dict)  # of the file, in rows that have another one
+    moved: Mapping[int, int] = field(default_factory=dict)  # the other way round
 
     def real(self, place: Place) -> Place:
         """Where the file has what stands at a place here."""
@@ -138,34 +121,26 @@ def _exchanged(place: Place) -> Place:
     return place[1], place[0]
 
 
+@dataclass(frozen=True, eq=False)
 class _Rearranged(Mapping[Place, Cell]):
     """Cells at other places: none is copied."""
 
-    def __init__(
-        self,
-        cells: Mapping[Place, Cell],
-        there: Callable[[Place], Place],
-        here: Callable[[Place], Place],
-    ):
-        self._cells, self._there, self._here = cells, there, here
+    cells: Mapping[Place, Cell]
+    there: Callable[[Place], Place]
+    here: Callable[[Place], Place]
 
     def __getitem__(self, place: Place) -> Cell:
-        return self._cells[self._there(place)]
+        return self.cells[self.there(place)]
 
     def __iter__(self) -> Iterator[Place]:
-        return map(self._here, self._cells)
+        return map(self.here, self.cells)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self.cells)
 
 
 def read_sheets(file: Path) -> tuple[Sheet, ...]:
-    """The sheets of an .xlsx file, of one that LibreOffice reads as such, or the one of a .csv file.
-
-    Raises:
-      UserError: a file that is missing, too large, damaged, encrypted, of another type, or one
-        without the values of its formulas where LibreOffice cannot compute them.
-    """
+    """The sheets of an .xlsx file, of one that LibreOffice reads as such, or the one of a .csv file."""
     kind = file.suffix.lower()
     require(
         kind in SUFFIXES,
@@ -181,9 +156,8 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
             )
             content = stream.read(_MAX_BYTES)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
-        raise UserError(
-            f"{file.name} cannot be read ({error.strerror}): give an {KINDS} file, or a folder"
-        ) from error
+        why = f"{file.name} cannot be read ({error.strerror}): give an {KINDS} file, or a folder"
+        raise UserError(why) from error
     require(content.strip() != b"", f"{file.name} is empty: save it again from the spreadsheet program")
     if kind in (".csv", ".tsv"):
         return (_read_csv(file.name, content),)
@@ -191,11 +165,7 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
 
 
 def as_xlsx(name: str, content: bytes) -> bytes:
-    """An .ods or .xls file as .xlsx, by LibreOffice.
-
-    Raises:
-      UserError: LibreOffice is not there or cannot read it, or the file holds macros or reaches outside.
-    """
+    """An .ods or .xls file as .xlsx, by LibreOffice."""
     kind = Path(name).suffix.lower()
     if kind == ".ods":
         content = checked_ods(name, content)
@@ -218,20 +188,12 @@ def as_xlsx(name: str, content: bytes) -> bytes:
 
 
 def open_workbook(name: str, content: bytes) -> Workbook:
-    """An .xlsx file's workbook with its formulas.
-
-    Raises:
-      UserError: an .xlsx file that package.checked refuses, or one that is damaged.
-    """
+    """An .xlsx file's workbook with its formulas."""
     return _opened(name, checked(name, content))[1]
 
 
 def _opened(name: str, package: Package) -> tuple[Package, Workbook]:
-    """A checked file and its workbook with formulas: its cells alone where the rest is damaged.
-
-    Raises:
-      UserError: not even its cells can be read.
-    """
+    """A checked file and its workbook with formulas: its cells alone where the rest is damaged."""
     try:
         return package, _loaded(name, package.content)
     except UserError:
@@ -247,9 +209,7 @@ def _loaded(name: str, content: bytes, *, values: bool = False) -> Workbook:
     """What a checked .xlsx file holds: its formulas, or the values they gave when it was last saved."""
     try:
         with warnings.catch_warnings(action="ignore"):  # they are about what an audit does not read
-            return openpyxl.load_workbook(
-                io.BytesIO(content), data_only=values, keep_vba=False, keep_links=False
-            )
+            return openpyxl.load_workbook(io.BytesIO(content), data_only=values, keep_links=False)
     except Exception as error:  # openpyxl raises whatever a malformed part leads to
         raise damaged(name, "its cells cannot be read") from error
 
@@ -273,7 +233,7 @@ def _read_xlsx(name: str, content: bytes) -> tuple[Sheet, ...]:
     return tuple(replace(sheet, book=source) for sheet in sheets)
 
 
-def _formulas(name: str, sheet: Worksheet) -> Iterator[tuple[tuple[int, int], str]]:
+def _formulas(name: str, sheet: Worksheet) -> Iterator[tuple[Place, str]]:
     for cell in _filled(name, sheet):
         if isinstance(cell.value, ArrayFormula):
             yield (cell.row, cell.column), str(cell.value.text)
@@ -292,7 +252,7 @@ def _filled(name: str, sheet: Worksheet) -> Iterator[OpenpyxlCell]:
             yield cell
 
 
-def _sheet(name: str, sheet: Worksheet, formulas: Mapping[tuple[int, int], str]) -> Sheet:
+def _sheet(name: str, sheet: Worksheet, formulas: Mapping[Place, str]) -> Sheet:
     cells = {}
     for cell in _filled(name, sheet):
         place = (cell.row, cell.column)
@@ -316,9 +276,7 @@ def _text_cell(text: str, formula: str | None = None) -> Cell:
     return Cell(float(numeral), numeral, formula) if _NUMERAL.fullmatch(numeral) else Cell(text, "", formula)
 
 
-def _recalculated(
-    name: str, content: bytes, formulas: Mapping[str, Mapping[tuple[int, int], str]]
-) -> Workbook:
+def _recalculated(name: str, content: bytes, formulas: Mapping[str, Mapping[Place, str]]) -> Workbook:
     """The workbook with its values computed by LibreOffice."""
     advice = f"{name} holds formulas without values: open it in a spreadsheet program and save it once"
     require(is_installed(), advice)

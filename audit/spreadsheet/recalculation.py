@@ -52,10 +52,7 @@ def is_installed() -> bool:
 
 @functools.cache
 def is_isolated() -> bool:
-    """Whether LibreOffice can be kept from the network and from all other files here.
-
-    That takes Linux, and its permission to make namespaces.
-    """
+    """Whether LibreOffice can be kept from all else here: that takes Linux, and leave to make namespaces."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             _run(folder, *_isolated(folder), "test", "-x", _program())
@@ -68,9 +65,6 @@ def recalculated(book: Workbook) -> bytes:
     """A workbook's .xlsx file with the values of its formulas.
 
     LibreOffice sees what openpyxl writes of the cells, not the file that somebody made.
-
-    Raises:
-      OSError, subprocess.SubprocessError: LibreOffice did not end well.
     """
     content = io.BytesIO()
     book.save(content)
@@ -80,8 +74,7 @@ def recalculated(book: Workbook) -> bytes:
 def converted(content: bytes, kind: str) -> bytes:
     """A spreadsheet of some kind, such as .ods, as LibreOffice writes it as .xlsx.
 
-    Raises:
-      OSError, subprocess.SubprocessError: LibreOffice did not end well.
+    Raises OSError or subprocess.SubprocessError where LibreOffice does not end well.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy, profile = Path(folder, f"copy{kind}"), Path(folder, "profile")
@@ -110,9 +103,6 @@ def _run(folder: str, *command: str) -> None:
     """Run a program; its own temporary files are in the folder, too.
 
     What it leaves running ends with the process that reads the file (audit.bounded).
-
-    Raises:
-      OSError, subprocess.SubprocessError: it did not end well.
     """
     places = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
     null = subprocess.DEVNULL

@@ -13,7 +13,7 @@ from audit.spreadsheet.diagnosis import pasted_rows
 from audit.spreadsheet.headings import ETA
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.mistakes import mixed_up
-from audit.spreadsheet.rate import Rate
+from audit.spreadsheet.rate import Rate, numbers_outside
 from audit.spreadsheet.reading import Sheet
 from audit.spreadsheet.tables import Table
 from backprop.equations import heading
@@ -44,8 +44,9 @@ def missing_in(table: Table, rate: Rate, columns: Columns, right: Columns) -> li
 def _hidden(table: Table, columns: Columns, right: Columns, name: str) -> str | None:
     """A mistake in a derivative that its few digits would hide; None where there is none."""
     value, unit = columns.values[name], columns.rounding[name]
-    typed = all(cell is None or cell.formula is None for cell in table.cells[name])
-    if not (name.startswith("dE_d") and typed) or np.any(np.abs(value) >= _MANY_UNITS * unit):
+    if not (name.startswith("dE_d") and _is_typed(table, name)) or np.any(
+        np.abs(value) >= _MANY_UNITS * unit
+    ):
         return None
     text = table.network.equations[name].replace(" ", "")
     exact, slack = right.values[name], (unit + right.rounding[name]) / 2
@@ -63,9 +64,8 @@ def notes_on_file(file: Path, sheets: Sequence[Sheet], tables: Sequence[tuple[Ta
     hidden = {sheet.name for sheet in sheets if sheet.hidden} & {table.sheet for table, _ in tables}
     notes = [f"the sheet {name} is hidden, and was judged" for name in sorted(hidden)]
     name = unicodedata.normalize("NFC", file.stem).lower().replace("η", "eta").replace("_", " ")
-    named = re.search(
-        rf"(?<![a-z]){ETA}[ =-]*(\d+(?:[.,]\d+)?)(?![\d ]*\d)", name.replace("learning rate", "lr")
-    )
+    name = name.replace("learning rate", "lr")
+    named = re.search(rf"(?<![a-z]){ETA}[ =-]*(\d+(?:[.,]\d+)?)(?![\d ]*\d)", name)
     rates = [rate.value for _, rate in tables if np.isfinite(rate.value)]
     if named and rates and float(named[1].replace(",", ".")) not in rates:
         notes.append(f"the file's name says eta = {named[1]}, its table has {rates[0]:g}")
@@ -78,18 +78,11 @@ def _other_cells(table: Table, rate: Rate) -> list[str]:
         return []
     found: dict[str, list[str]] = {}
     usual = table.source.address(*rate.place)
-    for w in table.network.weights if table.rows > 1 else ():
-        for row, cell in enumerate(table.cells.get(w, ())[1:], start=1):
-            formula = cell.formula.replace("$", "") if cell and cell.formula else ""
-            if not formula or re.search(rf"\b{usual}\b", formula):
-                continue
-            for place in table.source.references(formula):
-                other = table.source.cells.get(place)
-                outside = (
-                    place[1] not in table.columns.values() or not 0 <= place[0] - table.first < table.rows
-                )
-                if outside and other is not None and other.value == rate.value:
-                    found.setdefault(table.source.address(*place), []).append(table.address(w, row))
+    for w, row in ((w, row) for w in table.network.weights for row in range(1, table.rows)):
+        places = numbers_outside(table, w, row)
+        for place in () if rate.place in places else places:
+            if table.source.cells[place].value == rate.value:
+                found.setdefault(table.source.address(*place), []).append(table.address(w, row))
     return [
         f"{cells[0]} ({len(cells)} in all) takes eta from {place}, not from {usual}: both are "
         f"{rate.value:g} now"
@@ -112,60 +105,44 @@ def notes_on(
 def without_typed_targets(table: Table) -> Table:
     """The table without columns E1, E2 that hold the targets, where no other column is computed from them."""
     errors = [name for name in table.columns if re.fullmatch(r"E\d", name) and _is_target(table, name)]
-    if not errors or not _total_is_without(table, errors):
+    sums = sum(table.values[name] for name in table.columns if re.fullmatch(r"E\d", name))
+    if not errors or not np.any(np.abs(sums - table.values.get("E_total", np.inf)) > 1e-6):
         return table
-    words = [
-        f"the column {name} ({table.address(name, 0)}) holds the target, not the error: not checked"
-        for name in errors
-    ]
+    where = "the column {} ({}) holds the target, not the error: not checked"
+    words = [where.format(name, table.address(name, 0)) for name in errors]
     return replace(table.without(errors), warnings=(*table.warnings, *words))
 
 
+def _is_typed(table: Table, name: str) -> bool:
+    return not any(cell and cell.formula for cell in table.cells[name])
+
+
 def _is_target(table: Table, name: str) -> bool:
-    target = table.values.get(f"t{name[1:]}")
+    target = table.values.get(f"t{name[1:]}", [np.nan])[0]
     shown = table.values[name][np.isfinite(table.values[name])]
-    typed = all(cell is None or cell.formula is None for cell in table.cells[name])
-    return typed and shown.size > 0 and target is not None and bool((shown == target[0]).all())
-
-
-def _total_is_without(table: Table, errors: list[str]) -> bool:
-    """Whether E_total does not come from these columns: it is not the sum that they have."""
-    if "E_total" not in table.columns:
-        return True
-    names = [f"E{number}" for number in range(1, table.network.shape.outputs + 1)]
-    if not set(names) <= set(table.columns):
-        return False
-    sums = np.sum([table.values[name] for name in names], axis=0)
-    return bool((np.abs(sums - table.values["E_total"]) > 1e-6).any())
+    return _is_typed(table, name) and shown.size > 0 and bool((shown == target).all())
 
 
 def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
     """Constants among formulas whose value is right: nothing is wrong until something changes."""
     warnings = []
     for name in (*table.network.weights, *table.network.equations):
-        if name not in table.columns:
-            continue
-        rows = [row for row in pasted_rows(table, name) if not wrong[name][row]]
-        if rows:
+        pasted = pasted_rows(table, name) if name in table.columns else ()
+        if rows := [row for row in pasted if not wrong[name][row]]:
+            more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
             warnings.append(
-                f"{_cells(table, name, rows)} ({heading(name)}): a constant stands where the column has "
-                "formulas; its value is right, but it will not follow a change"
+                f"{table.address(name, rows[0])}{more} ({heading(name)}): a constant stands where the column "
+                "has formulas; its value is right, but it will not follow a change"
             )
     return warnings
 
 
-def _cells(table: Table, name: str, rows: list[int]) -> str:
-    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-    return table.address(name, rows[0]) + more
-
-
 def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
-    warnings = []
-    for label in table.labels:
-        if label.place is None and label.value != rate.value and not np.isnan(rate.value):
-            warnings.append(
-                f"the sheet's name says eta = {label.value:g}, the table has {rate.value:g} ({rate.source})"
-            )
+    warnings = [
+        f"the sheet's name says eta = {label.value:g}, the table has {rate.value:g} ({rate.source})"
+        for label in table.labels
+        if label.place is None and label.value != rate.value and not np.isnan(rate.value)
+    ]
     eta = table.values.get("eta", np.array([]))
     if len(set(eta[np.isfinite(eta)].tolist())) > 1:
         warnings.append("the column eta changes from row to row")
@@ -192,9 +169,8 @@ def _starts(table: Table, columns: Columns) -> list[str]:
         other = {name: value for name, value in other.items() if name not in ("t1", "t2")}
     if 2 * len(other) > len(wanted):
         return ["the start values are not the assignment's"]
-    verbs = {name: "starts at" if name in table.network.weights else "is" for name in other}
     return [
-        f"{name} {verbs[name]} {value:g}, the assignment says {wanted[name]:g}"
+        f"{name} {'starts at' if name[0] == 'w' else 'is'} {value:g}, the assignment says {wanted[name]:g}"
         for name, value in other.items()
     ]
 
@@ -219,10 +195,6 @@ def _idle_words(words: str, columns: Columns) -> str:
     if mixed and all(name in columns.values for name in mixed.groups()):
         used, wanted = mixed.groups()
         value = columns.values[used][0]
-        same = (
-            f"; here both are {value:g}"
-            if value == columns.values[wanted][0]
-            else "; here it makes no difference"
-        )
-        return f"refers to {used} where it should to {wanted}{same}"
+        same = f"both are {value:g}" if value == columns.values[wanted][0] else "it makes no difference"
+        return f"refers to {used} where it should to {wanted}; here {same}"
     return f"is wrong without effect: {words}"

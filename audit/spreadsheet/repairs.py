@@ -1,7 +1,7 @@
 """What is wrong in a formula: the smallest change that makes it right, in words.
 
 A formula is changed in one place or two until it is the right function: another quantity, another
-operator, a bracket, a factor or a term. So the cause is found in the formula itself, however it is written.
+operator or factor. So the cause is found in the formula itself, however it is written.
 """
 
 import re
@@ -30,18 +30,12 @@ class Change(NamedTuple):
 
 
 def cause(tree: Tree, name: str, network: Network, points: Points, eta: float, right: Values) -> str | None:
-    """What makes a formula differ from the right one; None where no small change mends it.
-
-    Args:
-      name: the column that the formula is for; eta: the table's learning rate.
-      right: what the formula should give.
-    """
-    changes = list(islice(_changes(tree, network, eta), _MOST_CHANGES))
-    for change in changes:
-        if agree(points.of_tree(change.tree), right):
-            return _in_words(change.words, name)
-    if words := _factor_or_term(tree, points, right):
-        return words
+    """What makes the formula of a column differ from the right one; None where no small change mends it."""
+    for words, changed in islice(_changes(tree, network, eta), _MOST_CHANGES):
+        if agree(points.of_tree(changed), right):
+            return _in_words(words, name)
+    if factor := _factor(tree, points, right):
+        return factor
     for words, changed in islice(_pairs(tree, name, network), _MOST_PAIRS):
         if agree(points.of_tree(changed), right):
             return _in_words(words, name)
@@ -56,20 +50,17 @@ def _changes(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
     yield from _swaps(tree)
     yield from _quantities(tree, network, symbols(tree))
     yield from _operators(tree)
-    yield from _brackets(tree)
     yield from _numbers(tree, network, eta)
-    yield from _signs(tree)
 
 
 def _pairs(tree: Tree, name: str, network: Network) -> Iterator[Change]:
-    """Two changes: of operators, brackets and quantities that the right formula does not have, first."""
+    """Two changes: of operators and quantities that the right formula does not have, first."""
     wanted = set(names_in(UPDATE.format(w=name) if name in network.weights else network.equations[name]))
 
     def foreign(of: Tree) -> list[str]:
         return [symbol for symbol in symbols(of) if symbol not in wanted]
 
-    firsts = (*_operators(tree), *_quantities(tree, network, foreign(tree)), *_brackets(tree))
-    for first in firsts:
+    for first in (*_operators(tree), *_quantities(tree, network, foreign(tree))):
         for second in _quantities(first.tree, network, foreign(first.tree) or symbols(first.tree), few=True):
             words = (first.words, second.words) if second.words not in first.words else (first.words,)
             yield Change(", and ".join(words), second.tree)
@@ -137,10 +128,9 @@ def _near(found: str, network: Network, *, few: bool) -> Iterator[str]:
     yield from (shift + other for other in siblings)
     pair = base[2:] if base.startswith("a_") else f"a_{base}"
     if pair in everything:
+        of_pair = re.sub(r"\d+$", "", pair)
         yield shift + pair
-        yield from (
-            shift + other for other in everything if re.sub(r"\d+$", "", other) == re.sub(r"\d+$", "", pair)
-        )
+        yield from (shift + other for other in everything if re.sub(r"\d+$", "", other) == of_pair)
     if few:
         return
     if base.startswith("dE_d"):
@@ -183,51 +173,13 @@ def _kind(tree: Tree) -> str:
     return re.sub(r"([a-z])\d+\b", r"\1", shown(written(tree)))
 
 
-def _brackets(tree: Tree) -> Iterator[Change]:
-    """a+b*c for (a+b)*c, and c*a+b for c*(a+b)."""
-    for path, part in _places(tree):
-        if not isinstance(part, Node) or part.operation not in "+-":
-            continue
-        left, right = part.parts
-        for route, outer, inner in (("second", right, left), ("first", left, right)):
-            factors = _factors(outer)
-            ways = range(1, len(factors))
-            for cut in ways:
-                inside, outside = factors[:cut], factors[cut:]
-                if route == "first":
-                    inside, outside = outside, inside
-                pair = (inner, _product(inside)) if route == "second" else (_product(inside), inner)
-                mended = Node("*", (Node(part.operation, pair), _product(outside)))
-                factor = shown(written(_product(outside)))
-                words = f"a bracket is missing: only the {route} route is multiplied by {factor}"
-                yield Change(words, _put(tree, path, mended))
-
-
-def _factors(tree: Tree) -> list[Tree]:
-    if isinstance(tree, Node) and tree.operation == "*":
-        return [*_factors(tree.parts[0]), *_factors(tree.parts[1])]
-    return [tree]
-
-
-def _product(factors: list[Tree]) -> Tree:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = Node("*", (product, factor))
-    return product
-
-
 def _numbers(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
     """A number where a quantity belongs, or another number."""
     places = [(path, part) for path, part in _places(tree) if isinstance(part, float)]
     for number in dict.fromkeys(part for _, part in places):
         at = [path for path, part in places if part == number]
-        names = (
-            "eta",
-            *network.given,
-            *(f"prev_dE_d{w}" for w in network.weights),
-            *(f"prev_{w}" for w in network.weights),
-        )
-        for wanted in (*names, *network.weights, *network.equations):
+        above = [f"prev_{kind}{w}" for kind in ("dE_d", "") for w in network.weights]
+        for wanted in ("eta", *network.given, *above, *network.weights, *network.equations):
             used = f"the number {number:.15g}" if number else "a blank cell, or 0,"
             words = f"{used} was used instead of {shown(wanted)}"
             if wanted == "eta":
@@ -238,25 +190,14 @@ def _numbers(tree: Tree, network: Network, eta: float) -> Iterator[Change]:
                 yield Change(words, _put(tree, path, wanted))
 
 
-def _signs(tree: Tree) -> Iterator[Change]:
-    for path, part in _places(tree):
-        if isinstance(part, Node) and part.operation == "negative":
-            yield Change(f"the sign of {shown(written(part.parts[0]))}", _put(tree, path, part.parts[0]))
-    for path, part in _places(tree):
-        if isinstance(part, Node) and part.operation in ("*", "/", "-"):
-            yield Change(f"the sign of {shown(written(part))}", _put(tree, path, Node("negative", (part,))))
-
-
-def _factor_or_term(tree: Tree, points: Points, right: Values) -> str | None:
-    """A factor, or a term, that is missing or too much."""
+def _factor(tree: Tree, points: Points, right: Values) -> str | None:
+    """A factor that is missing or too much."""
     values = points.of_tree(tree)
     if values is None:
         return None
-    names = [name for name in points if "@" not in name]
-    factors = {name: points[name] for name in names} | {
-        f"(1-{a})": 1 - points[a] for a in names if "a_" in a and "d" not in a
-    }
-    factors |= {f"{a}*(1-{a})": points[a] * (1 - points[a]) for a in names if "a_" in a and "d" not in a}
+    factors = {name: points[name] for name in points if "@" not in name}
+    for a in [name for name in factors if "a_" in name and "d" not in name]:
+        factors |= {f"(1-{a})": 1 - points[a], f"{a}*(1-{a})": points[a] * (1 - points[a])}
     with np.errstate(all="ignore"):
         if np.ptp(ratio := values / right) < 1e-9 * np.abs(ratio[0]):
             return f"it is {ratio[0]:.6g} times what it should be"
@@ -265,20 +206,14 @@ def _factor_or_term(tree: Tree, points: Points, right: Values) -> str | None:
                 return f"the factor {shown(name)} is missing"
             if agree(values / factor, right):
                 return f"the factor {shown(name)} is too much"
-        for name in names:
-            if agree(values + points[name], right):
-                return f"{shown(name)} is missing in the sum"
     return None
 
 
 def shown(name: str) -> str:
     """Quantities as people write them: prev_dE_dw1 is dE/dw1, h1@12 is h1 of row 12, frozen by $."""
     name = re.sub(r"(\w+)@(\d+)", r"\1 of row \2 (frozen by $)", name)
-    name = re.sub(
-        r"(\w+)@([+-])(\d+)",
-        lambda at: f"{at[1]} of {at[3]} rows {'above' if at[2] == '-' else 'below'}",
-        name,
-    )
+    name = re.sub(r"(\w+)@-(\d+)", r"\1 of \2 rows above", name)
+    name = re.sub(r"(\w+)@\+(\d+)", r"\1 of \2 rows below", name)
     return heading(re.sub(r"\b(prev_|next_)", "", name))
 
 

@@ -38,22 +38,16 @@ def _table_text(audit: TableAudit) -> str:
     table, rate = audit.table, audit.rate
     head, name = ("column", "row") if table.source.is_turned else ("row", "column")
     title = f'Sheet "{printable(table.sheet)}"' if table.sheet else "The table"
-    absent = [
-        heading(name)
-        for name in table.network.columns
-        if name not in table.columns and name not in table.constants
-    ]
-    lines = [
-        f"{title}: {audit.verdict.upper()}",
-        line(
-            "table",
-            f"headings in {head} {_line(table, table.headings)}, {table.rows} {head}s "
-            f"({_line(table, table.first)} to {_line(table, table.first + table.rows - 1)}), "
-            f"{len(table.columns)} {name}s: {_columns(table)}",
-        ),
-    ]
+    there = {*table.columns, *table.constants}
+    absent = [heading(name) for name in table.network.columns if name not in there]
+    words = (
+        f"headings in {head} {_line(table, table.headings)}, {table.rows} {head}s "
+        f"({_line(table, table.first)} to {_line(table, table.first + table.rows - 1)}), "
+        f"{len(table.columns)} {name}s: {_columns(table)}"
+    )
+    lines = [f"{title}: {audit.verdict.upper()}", line("table", words)]
     if absent:
-        lines.append(line("not there", f"{', '.join(absent)}"))
+        lines.append(line("not there", ", ".join(absent)))
     if not table.network.is_classroom:
         lines.append(line("network", f"{table.network}; not the assignment's 2-2-2"))
     if np.isfinite(rate.value):
@@ -89,13 +83,13 @@ def _first_wrong(audit: TableAudit) -> Iterator[str]:
         yield line("", cell.right_formula)
     if first.mistake:
         yield line("  looks like", first.mistake)
-    for mistake, findings in _by_mistake(audit.findings[1:]).items():
-        where = ", ".join(
-            f"{finding.cells[0].label} ({_where(finding.cells[0])}{_extent(audit, finding)})"
-            for finding in findings
-        )
+    groups: dict[str | None, list[str]] = {}
+    for finding in audit.findings[1:]:
+        where = f"{finding.cells[0].label} ({_where(finding.cells[0])}{_extent(audit, finding)})"
+        groups.setdefault(finding.mistake, []).append(where)
+    for mistake, places in groups.items():
         same = "the same mistake" if mistake and mistake == first.mistake else mistake
-        yield line("also wrong", where + (f": {same}" if same else ""))
+        yield line("also wrong", ", ".join(places) + (f": {same}" if same else ""))
     if audit.consequences:
         columns = ", ".join(f"{heading(found.name)} ({found.address})" for found in audit.consequences)
         cause = "that" if len(audit.findings) == 1 else "those"
@@ -111,13 +105,6 @@ def _extent(audit: TableAudit, finding: Finding) -> str:
 
 def _where(cell: WrongCell) -> str:
     return f"{cell.sheet}!{cell.address}" if cell.sheet else cell.address
-
-
-def _by_mistake(findings: Sequence[Finding]) -> dict[str | None, list[Finding]]:
-    groups: dict[str | None, list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault(finding.mistake, []).append(finding)
-    return groups
 
 
 def _number(value: float | str) -> str:

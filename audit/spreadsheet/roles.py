@@ -54,19 +54,8 @@ def _with_its_rate(table: Table) -> Table:
     if len(set(eta[np.isfinite(eta)].tolist())) < 2:
         return table
     quantities = Quantities(table, eta=())
-    weights = [w for w in table.network.weights if w in table.columns]
-    updates = [tree for w in weights if (tree := quantities.meaning(w, 1)) is not None]
-    if updates:
-        used = any("eta" in symbol for tree in updates for symbol in symbols(tree))
-    else:
-        known = [w for w in weights if f"dE_d{w}" in table.columns]
-        off = [
-            np.abs(table.values[w][1:] - table.values[w][:-1] + eta[:-1] * table.values[f"dE_d{w}"][:-1])
-            > 3 * table.rounding[w][1:] + 1e-6
-            for w in known
-        ]
-        used = bool(off) and 2 * np.sum(off) < np.size(off)
-    if used:
+    updates = [quantities.meaning(w, 1) for w in table.network.weights if w in table.columns]
+    if not any(updates) or any("eta" in symbol for tree in updates for symbol in symbols(tree)):
         return table
     words = f"the column {table.address('eta', 0)} is not read as eta: no update uses it"
     return replace(table.without(["eta"]), notes=(*table.notes, words))
@@ -112,14 +101,12 @@ def _with_shape(network: Network, **changes: object) -> Network:
 
 def _with_biases(table: Table) -> Table:
     """The network with biases that stand in the formulas alone, or without those that no formula has."""
-    neurons = [neuron.name for layer in table.network.shape.layers for neuron in layer]
     plain = Network(_with_shape(table.network, biases=False).shape)
     points = Points(plain, {})
     quantities = Quantities(replace(table, labelled={}))
     biases = []
-    for name in neurons:
-        tree = quantities.meaning(name, 0) if name in table.columns else None
-        values = points.of_tree(tree)
+    for name in (neuron.name for layer in table.network.shape.layers for neuron in layer):
+        values = points.of_tree(quantities.meaning(name, 0)) if name in table.columns else None
         if values is None:
             return table
         extra = values - points.right(plain, name)
@@ -129,9 +116,7 @@ def _with_biases(table: Table) -> Table:
     if table.network.shape.biases:
         return table if any(biases) else replace(table, network=plain)
     hidden = table.network.shape.hidden
-    if 2 * sum(map(bool, biases)) <= len(
-        biases
-    ):  # one that left it out is a mistake, two that have it are none
+    if 2 * sum(map(bool, biases)) <= len(biases):  # one that left it out is a mistake, two that have it none
         return table
     layers = [[bias for bias in layer if bias] or [0.0] for layer in (biases[:hidden], biases[hidden:])]
     shared = all(len(set(layer)) == 1 for layer in layers)
@@ -208,9 +193,8 @@ def _updates(points: Points, w: str, tree: Tree) -> bool:
         return False
     with np.errstate(all="ignore"):
         rates = (points[f"prev_{w}"] - values) / points[f"prev_dE_d{w}"]
-    return agree(values, points.of_text(UPDATE.format(w=w))) or bool(
-        np.ptp(rates) < 1e-6 * np.abs(rates).max()
-    )
+        constant = bool(np.ptp(rates) < 1e-6 * np.abs(rates).max())
+    return constant or agree(values, points.of_text(UPDATE.format(w=w)))
 
 
 def _fits(table: Table, text: str, name: str) -> bool:
@@ -226,17 +210,15 @@ def _fits(table: Table, text: str, name: str) -> bool:
     right, bound = bounded(text, Columns(values, rounding))
     known = np.isfinite(values[name]) & np.isfinite(right)
     near = np.abs(values[name] - right) <= bound + table.rounding[name]
-    different = len(set(values[name][known].tolist()))
-    return bool(
-        different >= min(_FEWEST_VALUES, table.rows) and near[known].all() and 2 * known.sum() > table.rows
-    )
+    varied = len(set(values[name][known].tolist())) >= min(_FEWEST_VALUES, table.rows)
+    return bool(varied and near[known].all() and 2 * known.sum() > table.rows)
 
 
 def _known(table: Table) -> dict[str, float]:
     """Biases that no update changes, by their values."""
-    columns = {name: float(table.values[name][0]) for name in table.network.biases if name in table.values}
-    fixed = {**table.constants, **columns} if table.network.fixed_biases else {}
-    return {name: fixed[name] for name in table.network.biases if name in fixed}
+    biases = table.network.biases if table.network.fixed_biases else ()
+    columns = {name: float(table.values[name][0]) for name in biases if name in table.values}
+    return {name: table.constants[name] for name in biases if name in table.constants} | columns
 
 
 def _counters(table: Table) -> dict[int, tuple[int, ...]]:
@@ -265,13 +247,12 @@ def _referred_to(table: Table) -> set[int]:
 
 
 def _unread_words(table: Table, unread: dict[int, str]) -> list[str]:
-    if not unread:
-        return []
     absent = [heading(name) for name in _missing(table) if name in table.network.equations]
     sought = f"; no column is read as {', '.join(absent)}" if absent else ""
-    return [
+    words = (
         f"not understood, and so not checked: {_headed(table, unread)}{sought}: head each by what it holds"
-    ]
+    )
+    return [words] if unread else []
 
 
 def _headed(table: Table, columns: Iterable[int]) -> str:

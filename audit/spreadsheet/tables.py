@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from audit.spreadsheet.formulas import Place
 from audit.spreadsheet.headings import ETA, LONGEST, canonical, keep_number
@@ -42,31 +42,21 @@ class Label:
 class Table:
     """A table of a network's descent as it stands in a sheet; arrays have shape [row].
 
-    Attributes:
-      network: whose table it is.
-      source: the sheet, for what a formula refers to.
-      headings: the row of the headings; first: the first row of numbers (counted from 1); rows: how many.
-      columns: the column of each name that was found, of network.columns and "eta".
-      unread: the other columns that belong to the table, by their headings.
-      constants: inputs, targets and biases in labelled cells beside the table.
-      labelled: the names of all labelled cells beside the table.
-      labels: learning rates beside the table.
-      steps: by how much its counter of epochs grows from row to row; () where it has none.
-      warnings: what keeps a table from being right without reserve; notes: what does not.
-      missing: what it does not show, and how to hand that in.
+    Warnings keep it from being right without reserve, notes do not; missing is what it does not show, and
+    how to hand that in.
     """
 
     network: Network
     source: Sheet
-    headings: int
-    first: int
+    headings: int  # their row
+    first: int  # row of numbers, counted from 1
     rows: int
-    columns: Mapping[str, int]
-    unread: Mapping[int, str]
-    constants: Mapping[str, float] = field(default_factory=dict)
-    labelled: Mapping[Place, str] = field(default_factory=dict)
+    columns: Mapping[str, int]  # of network.columns and "eta"
+    unread: Mapping[int, str]  # the other columns that belong to the table, by their headings
+    constants: Mapping[str, float] = field(default_factory=dict)  # given in labelled cells beside it
+    labelled: Mapping[Place, str] = field(default_factory=dict)  # all labelled cells beside it
     labels: tuple[Label, ...] = ()
-    steps: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()  # by which a counter of epochs grows from row to row
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -94,6 +84,10 @@ class Table:
     def rounding(self) -> Mapping[str, Float[np.ndarray, "row"]]:
         """How far a number may be from what was computed, by its digits: one unit of the last digit."""
         return _roundings(self.cells, self.network)
+
+    def shown(self, name: str) -> Bool[np.ndarray, "row"]:
+        """Which cells of a column are not blank."""
+        return np.array([cell is not None for cell in self.cells[name]])
 
     def address(self, name: str, row: int) -> str:
         """The address of a cell, such as W5; row counts from 0."""
@@ -134,18 +128,17 @@ def find_tables(sheet: Sheet) -> tuple[Table, ...]:
 
     Where no row heads one, the sheet is read with rows and columns exchanged.
     """
-    upright = tuple(table for table in _tables(sheet) if isinstance(table, Table))
-    return upright or tuple(table for table in _tables(sheet.turned()) if isinstance(table, Table))
+    return tables_named(sheet) or tables_named(sheet.turned())
+
+
+def tables_named(sheet: Sheet, names: Mapping[int, Mapping[int, str]] | None = None) -> tuple[Table, ...]:
+    """The tables of an upright sheet; names, by row and column, are what headings mean that are not known."""
+    return tuple(table for table in _tables(sheet, names) if isinstance(table, Table))
 
 
 def other_networks(sheet: Sheet) -> tuple[str, ...]:
     """What stands in place of a table, in words: another network's, of which columns are missing."""
     return tuple(words for words in _tables(sheet) if isinstance(words, str))
-
-
-def tables_named(sheet: Sheet, names: Mapping[int, Mapping[int, str]]) -> tuple[Table, ...]:
-    """The tables below rows of headings that mean what somebody else found out: names by row and column."""
-    return tuple(table for table in _tables(sheet, names) if isinstance(table, Table))
 
 
 def heads(sheet: Sheet) -> list[int]:
@@ -257,7 +250,6 @@ def _stretches(sheet: Sheet, found: _Found, heads: Sequence[int]) -> Iterator[li
     Blank lines and those of texts lie between the rows of a table, or below it.
     """
     columns = list(found.names)
-
     starts = range(found.row + 1, found.row + 2 + _LINES_TO_NUMBERS)
     fewest = _FEWEST_NAMES // 2
     first = next((row for row in starts if sum(sheet.has_number((row, c)) for c in columns) >= fewest), None)
@@ -329,8 +321,7 @@ def _table(
     missing = _missing(network, found, columns, parameters)
     if missing:
         return missing
-    others = {name: column for name, column in columns.items() if name not in (*network.columns, "eta")}
-    columns = {name: column for name, column in columns.items() if name not in others}
+    columns = {name: column for name, column in columns.items() if name in (*network.columns, "eta")}
     if not set(network.weights) <= set(columns):
         absent = ", ".join(name for name in network.weights if name not in columns)
         found.missing.append(f"no column is headed {absent}: add it, or its heading")
@@ -359,9 +350,7 @@ def _with_biases(
     network: Network, columns: Mapping[str, int], parameters: Mapping[Place, str], sheet: Sheet, rows: range
 ) -> Network:
     """The same network; biases that stay the same, or stand beside the table, are constants."""
-    if not network.shape.biases:
-        return network
-    if any(name.startswith("dE_db") for name in columns):
+    if not network.shape.biases or any(name.startswith("dE_db") for name in columns):
         return network
     for bias in network.biases:
         cells = [sheet.cells.get((row, columns[bias])) for row in rows] if bias in columns else []
@@ -377,18 +366,14 @@ def _missing(
     if network.is_classroom:
         return None
     known = {*columns, *parameters.values()}
-    outputs = [f"a_o{number}" for number in range(1, network.shape.outputs + 1)]
-    needed = (*network.given, *network.weights, *outputs)
-    if all(name in known for name in needed):
+    needed = {*network.given, *network.weights, *(neuron.a for neuron in network.shape.layers[1])}
+    if needed <= known:
         return None
-    absent = [
-        heading(name)
-        for name in network.columns
-        if name not in known and name in {*needed, *network.equations}
-    ]
+    sought = needed | {*network.equations}
+    absent = ", ".join(heading(name) for name in network.columns if name in sought - known)
     return (
         f"row {found.row} heads another network's table ({network}), not the assignment's 2-2-2, and it "
-        f"lacks {', '.join(absent)}"
+        f"lacks {absent}"
     )
 
 
@@ -406,16 +391,13 @@ def _settle_duplicates(
             named[column] = follows[0]
             missing.remove(follows[0])
             times[name] -= 1
-            found.warnings.append(
-                f"the label {heading(name)} stands twice: {sheet.address(found.row, column)} is read as "
-                f"{heading(follows[0])}"
-            )
+            twice = f"the label {heading(name)} stands twice: {sheet.address(found.row, column)}"
+            found.warnings.append(f"{twice} is read as {heading(follows[0])}")
     columns: dict[str, int] = {}
     for column, name in named.items():
         if name in columns:
-            found.warnings.append(
-                f"a second column {heading(name)} ({sheet.address(found.row, column)}) is not read"
-            )
+            where = sheet.address(found.row, column)
+            found.warnings.append(f"a second column {heading(name)} ({where}) is not read")
         else:
             columns[name] = column
     return columns
@@ -466,9 +448,10 @@ def _number(cell: Cell | None) -> float:
     return cell.value if cell is not None and isinstance(cell.value, float) else math.nan
 
 
-def _roundings(
-    cells: Mapping[str, tuple[Cell | None, ...]], network: Network
-) -> dict[str, Float[np.ndarray, "row"]]:
+_Cells = Mapping[str, tuple[Cell | None, ...]]
+
+
+def _roundings(cells: _Cells, network: Network) -> dict[str, Float[np.ndarray, "row"]]:
     """How far each number may be from what was computed, by its digits.
 
     Under formulas a program writes at most so many digits everywhere: Google Sheets 10, others 15 or
@@ -480,9 +463,7 @@ def _roundings(
     return {name: _rounding(name, cells, network, under_formulas) for name in cells}
 
 
-def _rounding(
-    name: str, cells: Mapping[str, tuple[Cell | None, ...]], network: Network, under_formulas: int
-) -> Float[np.ndarray, "row"]:
+def _rounding(name: str, cells: _Cells, network: Network, under_formulas: int) -> Float[np.ndarray, "row"]:
     """One unit of the last digit: under a formula as above, else of as many as the cell shows.
 
     A program drops a last 0: a cell with fewer digits than most may have one more that is 0. So the cell has

@@ -10,15 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audit.spreadsheet.arithmetic import (
-    Column,
-    Columns,
-    bounded,
-    compute,
-    names_in,
-    shortest,
-    with_neighbours,
-)
+from audit.spreadsheet import arithmetic
+from audit.spreadsheet.arithmetic import Column, Columns, bounded, compute, names_in
 from audit.spreadsheet.diagnosis import Finding, explain, together_if_stale
 from audit.spreadsheet.helpers import helper_findings
 from audit.spreadsheet.judgement import Judge
@@ -48,24 +41,16 @@ class Consequence:
 
 @dataclass(frozen=True)
 class TableAudit:
-    """What became of one table.
-
-    Attributes:
-      findings: in the order of computation, the first wrong cell first.
-      consequences: what is wrong only because of them.
-      missing: what the table does not show, and how to hand that in.
-      warnings: what keeps the table from being right without reserve; notes: what does not.
-      checked: how many cells were compared with what they should be.
-    """
+    """What became of one table; missing, warnings and notes include the Table's own."""
 
     table: Table
     rate: Rate
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]  # in the order of computation, the first wrong cell first
     consequences: tuple[Consequence, ...]
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    checked: int
+    checked: int  # cells that were compared with what they should be
 
     @property
     def verdict(self) -> str:
@@ -88,21 +73,14 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class FileAudit:
-    """What became of one file.
-
-    Attributes:
-      skipped: the sheets without a table.
-      notes: what a teacher should know about how the file was read.
-      refused: why there is nothing to judge, in a line; None where there is.
-      kind: which of the last three VERDICTS that is.
-    """
+    """What became of one file; notes say how it was read, refused why there is nothing to judge."""
 
     file: Path
     tables: tuple[TableAudit, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()  # the sheets without a table
     notes: tuple[str, ...] = ()
     refused: str | None = None
-    kind: str = "unreadable"
+    kind: str = "unreadable"  # of VERDICTS, where it is refused
 
     @property
     def verdict(self) -> str:
@@ -131,24 +109,19 @@ def audit_file(file: Path) -> FileAudit:
         others = [words for sheet in sheets for words in other_networks(sheet)]
         why = others[0] if others else "no row has the headings w1 .. w8, h1, a_h1 ... with numbers below"
         why += next((_seen(sheet, at[0]) for sheet in sheets if not others and (at := heads(sheet))), "")
-        return FileAudit(
-            file,
-            skipped=skipped,
-            kind="no table",
-            refused=f"{file.name} holds no back-propagation table: {why}",
-        )
+        refused = f"{file.name} holds no back-propagation table: {why}"
+        return FileAudit(file, skipped=skipped, kind="no table", refused=refused)
     if len({table.table.network for table in found if table.table.rows > 1}) == 1:  # one row is a step of it
         found = tuple(replace(table, missing=()) if table.table.rows == 1 else table for table in found)
     notes = (*sheets[0].book.notes, *notes_on_file(file, sheets, [(one.table, one.rate) for one in found]))
     audit = FileAudit(file, found, skipped, notes)
     if audit.verdict == "nothing to check":
         rows = f"headings in row {found[0].table.headings}"
-        return replace(
-            audit,
-            kind="nothing to check",
-            refused=f"{file.name} holds nothing to check: its table ({rows}) has headings and start values "
-            "only: fill in the rows and save it again",
+        refused = (
+            f"{file.name} holds nothing to check: its table ({rows}) has headings and start values only: "
+            "fill in the rows and save it again"
         )
+        return replace(audit, kind="nothing to check", refused=refused)
     return audit
 
 
@@ -170,7 +143,7 @@ def audit_table(table: Table) -> TableAudit:
     columns.values["eta"] = np.where(np.isfinite(eta), eta, rate.value)
     columns.rounding["eta"] = np.full(table.rows, rate.rounding)
 
-    around = with_neighbours(columns, (*network.order, "eta"))
+    around = arithmetic.with_neighbours(columns, (*network.order, "eta"))
     for w in network.weights:
         right.values[w], right.rounding[w] = bounded(UPDATE.format(w=w), around)
     known = {name: float(columns.values[name][0]) for name in network.given}
@@ -180,11 +153,8 @@ def audit_table(table: Table) -> TableAudit:
     wrong, idle = {}, {}
     for name in in_table:
         wrong[name], idle[name] = _wrong(table, columns, right, judge, name)
-    missing = [
-        *table.missing,
-        *_skipped_rows(table, columns, wrong),
-        *missing_in(table, rate, columns, right),
-    ]
+    skipped = _skipped_rows(table, columns, wrong)
+    missing = (*table.missing, *skipped, *missing_in(table, rate, columns, right))
 
     of_helpers = helper_findings(table, rate, judge, wrong)
     findings = [
@@ -199,10 +169,14 @@ def audit_table(table: Table) -> TableAudit:
         rate,
         tuple(findings),
         _consequences(table, columns, findings),
-        tuple(missing),
+        missing,
         (*warnings, *warnings_on(table, rate, wrong)),
         (*table.notes, *notes_on(table, rate, judge, columns, idle)),
-        sum(_checked(table, right, name) for name in in_table),
+        sum(
+            int((table.shown(name) & np.isfinite(right.values[name])).sum())
+            for name in in_table
+            if name not in network.given
+        ),
     )
 
 
@@ -249,7 +223,7 @@ def _implied(name: str, network: Network, values: Mapping[str, Column]) -> float
     if not found.size:
         return None
     middle = float(np.median(found))
-    return shortest(middle, spread=max(1e-9, 2 * float(np.median(np.abs(found - middle)))))
+    return arithmetic.shortest(middle, spread=max(1e-9, 2 * float(np.median(np.abs(found - middle)))))
 
 
 def _row_by_row(table: Table, columns: Columns) -> Columns:
@@ -266,7 +240,7 @@ def _row_by_row(table: Table, columns: Columns) -> Columns:
         if name not in table.columns:
             columns.values[name], columns.rounding[name] = value, bound
             continue
-        blank = np.array([cell is None for cell in table.cells[name]])
+        blank = ~table.shown(name)
         columns.values[name] = np.where(blank, value, columns.values[name])
         columns.rounding[name] = np.where(blank, bound, columns.rounding[name])
     return right
@@ -284,7 +258,7 @@ def _wrong(
     """
     value, expected = columns.values[name], right.values[name]
     slack = columns.rounding[name] + right.rounding[name]
-    shown = np.array([cell is not None for cell in table.cells[name]])
+    shown = table.shown(name)
     no_number = shown & ~np.isfinite(table.values[name])
     off = np.abs(value - expected) > slack
     stale = np.abs(value - expected) > 10 * slack + _STALE * np.abs(expected)
@@ -343,14 +317,6 @@ def _epochs_left_out(table: Table, columns: Columns, weights: list[str]) -> list
     return skipped
 
 
-def _checked(table: Table, right: Columns, name: str) -> int:
-    """How many cells of a column were compared with something."""
-    if name in table.network.given:
-        return 0
-    shown = np.array([cell is not None for cell in table.cells[name]])
-    return int((shown & np.isfinite(right.values[name])).sum())
-
-
 def _consequences(table: Table, columns: Columns, findings: list[Finding]) -> tuple[Consequence, ...]:
     """Cells that follow from those before them, yet leave the true descent, downstream of a finding."""
     cells = [cell for found in findings for cell in found.cells]
@@ -370,9 +336,8 @@ def _consequences(table: Table, columns: Columns, findings: list[Finding]) -> tu
     consequences = []
     for name in (name for name in network.order if name in downstream and name in table.columns):
         value, exact = columns.values[name], true[name]
-        shown = np.array([cell is not None for cell in table.cells[name]])
         near = np.abs(value - exact) <= 3 * columns.rounding[name] + 1e-11 * np.maximum(1e-3, np.abs(exact))
-        off = np.flatnonzero(shown & ~near & np.isfinite(exact)).tolist()
+        off = np.flatnonzero(table.shown(name) & ~near & np.isfinite(exact)).tolist()
         rows = tuple(row for row in off if (name, row) not in mistaken)
         if rows:
             consequences.append(Consequence(name, table.address(name, rows[0]), rows))

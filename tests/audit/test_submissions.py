@@ -94,7 +94,11 @@ def test_a_folder_with_both_parts_is_one_submission(tmp_path, capsys):
         "wrong",
     )
     assert (tmp_path / "out" / "audited" / "table.audited.xlsx").exists()
-    assert "table.xlsx" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "table.xlsx" in page
+    formula = rows(tmp_path / "out" / "spreadsheets.csv")[0]["formula"]
+    assert formula.startswith("'=")
+    assert f"<td>{formula[1:]}</td>" in page  # the apostrophe is for spreadsheet programs
 
 
 @pytest.fixture

@@ -185,6 +185,8 @@ def test_another_cell_with_the_same_rate_is_a_note(sample, tmp_path):
     audited, found = judged(sample, tmp_path)
     assert (audited.verdict, found) == ("right", [])
     assert "E13 (8 in all) takes eta from D1, not from B1: both are 0.5 now" in file_text(audited)
+    sample.instead, sample.rewritten = {}, str.lower
+    assert "takes eta from" not in file_text(judged(sample, tmp_path)[0])
 
 
 @pytest.mark.parametrize("counted", [True, False])
