@@ -13,6 +13,7 @@ from audit.lines import printable
 from audit.notebook import report as notebook_report
 from audit.notebook.claims import Limits
 from audit.notebook.standing import Point
+from audit.notebook.texts import TRAINS
 from audit.notebook.verdict import VERDICTS, NotebookAudit, audit_notebook
 from audit.spreadsheet import report as spreadsheet_report
 from audit.spreadsheet.reading import SUFFIXES as OF_SPREADSHEETS
@@ -133,7 +134,7 @@ def _main_files(files: Sequence[Path], folder: Path) -> list[Path]:
     scripts = [
         file
         for file, text in texts.items()
-        if re.search(r"\boptim\b|\bAdamW?\(|\bSGD\(", text)
+        if TRAINS.search(text)
         and (_first_folder(file, folder), file.stem) not in imported
         and not file.name.startswith("test_")
     ]

@@ -19,8 +19,9 @@ from audit.notebook.claims import Limits
 from audit.notebook.distortion import is_random
 from audit.notebook.interpreter import follow
 from audit.notebook.network import ReadNetwork, read_network
-from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.recipe import read_recipe
 from audit.notebook.state import Run
+from audit.notebook.training import ReadRecipe
 from audit.notebook.verdict import NotebookAudit, audit_notebook
 from cnn.architecture import Architecture, AveragePool, Layer, summarize
 from cnn.zoo import ZOO

@@ -3,11 +3,8 @@
 import ast
 from typing import Any
 
-from audit.notebook.frames import Frame
-from audit.notebook.library import CONTAINERS
-from audit.notebook.modules import count_of_layer
 from audit.notebook.natives import LONGEST, is_key, name_of
-from audit.notebook.state import Run
+from audit.notebook.state import Frame, Run
 from audit.notebook.values import (
     Class,
     Instance,
@@ -16,6 +13,7 @@ from audit.notebook.values import (
     Opaque,
     Package,
     Refused,
+    Scope,
     Site,
     Tensor,
     Unfollowed,
@@ -61,29 +59,17 @@ def set_attribute(run: Run, owner: Any, name: str, value: Any, site: Site) -> No
     """What owner.name = value does."""
     run.note_field(name, value, site)
     match owner:
-        case Instance():
-            _set_name(run, owner, owner.attributes, name, value, site)
-        case Class():
-            _set_name(run, owner, owner.names, name, value, site)
-        case Package():
-            _set_name(run, owner, owner.scope.names, name, value, site)
-        case Module() if owner.kind in CONTAINERS:
-            _set_name(run, owner, owner.children, name, value, site)
+        case Instance(attributes=names) | Class(names=names) | Package(scope=Scope(names=names)):
+            if name in names and not run.is_certain(owner):
+                value = run.one_of([names[name], value], site)
+            names[name] = value
         case Module():
-            if count_of_layer(owner) and not (name == "bias" and value is None):
-                raise Unfollowed(site, f"a layer's {name} is set after it was made")
-            _set_name(run, owner, owner.arguments, name, value, site)
+            raise Unfollowed(site, f"a layer's {name} is set after it was made")
         case Tensor():
             raise Refused(site, "what is set in the images is not followed")
         case Opaque():
             owner.attributes[name] = value
             run.record(owner, site, key=name, value=value)
-
-
-def _set_name(run: Run, owner: Any, names: dict[str, Any], name: str, value: Any, site: Site) -> None:
-    if name in names and not run.is_certain(owner):
-        value = run.one_of([names[name], value], site)
-    names[name] = value
 
 
 def _set_item(run: Run, owner: Any, key: Any, value: Any, site: Site) -> None:
@@ -97,10 +83,5 @@ def _set_item(run: Run, owner: Any, key: Any, value: Any, site: Site) -> None:
         owner[key] = value
     elif isinstance(owner, dict | list):
         run.lose(owner)
-    elif isinstance(owner, Module) and owner.kind in CONTAINERS and isinstance(key, int | str):
-        names = list(owner.children)
-        inside = isinstance(key, int) and -len(names) <= key < len(names)
-        name = names[int(key)] if inside else str(key)
-        _set_name(run, owner, owner.children, name, value, site)
     elif isinstance(owner, Tensor | Module | Instance | Method):
         raise Unfollowed(site, "what is set there is not followed")

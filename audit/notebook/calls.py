@@ -8,14 +8,13 @@ from typing import Any
 
 from audit.notebook import tensors
 from audit.notebook.assignment import set_attribute
-from audit.notebook.datasets import split_of
-from audit.notebook.frames import Frame, TooLong
+from audit.notebook.datasets import default, split_of
 from audit.notebook.functions import UNKNOWN, builtin, parsed_arguments
-from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, REQUIRED, bind, canonical
+from audit.notebook.library import CONTAINERS, LAYERS, OBJECTS, canonical
 from audit.notebook.lightning import run_trainer
 from audit.notebook.modules import children, count_of_layer, make_layer, make_sequence, walk
 from audit.notebook.natives import METHODS, MOST_TURNS, READING, name_of, native_method
-from audit.notebook.state import Given, Run
+from audit.notebook.state import Frame, Given, Run, TooLong
 from audit.notebook.values import (
     Class,
     Function,
@@ -57,19 +56,14 @@ def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
         case Class():
             if name == "__name__":
                 return owner.name
-            found = owner.find(name)
-            if isinstance(found, Function) and found.kind == "classmethod":
-                return Partial(found, (owner,), {})
-            if found is not None:
-                return found
+            if (found := owner.find(name)) is not None:
+                return _bound(found, owner)
             if owner.torch_base:
                 return Method(owner, name)
         case Super(cls, instance):
             of = instance.cls if isinstance(instance, Instance) else cls
             found = of.find(name, after=cls)
-            if isinstance(found, Function):
-                return Partial(found, (instance,), {}) if found.kind != "staticmethod" else found
-            return Method(owner, name)
+            return _bound(found, instance, instance) if isinstance(found, Function) else Method(owner, name)
         case Module():
             if name == "training":
                 return run.training
@@ -92,20 +86,23 @@ def attribute(run: Run, owner: Any, name: str, site: Site, frame: Frame) -> Any:
     return Opaque("attribute", f"{name_of(owner)}.{name}", site, of=owner)
 
 
+def _bound(found: Any, cls: Any, instance: Any = None) -> Any:
+    """What a class has under a name as the attribute of the class, or of an instance of it."""
+    first = cls if isinstance(found, Function) and found.kind == "classmethod" else instance
+    bound = isinstance(found, Function) and found.kind != "staticmethod" and first is not None
+    return Partial(found, (first,), {}) if bound else found
+
+
 def _instance_attribute(run: Run, owner: Instance, name: str, site: Site, frame: Frame) -> Any:
     if name in owner.attributes:
         return owner.attributes[name]
     if owner.is_module and name in ("_modules", "_parameters", "__dict__"):
         raise Unfollowed(site, "what is done to a module's own dict is not followed")
     found = owner.cls.find(name)
-    if isinstance(found, Function):
-        if found.kind == "property":
-            return _call_function(found, Given(run, (owner,), {}, site, frame))
-        if found.kind == "classmethod":
-            return Partial(found, (owner.cls,), {})
-        return found if found.kind == "staticmethod" else Partial(found, (owner,), {})
+    if isinstance(found, Function) and found.kind == "property":
+        return _call_function(found, Given(run, (owner,), {}, site, frame))
     if found is not None:
-        return found
+        return _bound(found, owner.cls, owner)
     if name == "__class__":
         return owner.cls
     if name == "training" and owner.is_module:
@@ -137,13 +134,8 @@ def _opaque_attribute(run: Run, owner: Opaque, name: str, site: Site) -> Any:
         return "cuda"
     if name == "dataset" and (split := split_of(owner)) is not None:
         return split[0]
-    signature = OBJECTS.get(owner.function)
-    if signature is not None and name in signature:
-        given = bind(signature, owner.args, owner.kwargs)
-        if isinstance(given, dict):
-            value = given.get(name, signature[name])
-            if value is not REQUIRED:
-                return value
+    if name in OBJECTS.get(owner.function, {}):
+        return default(owner, name)
     return Opaque("attribute", f"{owner.name}.{name}", site, of=owner)
 
 
@@ -178,18 +170,12 @@ def _call_function(function: Function, given: Given) -> Any:
             raise Refused(site, f"{function.name} is called wrongly: {names}")
         return Opaque("call", site.text, site, of=function)
     inside = Frame(
-        Scope(names, parent=function.scope),
-        function.unit,
-        strict,
-        function.owner,
-        args[0] if args else None,
+        Scope(names, parent=function.scope), function.unit, strict, function.owner, args[0] if args else None
     )
     run.depth += 1
     try:
         if isinstance(function.node, ast.Lambda):
             return run.evaluate(function.node.body, inside)
-        if _is_generator(function.node):
-            return Opaque("call", f"what {function.name} yields", site, of=function)
         signal = run.block(function.node.body, inside)
     finally:
         run.depth -= 1
@@ -237,8 +223,6 @@ def _bind(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 def _instantiate(cls: Class, given: Given) -> Any:
     run, site, frame = given.run, given.site, given.frame
-    if any(isinstance(base, Opaque) and base.name.endswith("Exception") for base in cls.lineage):
-        return Opaque("call", site.text, site, of=cls)
     instance = run.new(Instance(cls, site))
     if instance.is_module:
         run.modules.append(instance)
@@ -474,14 +458,3 @@ def call_method(run: Run, owner: Instance, name: str, *args: Any) -> Any:
         return _call_function(function, Given(run, (owner, *args), {}, owner.site, frame))
     except (Refused, TooLong):
         return None
-
-
-def _is_generator(node: ast.FunctionDef) -> bool:
-    left: list[ast.AST] = list(node.body)
-    while left:
-        each = left.pop()
-        if isinstance(each, ast.Yield | ast.YieldFrom):
-            return True
-        if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            left += ast.iter_child_nodes(each)
-    return False

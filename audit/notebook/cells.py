@@ -57,7 +57,6 @@ class Fact:
 
     Attributes:
       name: a key of mistakes.MISTAKES, REMARKS or SILENT, or what a recipe lacks.
-      place: where it stands.
       detail: what is special about this one, in a reader's words; may be empty.
     """
 
@@ -96,12 +95,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Source:
-    """A file as cells, in the file's order.
-
-    Attributes:
-      path: of the file; .py files beside it are read where it imports them.
-      is_notebook: whether places name cells.
-    """
+    """A file as cells, in the file's order; is_notebook tells whether places name them."""
 
     path: Path
     cells: tuple[Cell, ...]
@@ -121,11 +115,7 @@ class Text:
 
 
 def read(path: Path) -> Source:
-    """The cells of a notebook (formats 3 and 4), or of a .py file, which is one cell.
-
-    Raises:
-      UserError: a file that is missing, too large, damaged, or of another type.
-    """
+    """The cells of a notebook (formats 3 and 4), or of a .py file, which is one cell; else UserError."""
     kind = path.suffix.lower()
     require(kind in SUFFIXES, f"{path.name} is not an {KINDS} file: give a notebook, or the code itself")
     content = _content(path)
@@ -159,11 +149,7 @@ def texts_beside(file: Path) -> tuple[Text, ...]:
 
 
 def parse(code: str) -> ast.Module:
-    """The syntax tree of some Python.
-
-    Raises:
-      SyntaxError: it is no Python, nests too deep, or is too long; with a message of one line.
-    """
+    """The syntax tree of some Python; a SyntaxError of one line where it is none, too deep or too long."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about the file's own escapes and comparisons
             tree = ast.parse(code)
@@ -312,15 +298,12 @@ def _blanked(text: str) -> str:
     for line in text.split("\n"):
         if continued or _MAGIC.match(line):
             timed = _TIMED.match(line)
-            lines.append("" if continued else f"{timed[1]}{timed[2]}" if timed else f"{_indent(line)}pass")
+            indent = line[: len(line) - len(line.lstrip())]
+            lines.append("" if continued else f"{timed[1]}{timed[2]}" if timed else f"{indent}pass")
             continued = line.rstrip().endswith("\\")
         else:
             lines.append(line)
     return "\n".join(lines)
-
-
-def _indent(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
 
 
 def read_code(file: Path) -> str | None:

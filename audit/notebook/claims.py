@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
-from audit.notebook.recipe import ReadRecipe
+from audit.notebook.training import ReadRecipe
 
 HAND_IN = (
     "hand it in with the outputs of its training, or lay what the training printed beside it, in a .log file "
@@ -23,14 +23,7 @@ class Limits(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One limit and what became of it.
-
-    Attributes:
-      name: parameters, epochs or accuracy.
-      asked: the limit, in words.
-      found: what code and log say.
-      holds: whether it is kept; None where nothing tells.
-    """
+    """One limit, what code and log say, and whether it is kept; None where nothing tells."""
 
     name: str
     asked: str
@@ -83,25 +76,18 @@ def _accuracy(training: Training | None, target: float) -> Claim:
         return Claim("accuracy", asked, f"no log of a training was found: {HAND_IN}", None)
     count, best, last = training.num_epochs, training.best, training.last
     if training.split == "train":
-        return Claim(
-            "accuracy", asked, f"{percent(last)} after {count} epochs, of the 60,000 training images", False
-        )
+        found = f"{percent(last)} after {count} epochs, of the 60,000 training images"
+        return Claim("accuracy", asked, found, False)
     of = " of validation images" if training.split == "validation" else ""
-    final = f"; the test images once: {percent(training.final_test)}" if training.final_test else ""
+    at_last = f"{percent(last)}{of} after the last of {count} epochs"
     goal = Fraction(str(target))
     if last >= goal:
-        found = (
-            f"{percent(last)}{of} after the last of {count} epochs (best {percent(best)}, epoch "
-            f"{training.best_epoch}); there or above from epoch {training.holds_from(target)} on"
-        )
+        since = f"there or above from epoch {training.holds_from(target)} on"
+        found = f"{at_last} (best {percent(best)}, epoch {training.best_epoch}); {since}"
     elif best >= goal:
-        found = (
-            f"at its best epoch only: {percent(best)}{of} after epoch {training.best_epoch}, chosen on those "
-            f"same images; the last of {count} epochs has {percent(last)}"
-        )
+        at_best = f"{percent(best)}{of} after epoch {training.best_epoch}, chosen on those same images"
+        found = f"at its best epoch only: {at_best}; the last of {count} epochs has {percent(last)}"
     else:
-        found = (
-            f"{percent(last)}{of} after the last of {count} epochs, at best {percent(best)} (epoch "
-            f"{training.best_epoch})"
-        )
-    return Claim("accuracy", asked, found + final, last >= goal)
+        found = f"{at_last}, at best {percent(best)} (epoch {training.best_epoch})"
+    found += f"; the test images once: {percent(training.final_test)}" if training.final_test else ""
+    return Claim("accuracy", asked, found, last >= goal)

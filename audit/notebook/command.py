@@ -16,9 +16,10 @@ from audit.notebook.mistakes import MISTAKES
 from audit.notebook.network import CLASSES, ReadNetwork, read_network
 from audit.notebook.outputs import TRAINING_IMAGES
 from audit.notebook.prints import Prints
-from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.recipe import read_recipe
 from audit.notebook.state import Run
 from audit.notebook.texts import read_log_of
+from audit.notebook.training import ReadRecipe
 from audit.notebook.values import Refused
 from cnn.architecture import count_parameters, require_classes
 from cnn.config import CnnConfig
@@ -47,9 +48,7 @@ def with_submission(given: Mapping[str, Any]) -> dict[str, Any]:
     what was read. Other flags come back as they are.
 
     Raises:
-      UserError: a file or a network that cannot be read, a recipe that our flags cannot say, more
-        parameters or epochs than the budget has, or a file that takes more time or memory than a stranger's
-        may (audit.bounded).
+      UserError: a file, a network or a recipe that cannot be read or said in flags, or is over the budget.
     """
     model = given.get("model") or ""
     if _FILE.fullmatch(model) is None or model in ZOO:
@@ -136,15 +135,8 @@ def _require_budget(model: str, network: ReadNetwork, flags: Mapping[str, Any]) 
 
 
 def reported(run: Run, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bool) -> Reported | str:
-    """What a submission's log says of MNIST's test images, or why it does not say it of this training.
-
-    Args:
-      run: its code, followed.
-      network: read from it; recipe: likewise, whole.
-      is_named: whether the network is one that the user chose, so that a log may be of another one.
-    """
-    if recipe.recipe is None:
-        raise ValueError("a recipe with missing parts trains nothing that a log could be compared with")
+    """What a log says of MNIST's test images, or why not; is_named: it may be of another network."""
+    assert recipe.recipe is not None
     epochs, size = recipe.recipe.epochs, recipe.recipe.batch_size
     logs, _ = read_log_of(run.source, Prints(run), [network.class_name])
     log = chosen(logs)
@@ -167,13 +159,8 @@ def reported(run: Run, network: ReadNetwork, recipe: ReadRecipe, *, is_named: bo
 
 
 def settings(recipe: ReadRecipe) -> dict[str, Any]:
-    """The flags of a recipe that was read whole, by name.
-
-    Raises:
-      ValueError: something is missing in it.
-    """
-    if recipe.recipe is None:
-        raise ValueError("a recipe with missing parts has no flags")
+    """The flags of a recipe that was read whole, by name."""
+    assert recipe.recipe is not None
     read = {name: getattr(recipe.recipe, name) for name in recipe.recipe.changed}
     held_out = {"validation_size": recipe.held_out} if recipe.held_out else {}
     return {"recipe": BASE} | read | held_out

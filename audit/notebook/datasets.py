@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from audit.notebook.library import OBJECTS, bind
+from audit.notebook.library import OBJECTS, REQUIRED, bind
 from audit.notebook.state import Run
 from audit.notebook.values import Instance, Opaque
 
@@ -17,6 +17,12 @@ def arguments(call: Opaque) -> dict[str, Any]:
     """A call's arguments by name, those given alone; none where they do not fit what is called."""
     given = bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
     return given if isinstance(given, dict) else {}
+
+
+def default(call: Opaque, name: str) -> Any:
+    """A call's argument, or PyTorch's default; None where it has neither."""
+    value = arguments(call).get(name, OBJECTS.get(call.function, {}).get(name))
+    return None if value is REQUIRED else value
 
 
 def count(run: Run, value: Any, depth: int = 0) -> int | None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit.notebook.cells import Fact, Place
-from audit.notebook.training import Call, Found
+from audit.notebook.cells import Place
+from audit.notebook.training import Call, ReadRecipe
 
 SIDE = 28
 MEAN, DEVIATION = 0.1307, 0.3081
@@ -39,15 +39,8 @@ def is_unnormalized(calls: Sequence[Call]) -> bool:
     return "Normalize" not in names and all(name in plain or name.startswith("Random") for name in names)
 
 
-def read_distortions(calls: Sequence[Call], place: Place, found: Found, *, may_normalize: bool) -> None:
-    """What transforms of training images are in our flags.
-
-    Args:
-      calls: the transforms.
-      place: where the images are loaded.
-      found: gets the flags.
-      may_normalize: whether the loop over the images may normalise them.
-    """
+def read_distortions(calls: Sequence[Call], place: Place, found: ReadRecipe, *, may_normalize: bool) -> None:
+    """Transforms of training images as flags; may_normalize: the loop over them may do it itself."""
     background: float = 0.0  # of the images at this place
     unit = 255.0  # how much white is
     before = len(found.missing)
@@ -110,14 +103,10 @@ def _around(value: Any, centre: float) -> float | None:
 
 @dataclass(frozen=True)
 class _Transform:
-    """A transform, read into `found`.
-
-    Attributes:
-      background, unit: of the images that it gets: how much black is, and how much more white is.
-    """
+    """A transform, read into `found`: it gets images with this background, and white so much above it."""
 
     call: Call
-    found: Found
+    found: ReadRecipe
     background: float
     unit: float
 
@@ -169,7 +158,7 @@ class _Transform:
             self.lacks(f"fill={fill} is not known without running the code")
         elif abs(value - background) > 0.02 * self.unit:
             where = f"the background is {background:.3g} there, and white {background + self.unit:.3g}"
-            self.found.facts.append(Fact("rotation_fill", self.call.place, f"fill is {value:g}: {where}"))
+            self.found.notes("rotation_fill", self.call.place, f"fill is {value:g}: {where}")
             self.lacks(f"corners are filled with {value:g}, ours with background ({background:.3g})")
         if "bilinear" not in str(self.given("interpolation", self.given("resample", "nearest"))).lower():
             self.differs("pixels of the nearest place; here bilinear between four")

@@ -5,50 +5,68 @@ import builtins
 from collections.abc import Callable
 from typing import Any
 
-from audit.notebook import calls, tensors
+from audit.notebook import calls, natives, tensors
 from audit.notebook.assignment import assign
-from audit.notebook.frames import Frame
 from audit.notebook.library import LAYERS, OBJECTS, canonical
 from audit.notebook.modules import find_child
-from audit.notebook.natives import (
-    LONGEST,
-    MOST_BITS,
-    MOST_TURNS,
-    OPERATORS,
-    UNARY,
-    compare,
-    formatted,
-    is_bounded,
-    is_key,
-    name_of,
-)
-from audit.notebook.state import Given, Run
-from audit.notebook.values import (
-    Class,
-    Function,
-    Instance,
-    Module,
-    Opaque,
-    Scope,
-    Site,
-    Super,
-    Tensor,
-)
+from audit.notebook.state import Frame, Given, Run
+from audit.notebook.values import Class, Function, Instance, Module, Opaque, Scope, Site, Super, Tensor
 
 
 def evaluate(run: Run, node: ast.expr, frame: Frame) -> Any:
     """What an expression is."""
     run.count(node, frame)
-    compute = _EXPRESSIONS.get(type(node))
-    if compute is None:
-        return Opaque("unknown", Site(frame.unit, node).text, Site(frame.unit, node))
-    return compute(run, node, frame)
-
-
-def _constant(run: Run, node: ast.Constant, frame: Frame) -> Any:
-    if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
-        return Opaque("unknown", "a number", Site(frame.unit, node))
-    return node.value
+    site = Site(frame.unit, node)
+    match node:
+        case ast.Constant(value=int(number)) if number.bit_length() > natives.MOST_BITS:
+            return Opaque("unknown", "a number", site)
+        case ast.Constant():
+            return node.value
+        case ast.Name():
+            return _name(run, node, frame)
+        case ast.NamedExpr():
+            value = evaluate(run, node.value, frame)
+            assign(run, node.target, value, frame)
+            return value
+        case ast.Tuple() | ast.List() | ast.Set():
+            return _collection(run, node, frame)
+        case ast.Dict():
+            return _dict(run, node, frame)
+        case ast.JoinedStr():
+            return _joined(run, node, frame)
+        case ast.Attribute():
+            return calls.attribute(run, evaluate(run, node.value, frame), node.attr, site, frame)
+        case ast.Subscript():
+            return _subscript(run, node, frame)
+        case ast.Slice():
+            parts = [part and evaluate(run, part, frame) for part in (node.lower, node.upper, node.step)]
+            known = all(part is None or isinstance(part, int) for part in parts)
+            return slice(*parts) if known else Opaque("unknown", "a slice", site)
+        case ast.BinOp():
+            left, right = evaluate(run, node.left, frame), evaluate(run, node.right, frame)
+            return operate(run, node.op, left, right, site, frame)
+        case ast.UnaryOp():
+            return _unary(run, node, frame)
+        case ast.BoolOp():
+            return _boolean(run, node, frame)
+        case ast.Compare():
+            return _compare(run, node, frame)
+        case ast.IfExp():
+            return _choice(run, node, frame)
+        case ast.Lambda():
+            return make_function(run, node, frame)
+        case ast.ListComp() | ast.GeneratorExp():
+            return _comprehension(run, node, frame, lambda inside: evaluate(run, node.elt, inside))
+        case ast.DictComp():
+            both = [node.key, node.value]
+            items = _comprehension(
+                run, node, frame, lambda inside: [evaluate(run, each, inside) for each in both]
+            )
+            known = isinstance(items, list) and all(natives.is_key(key) for key, _ in items)
+            return dict(items) if known else Opaque("unknown", "a dict", site)
+        case ast.Call():
+            return _call(run, node, frame)
+    return Opaque("unknown", site.text, site)
 
 
 def _name(run: Run, node: ast.Name, frame: Frame) -> Any:
@@ -66,15 +84,9 @@ def _name(run: Run, node: ast.Name, frame: Frame) -> Any:
     return Opaque("unknown", f"{node.id}, which nothing defines", Site(frame.unit, node))
 
 
-def _named(run: Run, node: ast.NamedExpr, frame: Frame) -> Any:
-    value = evaluate(run, node.value, frame)
-    assign(run, node.target, value, frame)
-    return value
-
-
 def _collection(run: Run, node: ast.Tuple | ast.List | ast.Set, frame: Frame) -> Any:
     kind, items = type(node).__name__.lower(), _elements(run, node.elts, frame)
-    if items is None or (kind == "set" and not all(map(is_key, items))):
+    if items is None or (kind == "set" and not all(map(natives.is_key, items))):
         return Opaque("unknown", f"a {kind}", Site(frame.unit, node))
     return tuple(items) if kind == "tuple" else run.new(items if kind == "list" else set(items))
 
@@ -84,7 +96,7 @@ def _elements(run: Run, nodes: list[ast.expr], frame: Frame) -> list[Any] | None
     for node in nodes:
         if isinstance(node, ast.Starred):
             inside = run.items(evaluate(run, node.value, frame))
-            if inside is None or len(items) + len(inside) > LONGEST:
+            if inside is None or len(items) + len(inside) > natives.LONGEST:
                 return None
             items += inside
         else:
@@ -102,7 +114,7 @@ def _dict(run: Run, node: ast.Dict, frame: Frame) -> Any:
             made |= value
             continue
         key = evaluate(run, key_node, frame)
-        if not is_key(key):
+        if not natives.is_key(key):
             return Opaque("unknown", "a dict", Site(frame.unit, node))
         made[key] = value
     return run.new(made)
@@ -118,15 +130,11 @@ def _joined(run: Run, node: ast.JoinedStr, frame: Frame) -> Any:
         assert isinstance(part, ast.FormattedValue)
         value = evaluate(run, part.value, frame)
         spec = evaluate(run, part.format_spec, frame) if part.format_spec else ""
-        parts.append(formatted(value, spec))
+        parts.append(natives.formatted(value, spec))
         values.append(value)
-    if any(part is None for part in parts) or sum(map(len, parts)) > LONGEST:
+    if any(part is None for part in parts) or sum(map(len, parts)) > natives.LONGEST:
         return Opaque("unknown", "a text", Site(frame.unit, node), args=tuple(values))
     return "".join(parts)
-
-
-def _attribute(run: Run, node: ast.Attribute, frame: Frame) -> Any:
-    return calls.attribute(run, evaluate(run, node.value, frame), node.attr, Site(frame.unit, node), frame)
 
 
 def _subscript(run: Run, node: ast.Subscript, frame: Frame) -> Any:
@@ -141,34 +149,22 @@ def _subscript(run: Run, node: ast.Subscript, frame: Frame) -> Any:
     if isinstance(owner, Opaque) and isinstance(key, str) and key in owner.attributes:
         return owner.attributes[key]
     try:
-        if isinstance(owner, dict) and is_key(key):
+        if isinstance(owner, dict) and natives.is_key(key):
             return owner[key]
         if isinstance(owner, list | tuple | str | range) and isinstance(key, int | slice):
             return owner[key]
     except (LookupError, TypeError, ValueError):
         return Opaque("unknown", f"{site.text}, which is not there", site)
-    return Opaque("item", f"{name_of(owner)}[...]", site, of=owner, args=(key,))
-
-
-def _slice(run: Run, node: ast.Slice, frame: Frame) -> Any:
-    parts = [evaluate(run, part, frame) if part else None for part in (node.lower, node.upper, node.step)]
-    if all(part is None or isinstance(part, int) for part in parts):
-        return slice(*parts)
-    return Opaque("unknown", "a slice", Site(frame.unit, node))
-
-
-def _binary(run: Run, node: ast.BinOp, frame: Frame) -> Any:
-    left, right = evaluate(run, node.left, frame), evaluate(run, node.right, frame)
-    return operate(run, node.op, left, right, Site(frame.unit, node), frame)
+    return Opaque("item", f"{natives.name_of(owner)}[...]", site, of=owner, args=(key,))
 
 
 def operate(run: Run, op: ast.operator, left: Any, right: Any, site: Site, frame: Frame) -> Any:
     """What an operator makes of two values."""
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         return tensors.operate(type(op).__name__, left, right, site)
-    if is_bounded(op, left, right):
+    if natives.is_bounded(op, left, right):
         try:
-            return OPERATORS[type(op)](left, right)
+            return natives.OPERATORS[type(op)](left, right)
         except (ArithmeticError, TypeError, ValueError, LookupError, KeyError):
             pass
     result = Opaque("operation", site.text, site, args=(left, right))
@@ -184,7 +180,7 @@ def _unary(run: Run, node: ast.UnaryOp, frame: Frame) -> Any:
         return not holds if holds is not None else Opaque("operation", site.text, site, args=(value,))
     if isinstance(value, bool | int | float):
         try:
-            return UNARY[type(node.op)](value)
+            return natives.UNARY[type(node.op)](value)
         except TypeError:
             pass
     return Opaque("operation", site.text, site, args=(value,))
@@ -213,7 +209,7 @@ def _compare(run: Run, node: ast.Compare, frame: Frame) -> Any:
     left = run.known(evaluate(run, node.left, frame), site)
     for op, right_node in zip(node.ops, node.comparators, strict=True):
         right = run.known(evaluate(run, right_node, frame), site)
-        holds = compare(op, left, right)
+        holds = natives.compare(op, left, right)
         if holds is None:
             return Opaque("operation", site.text, site, args=(left, right))
         if not holds:
@@ -244,24 +240,6 @@ def make_function(run: Run, node: ast.FunctionDef | ast.Lambda, frame: Frame) ->
     return Function(name, node, defaults, named, frame.scope, frame.unit, frame.cls)
 
 
-def _list_of(run: Run, node: ast.ListComp | ast.GeneratorExp, frame: Frame) -> Any:
-    return _comprehension(run, node, frame, lambda inside: evaluate(run, node.elt, inside))
-
-
-def _set_of(run: Run, node: ast.SetComp, frame: Frame) -> Any:
-    items = _comprehension(run, node, frame, lambda inside: evaluate(run, node.elt, inside))
-    known = isinstance(items, list) and all(map(is_key, items))
-    return set(items) if known else Opaque("unknown", "a set", Site(frame.unit, node))
-
-
-def _dict_of(run: Run, node: ast.DictComp, frame: Frame) -> Any:
-    items = _comprehension(
-        run, node, frame, lambda inside: (evaluate(run, node.key, inside), evaluate(run, node.value, inside))
-    )
-    known = isinstance(items, list) and all(is_key(key) for key, _ in items)
-    return dict(items) if known else Opaque("unknown", "a dict", Site(frame.unit, node))
-
-
 def _comprehension(run: Run, node: Any, frame: Frame, make: Callable[[Frame], Any]) -> Any:
     inside = Frame(
         Scope({}, parent=frame.scope), frame.unit, frame.strict, frame.cls, frame.first, frame.returned
@@ -272,13 +250,13 @@ def _comprehension(run: Run, node: Any, frame: Frame, make: Callable[[Frame], An
         """Whether all is known."""
         if not generators:
             made.append(make(inside))
-            return len(made) <= LONGEST
+            return len(made) <= natives.LONGEST
         generator = generators[0]
         over = evaluate(run, generator.iter, inside)
         items = run.items(over)
-        is_known = items is not None and len(items) <= MOST_TURNS
+        is_known = items is not None and len(items) <= natives.MOST_TURNS
         if items is None or not is_known:
-            items = [Opaque("item", f"an item of {name_of(over)}", Site(frame.unit, node), of=over)]
+            items = [Opaque("item", f"an item of {natives.name_of(over)}", Site(frame.unit, node), of=over)]
         for item in items:
             assign(run, generator.target, item, inside)
             holds = [run.truth(evaluate(run, test, inside)) for test in generator.ifs]
@@ -293,10 +271,6 @@ def _comprehension(run: Run, node: Any, frame: Frame, make: Callable[[Frame], An
     return Opaque("unknown", "a list", Site(frame.unit, node), args=tuple(made[:1]))
 
 
-def _starred(run: Run, node: ast.Starred, frame: Frame) -> Any:
-    return evaluate(run, node.value, frame)
-
-
 def _call(run: Run, node: ast.Call, frame: Frame) -> Any:
     site = Site(frame.unit, node)
     function = evaluate(run, node.func, frame)
@@ -307,7 +281,7 @@ def _call(run: Run, node: ast.Call, frame: Frame) -> Any:
     for arg in node.args:
         if isinstance(arg, ast.Starred):
             inside = run.items(evaluate(run, arg.value, frame))
-            if inside is None or len(args) + len(inside) > LONGEST:
+            if inside is None or len(args) + len(inside) > natives.LONGEST:
                 frame.require_known(site, f"*{ast.unparse(arg.value)} is not known")
                 return Opaque("call", site.text, site, of=function)
             args += inside
@@ -336,27 +310,3 @@ def _super(run: Run, node: ast.Call, frame: Frame) -> Any:
     if isinstance(cls, Class):
         return Super(cls, first)
     return Opaque("unknown", "super()", Site(frame.unit, node))
-
-
-_EXPRESSIONS: dict[type[ast.expr], Callable[..., Any]] = {
-    ast.Constant: _constant,
-    ast.Name: _name,
-    ast.NamedExpr: _named,
-    **dict.fromkeys((ast.Tuple, ast.List, ast.Set), _collection),
-    ast.Dict: _dict,
-    ast.JoinedStr: _joined,
-    ast.Attribute: _attribute,
-    ast.Subscript: _subscript,
-    ast.Slice: _slice,
-    ast.BinOp: _binary,
-    ast.UnaryOp: _unary,
-    ast.BoolOp: _boolean,
-    ast.Compare: _compare,
-    ast.IfExp: _choice,
-    ast.Lambda: make_function,
-    **dict.fromkeys((ast.ListComp, ast.GeneratorExp), _list_of),
-    ast.SetComp: _set_of,
-    ast.DictComp: _dict_of,
-    ast.Starred: _starred,
-    ast.Call: _call,
-}

@@ -10,15 +10,7 @@ from typing import Any
 from audit.notebook.datasets import count
 from audit.notebook.natives import LONGEST, MOST_TURNS, is_bounded, is_key, is_scalar
 from audit.notebook.state import Given, Run
-from audit.notebook.values import (
-    Class,
-    Function,
-    Instance,
-    Module,
-    Opaque,
-    Partial,
-    Tensor,
-)
+from audit.notebook.values import Class, Function, Instance, Module, Opaque, Partial, Tensor
 
 UNKNOWN: Any = object()
 _MOST_PRINTED = 100
@@ -33,11 +25,8 @@ def builtin(name: str, given: Given) -> Any:
             return None
         case "len":
             return _length(run, first)
-        case "range" if args and all(isinstance(arg, int) for arg in args):
-            try:
-                return range(*args)
-            except (TypeError, ValueError):
-                return UNKNOWN
+        case "range" if all(isinstance(arg, int) for arg in args):
+            return _of_numbers(range, args, kwargs)
         case "enumerate" if (items := run.items(first)) is not None:
             start = args[1] if len(args) > 1 else kwargs.get("start", 0)
             if isinstance(start, int):

@@ -18,13 +18,10 @@ _MOST_FOLDERS = 4  # around the file's, in which an import is looked for
 
 
 def follow(source: Source, *, has_cuda: bool = True) -> Run:
-    """Follow all cells in the file's order.
+    """Follow all cells in the file's order; raises TooLong after too many steps.
 
     A notebook whose cells need names that only later ones define was run otherwise: it is followed again
     with those names.
-
-    Raises:
-      TooLong: it takes too many steps.
     """
     run = Run(source, has_cuda=has_cuda)
     files = _Files(run)

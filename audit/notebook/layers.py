@@ -1,48 +1,30 @@
-"""Which layer of ours a layer of torch.nn is, or the function of that name, and what it does to a shape."""
+"""Which layer of ours a layer or function of PyTorch is; what it, reshaping and means do to a shape."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit.notebook.shapes import flattened, in_words, is_index
-from audit.notebook.values import Module, Node, Opaque, Refused, Site, Tensor
-from cnn.architecture import (
-    GELU,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    Conv,
-    Dense,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    MaxPool,
-    ReLU,
-    SiLU,
-)
+from audit.notebook.values import BATCH, Module, Node, Opaque, Refused, Site, Tensor
+from cnn import architecture as ours
 
 
 def output(
     kind: str, arguments: Mapping[str, Any], tensor: Tensor, site: Site, module: Module | None, name: str
 ) -> Tensor:
-    """What a layer makes of a tensor.
+    """What a layer makes of a tensor; Refused where it does not fit it, or our language has no such layer.
 
-    Raises:
-      Refused: the layer does not fit the tensor, or our language has no such layer.
+    Args:
+      kind: its class in torch.nn; arguments: by name, defaults included.
+      site: of the call; module: that is called, None for a function.
+      name: in a reader's words.
     """
     return _Application(kind, arguments, tensor, site, module, name).result()
 
 
 @dataclass(frozen=True)
 class _Application:
-    """A layer that is applied to a tensor.
-
-    Attributes:
-      kind: its class in torch.nn; arguments: by name, defaults included.
-      site: of the call; module: that is called, None for a function.
-      name: in a reader's words.
-    """
+    """A layer that is applied to a tensor; see output."""
 
     kind: str
     arguments: Mapping[str, Any]
@@ -90,9 +72,14 @@ class _Application:
         shape = self.tensor.shape
         if len(shape) != 4 or shape[1:] != self.tensor.layout or shape[2] != shape[3]:
             raise Refused(
-                self.site, f"{self.name} gets {in_words(shape)}, and needs channels x height x width"
+                self.site, f"{self.name} gets {_in_words(shape)}, and needs channels x height x width"
             )
         return shape[1], shape[2]
+
+    def flag(self, name: str) -> bool:
+        if not isinstance(self.arguments[name], bool | int | None):
+            raise self.refuse(f"{name} is not known without running the code")
+        return bool(self.arguments[name])
 
     def result(self) -> Tensor:
         match self.kind:
@@ -109,17 +96,17 @@ class _Application:
             case "Dropout" | "Dropout1d" | "Dropout2d":
                 return self.dropout()
             case "ReLU":
-                return self.elementwise(ReLU())
+                return self.elementwise(ours.ReLU())
             case "SiLU":
-                return self.elementwise(SiLU())
+                return self.elementwise(ours.SiLU())
             case "GELU":
                 self.plain(approximate="none")
-                return self.elementwise(GELU())
+                return self.elementwise(ours.GELU())
             case "LeakyReLU":
                 slope = self.arguments["negative_slope"]
                 if not isinstance(slope, int | float):
                     raise self.refuse("negative_slope is not known without running the code")
-                return self.elementwise(LeakyReLU(float(slope)))
+                return self.elementwise(ours.LeakyReLU(float(slope)))
             case "LogSoftmax" | "Softmax":
                 return self.softmax()
             case "Identity":
@@ -130,20 +117,19 @@ class _Application:
                 )
         raise self.refuse(f"{self.name} is no layer of our language")
 
-    def output(self, layer: Layer, shape: tuple[Any, ...], layout: tuple[int, ...]) -> Tensor:
-        node = Node("layer", (self.tensor.node,), layer, self.module, self.site, self.name)
-        return Tensor(shape, layout, node)
+    def node(self, layer: ours.Layer) -> Node:
+        return Node("layer", (self.tensor.node,), layer, self.module, self.site, self.name)
 
-    def elementwise(self, layer: Layer) -> Tensor:
-        return self.output(layer, self.tensor.shape, self.tensor.layout)
+    def elementwise(self, layer: ours.Layer) -> Tensor:
+        return Tensor(self.tensor.shape, self.tensor.layout, self.node(layer))
+
+    def output(self, layer: ours.Layer, *layout: int) -> Tensor:
+        return Tensor((self.tensor.shape[0], *layout), layout, self.node(layer))
 
     def convolution(self) -> Tensor:
         channels, side = self.maps()
-        kernel, stride, features = (
-            self.number("kernel_size"),
-            self.number("stride"),
-            self.number("out_channels"),
-        )
+        kernel, stride = self.number("kernel_size"), self.number("stride")
+        features = self.number("out_channels")
         if self.number("in_channels") != channels:
             raise self.refuse(f"it takes {self.number('in_channels')} channels and gets {channels}")
         groups = self.number("groups")
@@ -164,25 +150,21 @@ class _Application:
             padding = self.number("padding")
         if padding:
             self.plain(padding_mode="zeros")
-        bias = self.arguments["bias"]
-        if not isinstance(bias, bool | int | None):
-            raise self.refuse("bias is not known without running the code")
+        bias = self.flag("bias")
         new = (side + 2 * padding - kernel) // stride + 1 if min(kernel, stride) > 0 <= padding else 0
         if new < 1:
             raise self.refuse(f"a kernel of {kernel}x{kernel} does not fit the map of {side}x{side}")
-        layer = Conv(features, kernel, stride, padding, bool(bias), groups=groups)
-        return self.output(layer, (self.tensor.shape[0], features, new, new), (features, new, new))
+        layer = ours.Conv(features, kernel, stride, padding, bias, groups=groups)
+        return self.output(layer, features, new, new)
 
     def dense(self) -> Tensor:
         shape, layout = self.tensor.shape, self.tensor.layout
         if len(shape) != 2 or shape[1] != math.prod(layout):
-            raise Refused(self.site, f"Linear gets {in_words(shape)}, and needs one row an image")
+            raise Refused(self.site, f"Linear gets {_in_words(shape)}, and needs one row an image")
         if self.number("in_features") != shape[1]:
             raise self.refuse(f"it takes {self.number('in_features')} features and gets {shape[1]}")
-        bias, features = self.arguments["bias"], self.number("out_features")
-        if not isinstance(bias, bool | int | None):
-            raise self.refuse("bias is not known without running the code")
-        return self.output(Dense(features, bool(bias)), (shape[0], features), (features,))
+        bias, features = self.flag("bias"), self.number("out_features")
+        return self.output(ours.Dense(features, bias), features)
 
     def batch_norm(self) -> Tensor:
         shape, layout = self.tensor.shape, self.tensor.layout
@@ -191,15 +173,12 @@ class _Application:
             self.maps()
         elif not flat:
             raise Refused(
-                self.site, f"BatchNorm1d gets {in_words(shape)}, of which our batch norm takes maps"
+                self.site, f"BatchNorm1d gets {_in_words(shape)}, of which our batch norm takes maps"
             )
         if self.number("num_features") != shape[1]:
             raise self.refuse(f"it takes {self.number('num_features')} channels and gets {shape[1]}")
         self.plain(eps=1e-5, momentum=0.1, track_running_stats=True)
-        affine = self.arguments["affine"]
-        if not isinstance(affine, bool | int | None):
-            raise self.refuse("affine is not known without running the code")
-        return self.output(BatchNorm(plain=not affine), shape, layout)
+        return self.elementwise(ours.BatchNorm(plain=not self.flag("affine")))
 
     def pool(self) -> Tensor:
         channels, side = self.maps()
@@ -215,13 +194,12 @@ class _Application:
         new = (side - window) // stride + 1
         if new != side // window or (stride != window and new > 1):
             raise self.refuse(f"windows of {window}x{window} with stride {stride} overlap or leave gaps")
-        layer = self.pooling(window, side)
-        return self.output(layer, (self.tensor.shape[0], channels, new, new), (channels, new, new))
+        return self.output(self.pooling(window, side), channels, new, new)
 
-    def pooling(self, window: int, side: int) -> Layer:
+    def pooling(self, window: int, side: int) -> ours.Layer:
         if self.kind in ("MaxPool2d", "AdaptiveMaxPool2d"):
-            return MaxPool(window)
-        return AveragePool(None if window == side else window)
+            return ours.MaxPool(window)
+        return ours.AveragePool(None if window == side else window)
 
     def adaptive_pool(self) -> Tensor:
         channels, side = self.maps()
@@ -233,9 +211,7 @@ class _Application:
             )
         if new == side and side > 1:
             return self.tensor
-        return self.output(
-            self.pooling(side // new, side), (self.tensor.shape[0], channels, new, new), (channels, new, new)
-        )
+        return self.output(self.pooling(side // new, side), channels, new, new)
 
     def dropout(self) -> Tensor:
         rate = self.arguments["p"]
@@ -245,11 +221,11 @@ class _Application:
             raise self.refuse(f"p is {rate}: give a probability from 0 to below 1")
         shape = self.tensor.shape
         if self.kind == "Dropout" or len(shape) == 2:  # PyTorch drops single values of flat images
-            return self.elementwise(Dropout(float(rate)))
+            return self.elementwise(ours.Dropout(float(rate)))
         if self.kind == "Dropout1d":
-            raise Refused(self.site, f"Dropout1d gets {in_words(shape)}, of which it drops whole rows")
+            raise Refused(self.site, f"Dropout1d gets {_in_words(shape)}, of which it drops whole rows")
         self.maps()
-        return self.elementwise(ChannelDropout(float(rate)))
+        return self.elementwise(ours.ChannelDropout(float(rate)))
 
     def softmax(self) -> Tensor:
         shape, dim = self.tensor.shape, self.arguments["dim"]
@@ -263,3 +239,93 @@ class _Application:
         kind = "log_softmax" if self.kind == "LogSoftmax" else "softmax"
         node = Node(kind, (self.tensor.node,), None, self.module, self.site, self.name, notes)
         return Tensor(shape, self.tensor.layout, node)
+
+
+def is_index(value: Any, shape: tuple[Any, ...]) -> bool:
+    """Whether a value counts one of a shape's dimensions."""
+    return isinstance(value, int) and not isinstance(value, bool) and -len(shape) <= value < len(shape)
+
+
+def _in_words(shape: tuple[Any, ...]) -> str:
+    """A shape without its batch."""
+    return "x".join(str(side) for side in shape[1:]) or "no dimensions"
+
+
+def reshaped(tensor: Tensor, sizes: list[Any], site: Site) -> Tensor:
+    """As view and reshape have it, as long as images stay apart."""
+    numbers, batch_size = math.prod(tensor.shape[1:]), tensor.shape[0]
+    if not sizes or not all(size is BATCH or type(size) is int for size in sizes):
+        raise Refused(site, "the shape is not known without running the code")
+    first, rest = sizes[0], sizes[1:]
+    if any(size is BATCH for size in rest) or rest.count(-1) + (first == -1) > 1:
+        raise Refused(site, "it does not keep the images of a batch apart")
+    known = math.prod(size for size in rest if size != -1)
+    is_whole = first is BATCH or first == batch_size
+    if is_whole and -1 in rest and known > 0 and numbers % known == 0:
+        rest = [numbers // known if size == -1 else size for size in rest]
+        known = numbers
+    if not (is_whole or first == -1) or known != numbers or any(size < 1 for size in rest):
+        raise Refused(
+            site,
+            f"an image has {numbers:,} numbers here: the new shape does not keep the images of a batch apart",
+        )
+    return Tensor((batch_size, *rest), tensor.layout, tensor.node)
+
+
+def flattened(tensor: Tensor, start: Any, end: Any, site: Site) -> Tensor:
+    """As flatten has it."""
+    shape = tensor.shape
+    if not is_index(start, shape) or not is_index(end, shape):
+        raise Refused(site, "what it flattens is not known without running the code")
+    start, end = start % len(shape), end % len(shape)
+    if start > end:
+        raise Refused(site, "it flattens up to a dimension before its first one")
+    if start == 0 and end > 0:
+        raise Refused(site, "it does not keep the images of a batch apart")
+    flat = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+    return Tensor(flat, tensor.layout, tensor.node)
+
+
+def squeezed(tensor: Tensor, name: str, dim: Any, site: Site) -> Tensor:
+    """As squeeze and unsqueeze have it."""
+    shape = tensor.shape
+    if name == "squeeze":
+        dims = [index for index, side in enumerate(shape) if type(side) is int and side == 1]
+        if dim is not None:
+            wanted = dim if isinstance(dim, tuple | list) else (dim,)
+            if not all(is_index(each, shape) for each in wanted):
+                raise Refused(site, "what it squeezes is not known without running the code")
+            dims = [index for index in dims if index in [each % len(shape) for each in wanted]]
+        return Tensor(
+            tuple(side for index, side in enumerate(shape) if index not in dims), tensor.layout, tensor.node
+        )
+    if not is_index(dim, (*shape, 1)) or dim % (len(shape) + 1) == 0:
+        raise Refused(site, "it does not keep the images of a batch apart")
+    place = dim % (len(shape) + 1)
+    return Tensor((*shape[:place], 1, *shape[place:]), tensor.layout, tensor.node)
+
+
+def mean(tensor: Tensor, dims: Any, keepdim: Any, site: Site) -> Any:
+    """Of the whole map, at once or along one side after the other; Opaque for any other mean."""
+    shape, layout = tensor.shape, tensor.layout
+    wanted = dims if isinstance(dims, tuple | list) else (dims,)
+    if not wanted or not all(is_index(each, shape) for each in wanted) or not isinstance(keepdim, bool):
+        return Opaque("call", site.text, site, args=(tensor,))
+    over = sorted({each % len(shape) for each in wanted})
+    left = tuple(
+        1 if index in over else side for index, side in enumerate(shape) if index not in over or keepdim
+    )
+    if tensor.node.kind == "mean":
+        whole = over == [2] if len(shape) == 3 else len(shape) == 4 and over in ([2], [3])
+        source, channels = tensor.node.inputs[0], layout[0]
+    else:
+        is_map = len(layout) == 3 and layout == shape[1:]
+        rows = len(layout) == 3 and shape[1:] == (layout[0], math.prod(layout[1:]))
+        whole = (is_map and over == [2, 3]) or (rows and over == [2])
+        source, channels = tensor.node, layout[0]
+        if is_map and over in ([2], [3]):
+            return Tensor(left, layout, Node("mean", (tensor.node,), site=site, name="mean"))
+    if not whole or math.prod(left[1:]) != channels:
+        return Opaque("call", site.text, site, args=(tensor,))
+    node = Node("layer", (source,), ours.AveragePool(None), site=site, name="mean")
+    return Tensor(left, (channels, 1, 1), node)

@@ -1,6 +1,7 @@
 """PyTorch's and torchvision's names as their users write them: aliases, and arguments in their order."""
 
 import ast
+import re
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -8,31 +9,20 @@ from typing import Any
 REQUIRED: Any = "(required)"
 """In place of a default where there is none."""
 
+_FILES_OF_NN = "activation|batchnorm|container|conv|dropout|flatten|linear|loss|module|padding|pooling"
 _ALIASES = {
-    "torchvision.transforms.v2.": "torchvision.transforms.",
-    "torchvision.transforms.transforms.": "torchvision.transforms.",
-    "torchvision.datasets.mnist.": "torchvision.datasets.",
-    "torch.utils.data.dataloader.": "torch.utils.data.",
-    "torch.utils.data.dataset.": "torch.utils.data.",
-    "torch.optim.sgd.": "torch.optim.",
-    "torch.optim.adam.": "torch.optim.",
-    "torch.optim.adamw.": "torch.optim.",
-    "lightning.pytorch.": "lightning.",
-    "pytorch_lightning.": "lightning.",
-    "torch.nn.modules.": "torch.nn.",
+    r"(?:lightning\.pytorch|pytorch_lightning)\.": "lightning.",
+    r"torchvision\.(transforms|datasets)\.(?:v2|transforms|mnist)\.": r"torchvision.\1.",
+    r"torch\.(utils\.data|optim)\.(?:dataloader|dataset|sgd|adamw?)\.": r"torch.\1.",
+    r"torch\.nn\.modules\.": "torch.nn.",
+    rf"torch\.nn\.(?:{_FILES_OF_NN})\.": "torch.nn.",
 }
-_FILES_OF_NN: tuple[str, ...] = ("activation", "batchnorm", "container", "conv", "dropout", "flatten")
-_FILES_OF_NN += ("linear", "loss", "module", "padding", "pooling")
 
 
 def canonical(name: str) -> str:
     """The name under which a library's function is known here, whatever file it was taken from."""
-    for longer, shorter in _ALIASES.items():
-        if name.startswith(longer):
-            name = shorter + name.removeprefix(longer)
-    first, _, last = name.removeprefix("torch.nn.").partition(".")
-    if name.startswith("torch.nn.") and first in _FILES_OF_NN and last:
-        return f"torch.nn.{last}"
+    for files, module in _ALIASES.items():
+        name = re.sub(f"^{files}", module, name)
     return name
 
 
@@ -50,26 +40,13 @@ with torch.nn:
         divisor_override=None)
     AdaptiveAvgPool2d(output_size)
     AdaptiveMaxPool2d(output_size, return_indices=False)
-    Dropout(p=0.5, inplace=False)
-    Dropout1d(p=0.5, inplace=False)
-    Dropout2d(p=0.5, inplace=False)
+    Dropout(p=0.5, inplace=False), Dropout1d(p=0.5, inplace=False), Dropout2d(p=0.5, inplace=False)
     AlphaDropout(p=0.5, inplace=False)
-    ReLU(inplace=False)
-    ReLU6(inplace=False)
-    LeakyReLU(negative_slope=0.01, inplace=False)
-    GELU(approximate="none")
-    SiLU(inplace=False)
-    Mish(inplace=False)
-    ELU(alpha=1.0, inplace=False)
-    SELU(inplace=False)
-    Hardswish(inplace=False)
-    Hardsigmoid(inplace=False)
-    Sigmoid()
-    Tanh()
-    Softplus(beta=1, threshold=20)
+    ReLU(inplace=False), ReLU6(inplace=False), SiLU(inplace=False), SELU(inplace=False), Mish(inplace=False)
+    LeakyReLU(negative_slope=0.01, inplace=False), ELU(alpha=1.0, inplace=False), GELU(approximate="none")
+    Hardswish(inplace=False), Hardsigmoid(inplace=False), Sigmoid(), Tanh(), Softplus(beta=1, threshold=20)
     PReLU(num_parameters=1, init=0.25)
-    LogSoftmax(dim=None)
-    Softmax(dim=None)
+    LogSoftmax(dim=None), Softmax(dim=None)
     Flatten(start_dim=1, end_dim=-1)
     Identity()
     ZeroPad2d(padding)

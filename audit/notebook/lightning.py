@@ -4,9 +4,8 @@ import ast
 from typing import Any
 
 from audit.notebook.datasets import count
-from audit.notebook.frames import Frame
 from audit.notebook.library import bind
-from audit.notebook.state import Given
+from audit.notebook.state import Frame, Given
 from audit.notebook.values import Function, Instance, Opaque, Scope
 
 _FIT = """

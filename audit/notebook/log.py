@@ -21,8 +21,8 @@ class Epoch(NamedTuple):
     Attributes:
       number: as it was printed; None where the log counts no epochs.
       accuracy: of the evaluated images, a fraction with the digits that the log has.
-      images: how many those are, where the log says.
       train_accuracy: of the training images in the same epoch, where the log has it.
+      images: how many were evaluated, where the log says.
       loss: of the evaluated images, where the log has it.
     """
 
@@ -111,12 +111,7 @@ def written_trainings(texts: Iterable[Text], prints: Prints | None) -> Iterator[
 
 
 def read_log(outputs: Iterable[tuple[int, str]], prints: Prints | None = None) -> tuple[Training, ...]:
-    """Every training that a notebook's outputs tell of, in their order.
-
-    Args:
-      outputs: the number and the text of each cell's output, in the order of the notebook.
-      prints: what the code prints.
-    """
+    """Every training that the outputs of cells tell of, in their order; with their numbers."""
     trainings: list[Training] = []
     for cell, text in outputs:
         for number, training in enumerate(_trainings(cell, _said(text, prints))):
@@ -162,10 +157,7 @@ _EPOCH_BAR = re.compile(r"(ep(?:och)?\b[^%|━]*\d)\W*(?:100%\||━)[^|]*?\|?\s*
 
 
 def _goes_on(before: Training, training: Training, prints: Prints | None) -> bool:
-    """Whether a cell's log is a later part of the training before.
-
-    Its epochs are counted on; or the cell trains the network that was trained before, as its code has it.
-    """
+    """Whether a cell's log is a later part of the training before: by its epochs, or as its code has it."""
     last, first = before.epochs[-1].number, training.epochs[0].number
     if last is not None and first == last + 1 and first > 1:
         return True
@@ -218,10 +210,7 @@ def _trainings(cell: int, events: Sequence[Said]) -> Iterator[Training]:
 
 
 def _finished(training: Training, epochs: list[Epoch], steps: int | None, counts: int) -> Training:
-    """With its epochs, of which it counts so many; an evaluation before the first of them is none of them.
-
-    60,000 images are the training set, whatever the log calls them.
-    """
+    """With its epochs, of which it counts so many; an evaluation before the first of them is none of them."""
     if epochs[0].number is None and len(epochs) == counts + 1 > 1:
         del epochs[0]
     split = "train" if any(epoch.images == TRAINING_IMAGES for epoch in epochs) else training.split

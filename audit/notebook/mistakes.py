@@ -14,8 +14,7 @@ from audit.notebook.claims import HAND_IN, Limits, percent
 from audit.notebook.log import Training
 from audit.notebook.network import ReadNetwork
 from audit.notebook.receptive_fields import Wrong, wrong_in_code, wrong_in_text, wrong_in_values
-from audit.notebook.recipe import ReadRecipe
-from cnn.architecture import AveragePool, ChannelDropout, Conv, Dense, Dropout, MaxPool
+from audit.notebook.training import ReadRecipe
 
 
 class Words(NamedTuple):
@@ -25,205 +24,136 @@ class Words(NamedTuple):
     remedy: str = ""
 
 
-MISTAKES = {
-    "schedule_never_stepped": Words(
-        "a learning rate schedule is made and never stepped, so that the learning rate stays as it is",
-        "call scheduler.step() after each epoch, or leave the schedule out of code and claim",
-    ),
-    "one_cycle_stepped_per_epoch": Words(
-        "OneCycleLR counts batches and is stepped once an epoch, so that it hardly leaves its first rate",
-        "call scheduler.step() after each batch",
-    ),
-    "schedule_stepped_per_batch": Words(
-        "a schedule that counts epochs is stepped after every batch, so that its rate falls far too soon",
-        "call scheduler.step() after each epoch, or give its steps in batches",
-    ),
-    "trained_on_test_images": Words(
-        "the network is trained on the test images, so that the accuracy says nothing of unseen ones",
-        "make the training loader from MNIST(train=True)",
-    ),
-    "other_model_evaluated": Words(
-        "another network is evaluated than the one that is trained, so that the accuracy is not its own",
-        "give the evaluation the network that the optimizer has",
-    ),
-    "optimizer_of_other_model": Words(
-        "the optimizer has another network's weights than those of the one that gets the training images: "
-        "nothing is learnt",
-        "make the optimizer after the network, from its parameters()",
-    ),
-    "no_eval_mode": Words(
-        "the test images are evaluated in training mode: dropout drops, and batch norm takes the statistics "
-        "of the test batch and changes its running ones",
-        "call model.eval() before the evaluation, and model.train() after it",
-    ),
-    "gradients_never_zeroed": Words(
-        "the gradients are never zeroed: each step takes the sum of all batches' gradients so far",
-        "call optimizer.zero_grad() for each batch, before backward()",
-    ),
-    "zeroed_before_step": Words(
-        "the gradients are zeroed between backward() and step(), so that nothing is learnt",
-        "call optimizer.zero_grad() before backward()",
-    ),
-    "printed_settings": Words(
-        "the code prints a setting that the training does not have",
-        "print what the optimizer and the loader have, or give them what is printed",
-    ),
-    "test_is_training_set": Words(
-        "what is evaluated are the training images, so that the accuracy says nothing of unseen ones",
-        "make the test loader from MNIST(train=False)",
-    ),
-    "test_images_augmented": Words(
-        "the test images are distorted at random: each evaluation is of other images",
-        "leave only ToTensor and Normalize in the test transforms",
-    ),
-    "activation_after_last_layer": Words(
-        "an activation stands on the logits: those below zero are cut off and get no gradient",
-        "end with the last convolution or dense layer and the pooling",
-    ),
-    "batch_norm_after_last_layer": Words(
-        "a batch norm stands on the logits: it scales each class by the batch's statistics",
-        "leave the batch norm behind the last convolution out",
-    ),
-    "dropout_after_last_layer": Words(
-        "dropout stands on the logits: it sets classes' scores to zero at random while training",
-        "leave the dropout behind the last layer out",
-    ),
-    "rotation_fill": Words(
-        "the rotation fills its corners with what is no background",
-        "rotate before ToTensor with fill=(0,), or fill with the background's value after Normalize, -0.4242",
-    ),
-    "stays_in_evaluation": Words(
-        "after the first test the training goes on in evaluation: no dropout, and batch norm's statistics "
-        "stay as they are",
-        "call model.train() at the start of each epoch",
-    ),
-    "loaders_redefined": Words(
-        "the training loader is made again without what the first one had, which is lost",
-        "make the loaders once, with the transforms that are meant",
-    ),
-    "shuffle_off": Words(
-        "the training images come in the same order in every epoch, so that all epochs have the same batches",
-        "give the training loader shuffle=True",
-    ),
-    "dropout_in_evaluation": Words(
-        "dropout is active in evaluation, too, so that the accuracy is lower and changes with each evaluation"
-        "",
-        "write F.dropout(x, training=self.training), or use nn.Dropout and model.eval()",
-    ),
-    "normalization_differs": Words(
-        "training and test images are normalised differently, so that the network sees others than it learnt",
-        "give both the same Normalize",
-    ),
-    "test_loss_of_batches": Words(
-        "the average test loss is the sum of batches' means divided by the number of images: it is as many "
-        "times too small as a batch has images (the accuracy is right)",
-        "sum with reduction='sum', or divide by len(test_loader)",
-    ),
-    "nll_loss_without_log_softmax": Words(
-        "nll_loss is given no log_softmax, so that it has no lower bound",
-        "return F.log_softmax(x, dim=1), or use cross_entropy",
-    ),
-    "softmax_output": Words(
-        "it ends in softmax, and the loss takes it for something else",
-        "return log_softmax for nll_loss, or the logits for cross_entropy",
-    ),
-    "not_a_number_a_class": Words(
-        "it does not end in ten numbers, one a class",
-        "let the last layer have 10 channels, and pool what is left of the map",
-    ),
-    "clamped_log_softmax": Words(
-        "what log_softmax gives is limited: losses beyond it have no gradient",
-        "return log_softmax as it is",
-    ),
-    "unused_layers": Words(
-        "the class holds layers with parameters that forward never uses",
-        "remove them: PyTorch counts their parameters, torchsummary does not",
-    ),
-    "printed_total": Words(
-        "the total in the outputs is not this class's",
-        "run the notebook from top to bottom before handing it in",
-    ),
-    "quoted_total": Words(
-        "the text gives another number of parameters than the class has",
-        "give the class's number",
-    ),
-    "receptive_fields": Words(
-        "the receptive fields that are written or computed are wrong",
-        "a layer adds (kernel - 1) times the product of all strides before it",
-    ),
-    "steps_unlike_code": Words(
-        "the log is of another version of the code: its steps do not fit the batch size",
-        "run the notebook from top to bottom before handing it in",
-    ),
-    "epochs_unlike_code": Words(
-        "the log is of another version of the code: it has another number of epochs",
-        "run the notebook from top to bottom before handing it in",
-    ),
-    "log_of_training_images": Words(
-        "the log is of another version of the code: what it evaluates are 60,000 images, the training set",
-        "run the notebook from top to bottom before handing it in",
-    ),
-    "best_epoch_quoted": Words(
-        "the best epoch's accuracy is given as the result",
-        "give the last epoch's, or choose the epoch on validation images",
-    ),
-}
+def _words(table: str) -> dict[str, Words]:
+    """By name what is wrong, and behind an arrow what to do."""
+    blocks = [" ".join(block.split()).partition(": ") for block in re.split(r"\n(?=\w)", table.strip())]
+    return {name: Words(*words.split(" -> ")) for name, _, words in blocks}
 
-REMARKS = {
-    "schedule_steps": Words("the schedule is not stepped once after each epoch's training"),
-    "not_python": Words(
-        "a line of the cell is no Python and is left out", "remove it, or mark the cell as text"
-    ),
-    "log_softmax_without_dim": Words("log_softmax is not told its dimension", "write dim=1"),
-    "bias_before_batch_norm": Words(
-        "a bias is followed by a batch norm, which takes it away again", "write bias=False there"
-    ),
-    "epochs_at_limit": Words(
-        "exactly 20 epochs: some years of the assignment ask for within 20, some for fewer than 20",
-        "where fewer are asked for, audit with --max_epochs=19, and give the accuracy after the 19th",
-    ),
-    "no_seed": Words("no seed is set: another run gives another accuracy", "torch.manual_seed(1)"),
-    "cross_entropy_on_log_softmax": Words(
-        "cross-entropy gets a log_softmax: it takes it again, which changes nothing",
-        "return the logits, or use nll_loss",
-    ),
-    "dropout_before_last_layer": Words("dropout stands right before the last weights"),
-    "no_nonlinearity_between": Words(
-        "two layers with weights follow each other without a nonlinearity: they are one linear map"
-    ),
-    "padded_1x1_convolution": Words(
-        "a 1x1 convolution has padding: it adds a border that holds nothing but the bias"
-    ),
-    "pool_drops_border": Words("the pooling leaves out a border of the map"),
-    "no_batch_norm": Words("it has no batch norm"),
-    "no_dropout": Words("it has no dropout"),
-    "no_pooling_to_1x1": Words("neither a pooling of the whole map nor a dense layer is in it"),
-    "output_keeps_1x1_map": Words("the output keeps the height and width of its 1x1 map"),
-    "depends_on_cuda": Words("it depends on whether there is a GPU"),
-    "one_cycle_of_epochs": Words(
-        "OneCycleLR is stepped once an epoch, with as many steps as epochs: a cycle of few, coarse steps"
-    ),
-    "unused_without_parameters": Words("layers without parameters are made and never used"),
-    "run_out_of_order": Words(
-        "the cells were not run in their order, as the numbers beside them tell",
-        "run the notebook from top to bottom before handing it in",
-    ),
-    "no_log": Words("there is no log of a training", HAND_IN),
-}
-SILENT = ("log_softmax", "seed")
+
+MISTAKES = _words("""
+schedule_never_stepped: a learning rate schedule is made and never stepped, so that the learning rate stays as
+    it is
+    -> call scheduler.step() after each epoch, or leave the schedule out of code and claim
+one_cycle_stepped_per_epoch: OneCycleLR counts batches and is stepped once an epoch, so that it hardly leaves
+    its first rate
+    -> call scheduler.step() after each batch
+schedule_stepped_per_batch: a schedule that counts epochs is stepped after every batch, so that its rate falls
+    far too soon
+    -> call scheduler.step() after each epoch, or give its steps in batches
+trained_on_test_images: the network is trained on the test images, so that the accuracy says nothing of unseen
+    ones
+    -> make the training loader from MNIST(train=True)
+other_model_evaluated: another network is evaluated than the one that is trained, so that the accuracy is not
+    its own
+    -> give the evaluation the network that the optimizer has
+optimizer_of_other_model: the optimizer has another network's weights than those of the one that gets the
+    training images: nothing is learnt
+    -> make the optimizer after the network, from its parameters()
+no_eval_mode: the test images are evaluated in training mode: dropout drops, and batch norm takes the
+    statistics of the test batch and changes its running ones
+    -> call model.eval() before the evaluation, and model.train() after it
+gradients_never_zeroed: the gradients are never zeroed: each step takes the sum of all batches' gradients so
+    far
+    -> call optimizer.zero_grad() for each batch, before backward()
+zeroed_before_step: the gradients are zeroed between backward() and step(), so that nothing is learnt
+    -> call optimizer.zero_grad() before backward()
+printed_settings: the code prints a setting that the training does not have
+    -> print what the optimizer and the loader have, or give them what is printed
+test_is_training_set: what is evaluated are the training images, so that the accuracy says nothing of unseen
+    ones
+    -> make the test loader from MNIST(train=False)
+test_images_augmented: the test images are distorted at random: each evaluation is of other images
+    -> leave only ToTensor and Normalize in the test transforms
+activation_after_last_layer: an activation stands on the logits: those below zero are cut off and get no
+    gradient
+    -> end with the last convolution or dense layer and the pooling
+batch_norm_after_last_layer: a batch norm stands on the logits: it scales each class by the batch's statistics
+    -> leave the batch norm behind the last convolution out
+dropout_after_last_layer: dropout stands on the logits: it sets classes' scores to zero at random while
+    training
+    -> leave the dropout behind the last layer out
+rotation_fill: the rotation fills its corners with what is no background
+    -> rotate before ToTensor with fill=(0,), or fill with the background's value after Normalize, -0.4242
+stays_in_evaluation: after the first test the training goes on in evaluation: no dropout, and batch norm's
+    statistics stay as they are
+    -> call model.train() at the start of each epoch
+loaders_redefined: the training loader is made again without what the first one had, which is lost
+    -> make the loaders once, with the transforms that are meant
+shuffle_off: the training images come in the same order in every epoch, so that all epochs have the same
+    batches
+    -> give the training loader shuffle=True
+dropout_in_evaluation: dropout is active in evaluation, too, so that the accuracy is lower and changes with
+    each evaluation
+    -> write F.dropout(x, training=self.training), or use nn.Dropout and model.eval()
+normalization_differs: training and test images are normalised differently, so that the network sees others
+    than it learnt
+    -> give both the same Normalize
+test_loss_of_batches: the average test loss is the sum of batches' means divided by the number of images: it
+    is as many times too small as a batch has images (the accuracy is right)
+    -> sum with reduction='sum', or divide by len(test_loader)
+nll_loss_without_log_softmax: nll_loss is given no log_softmax, so that it has no lower bound
+    -> return F.log_softmax(x, dim=1), or use cross_entropy
+softmax_output: it ends in softmax, and the loss takes it for something else
+    -> return log_softmax for nll_loss, or the logits for cross_entropy
+not_a_number_a_class: it does not end in ten numbers, one a class
+    -> let the last layer have 10 channels, and pool what is left of the map
+clamped_log_softmax: what log_softmax gives is limited: losses beyond it have no gradient
+    -> return log_softmax as it is
+unused_layers: the class holds layers with parameters that forward never uses
+    -> remove them: PyTorch counts their parameters, torchsummary does not
+printed_total: the total in the outputs is not this class's
+    -> run the notebook from top to bottom before handing it in
+quoted_total: the text gives another number of parameters than the class has
+    -> give the class's number
+receptive_fields: the receptive fields that are written or computed are wrong
+    -> a layer adds (kernel - 1) times the product of all strides before it
+steps_unlike_code: the log is of another version of the code: its steps do not fit the batch size
+    -> run the notebook from top to bottom before handing it in
+epochs_unlike_code: the log is of another version of the code: it has another number of epochs
+    -> run the notebook from top to bottom before handing it in
+log_of_training_images: the log is of another version of the code: what it evaluates are 60,000 images, the
+    training set
+    -> run the notebook from top to bottom before handing it in
+best_epoch_quoted: the best epoch's accuracy is given as the result
+    -> give the last epoch's, or choose the epoch on validation images
+""")
+REMARKS = _words("""
+schedule_steps: the schedule is not stepped once after each epoch's training
+not_python: a line of the cell is no Python and is left out
+    -> remove it, or mark the cell as text
+log_softmax_without_dim: log_softmax is not told its dimension
+    -> write dim=1
+bias_before_batch_norm: a bias is followed by a batch norm, which takes it away again
+    -> write bias=False there
+epochs_at_limit: exactly 20 epochs: some years of the assignment ask for within 20, some for fewer than 20
+    -> where fewer are asked for, audit with --max_epochs=19, and give the accuracy after the 19th
+no_seed: no seed is set: another run gives another accuracy
+    -> torch.manual_seed(1)
+cross_entropy_on_log_softmax: cross-entropy gets a log_softmax: it takes it again, which changes nothing
+    -> return the logits, or use nll_loss
+dropout_before_last_layer: dropout stands right before the last weights
+no_nonlinearity_between: two layers with weights follow each other without a nonlinearity: they are one linear
+    map
+padded_1x1_convolution: a 1x1 convolution has padding: it adds a border that holds nothing but the bias
+pool_drops_border: the pooling leaves out a border of the map
+no_batch_norm: it has no batch norm
+no_dropout: it has no dropout
+no_pooling_to_1x1: neither a pooling of the whole map nor a dense layer is in it
+output_keeps_1x1_map: the output keeps the height and width of its 1x1 map
+depends_on_cuda: it depends on whether there is a GPU
+one_cycle_of_epochs: OneCycleLR is stepped once an epoch, with as many steps as epochs: a cycle of few, coarse
+    steps
+unused_without_parameters: layers without parameters are made and never used
+run_out_of_order: the cells were not run in their order, as the numbers beside them tell
+    -> run the notebook from top to bottom before handing it in
+""")
+REMARKS["no_log"] = Words("there is no log of a training", HAND_IN)
+SILENT = ("log_softmax",)
 """Facts that are as they should be."""
 
 
 class Finding(NamedTuple):
-    """A mistake or a remark.
-
-    Attributes:
-      name: a key of MISTAKES or REMARKS.
-      place: the first one.
-      what: what is wrong and what that does.
-      remedy: what to do; may be empty.
-      others: how many more there are of the same.
-    """
+    """A mistake or a remark, by its key, with its first place, and how many others there are of it."""
 
     name: str
     place: Place
@@ -250,10 +180,7 @@ def findings(
     """All mistakes, then all remarks, each in the order of their places.
 
     Args:
-      source: of the notebook.
-      network: read from it; recipe: likewise; each None where it is refused.
-      training: what its log tells, if it has one.
-      limits: of the assignment.
+      network, recipe, training: what was read; each None where it is refused, or not there.
       code: of the cell or file that the class stands in.
       texts: its own in files beside it.
     """
@@ -261,14 +188,15 @@ def findings(
     texts = [*prose, *texts]
     facts = [*_quoted(training, texts), *_about_the_run(source, training)]
     if network is not None:
-        facts += [*network.facts, *_dropout_before_pooling(network), *_unused(network)]
+        facts += [*network.facts, *_unused(network)]
         facts += [*_receptive_fields(network, recipe, code, texts), *_totals(source, network, texts)]
     if recipe is not None and (network is not None or recipe.optimizer is not None):
-        facts += [*_of_recipe(recipe), *_epochs_at_limit(recipe, training, limits)]
+        facts += [*recipe.facts, *_epochs_at_limit(recipe, training, limits)]
         facts += _other_version(source, recipe, training)
     found: dict[str, Finding] = {}
-    facts = [fact for fact in facts if fact.name not in SILENT]
     for fact in sorted(facts, key=lambda each: (each.place.cell or 0, each.place.line)):
+        if fact.name in SILENT:
+            continue
         if fact.name in found:
             found[fact.name] = found[fact.name]._replace(others=found[fact.name].others + 1)
             continue
@@ -276,27 +204,6 @@ def findings(
         detail = f": {fact.detail}" if fact.detail else ""
         found[fact.name] = Finding(fact.name, fact.place, words.what + detail, words.remedy)
     return tuple(sorted(found.values(), key=lambda each: not each.is_mistake))
-
-
-def _of_recipe(recipe: ReadRecipe) -> Iterator[Fact]:
-    """Its facts; a cycle that counts epochs on purpose is no mistake."""
-    total = recipe.schedule.arguments.get("total_steps") if recipe.schedule else None
-    of_epochs = recipe.epochs is not None and total == recipe.epochs.value
-    for fact in recipe.facts:
-        if fact.name == "one_cycle_stepped_per_epoch" and of_epochs:
-            yield replace(fact, name="one_cycle_of_epochs")
-        else:
-            yield fact
-
-
-def _dropout_before_pooling(network: ReadNetwork) -> Iterator[Fact]:
-    """Dropout before the last weights with nothing but a pooling between."""
-    layers = list(network.layers)
-    while layers and not isinstance(layers[-1].layer, Conv | Dense):
-        layers.pop()
-    before = [each for each in layers[:-1] if not isinstance(each.layer, MaxPool | AveragePool)]
-    if before and isinstance(before[-1].layer, Dropout | ChannelDropout) and before[-1] is not layers[-2]:
-        yield Fact("dropout_before_last_layer", before[-1].place, "a pooling is between")
 
 
 def _unused(network: ReadNetwork) -> Iterator[Fact]:

@@ -9,11 +9,7 @@ from audit.notebook.values import Instance, Module, Opaque, Refused, Site
 
 
 def make_layer(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: Site) -> Module:
-    """A layer, by its class's name in torch.nn.
-
-    Raises:
-      Refused: arguments that it does not take.
-    """
+    """A layer, by its class's name in torch.nn; Refused where it does not take these arguments."""
     signature = LAYERS[kind.removeprefix("Lazy")]
     if kind.startswith("Lazy"):  # what comes in tells its first argument, see tensors.apply
         signature = dict(list(signature.items())[1:])
@@ -77,30 +73,23 @@ def find_child(module: Any, key: Any) -> Any:
     return None
 
 
-def named_leaves(module: Any, prefix: str = "") -> Iterator[tuple[str, Module]]:
+def named_leaves(module: Any, name: str = "", seen: set[Any] | None = None) -> Iterator[tuple[str, Module]]:
     """The layers in a module with the names that PyTorch gives them, each once."""
-    yield from _leaves(module, prefix, set())
-
-
-def _leaves(module: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
-    if id(module) in seen:
+    seen = set() if seen is None else seen
+    if module in seen:
         return
-    seen.add(id(module))
+    seen.add(module)
     held = children(module)
     if isinstance(module, Module) and module.kind in LAYERS:
         yield name, module
     elif isinstance(module, Instance) and module.layer is not None and module.layer.kind in LAYERS:
         yield name, module.layer
     for child_name, child in held.items():
-        yield from _leaves(child, f"{name}.{child_name}" if name else child_name, seen)
+        yield from named_leaves(child, f"{name}.{child_name}" if name else child_name, seen)
 
 
 def count_parameters(module: Any) -> int:
-    """How many numbers PyTorch counts in a module and in all those in it.
-
-    Raises:
-      Refused: a parameter whose shape is not known, or a part of another library.
-    """
+    """How many numbers PyTorch counts in a module and in all those in it; Refused where that is not known."""
     for owner in walk(module):
         held = owner.children if isinstance(owner, Module) else owner.attributes
         for value in held.values():
@@ -150,11 +139,7 @@ def has_weights(layer: Module) -> bool:
 
 
 def count_of_layer(layer: Module) -> int:
-    """How many numbers PyTorch counts in a layer.
-
-    Raises:
-      Refused: they hang on what is not known.
-    """
+    """How many numbers PyTorch counts in a layer; Refused where they hang on what is not known."""
     given = {**LAYERS[layer.kind], **layer.arguments}
 
     def number(name: str) -> int:

@@ -9,35 +9,16 @@ from typing import Any, NamedTuple
 
 from audit.notebook import calls, tensors
 from audit.notebook.cells import Fact, Place
-from audit.notebook.frames import Frame
 from audit.notebook.modules import count_of_layer, count_parameters, is_module, named_leaves, walk
-from audit.notebook.state import Given, Run
+from audit.notebook.natives import name_of
+from audit.notebook.state import Frame, Given, Run
 from audit.notebook.values import Class, Instance, Node, Opaque, Refused, Scope, Site, Tensor, origin, within
-from cnn.architecture import (
-    GELU,
-    Architecture,
-    AveragePool,
-    BatchNorm,
-    ChannelDropout,
-    Conv,
-    Dense,
-    Dropout,
-    Layer,
-    LayerSummary,
-    LeakyReLU,
-    MaxPool,
-    ReLU,
-    Residual,
-    Shape,
-    SiLU,
-    summarize,
-)
+from cnn import architecture as ours
 from cnn.text import format_layers
 from harness.errors import UserError, did_you_mean
 
 
-@dataclass(frozen=True)
-class ReadLayer:
+class ReadLayer(NamedTuple):
     """A layer of the network that was read.
 
     Attributes:
@@ -46,24 +27,15 @@ class ReadLayer:
       place: where the module is made, or the function called.
     """
 
-    layer: Layer
+    layer: ours.Layer
     name: str
     place: Place
 
 
-@dataclass(frozen=True)
-class UnusedLayer:
-    """A module that the class holds and forward does not use.
-
-    Attributes:
-      name: as PyTorch names it.
-      kind: its class.
-      parameters: how many; 0 for such as dropout.
-      place: where it is made.
-    """
+class UnusedLayer(NamedTuple):
+    """A module that the class holds and forward does not use: its name, parameters, and where it is made."""
 
     name: str
-    kind: str
     parameters: int
     place: Place
 
@@ -85,7 +57,7 @@ class ReadNetwork:
 
     class_name: str
     place: Place
-    architecture: Architecture
+    architecture: ours.Architecture
     layers: tuple[ReadLayer, ...]
     parameters: int
     used_parameters: int
@@ -98,9 +70,9 @@ class ReadNetwork:
         return format_layers(self.architecture.layers)
 
 
-_ACTIVATIONS = (ReLU, SiLU, GELU, LeakyReLU)
-_WEIGHTS = (Conv, Dense)
-_DROPOUTS = (Dropout, ChannelDropout)
+_ACTIVATIONS = (ours.ReLU, ours.SiLU, ours.GELU, ours.LeakyReLU)
+_WEIGHTS = (ours.Conv, ours.Dense)
+_DROPOUTS = (ours.Dropout, ours.ChannelDropout)
 _ENDS = {"log_softmax": "log_softmax", "softmax": "softmax_output", "clamp": "clamped_log_softmax"}
 CLASSES = 10
 
@@ -121,7 +93,7 @@ def read_network(run: Run, class_name: str | None = None) -> ReadNetwork:
         raise run.unfollowed
     model = _chosen(run, class_name)
     site = model.site if not isinstance(model, Instance) else model.cls.site
-    name = model.cls.name if isinstance(model, Instance) else model.kind
+    name = name_of(model)
     try:
         return _read(run, model, name, site)
     except Refused as error:
@@ -136,22 +108,17 @@ def count(run: Run, class_name: str | None = None) -> tuple[str, int] | None:
         model = _chosen(run, class_name)
         if run.unfollowed is not None or (isinstance(model, Instance) and model.refused is not None):
             return None
-        return model.cls.name if isinstance(model, Instance) else model.kind, count_parameters(model)
+        return name_of(model), count_parameters(model)
     except (UserError, RecursionError):
         return None
 
 
 def trained_module(run: Run) -> Any:
-    """The network that the code trains: the last one that an optimizer got and whose step was called.
-
-    Without such a step it is the last one that an optimizer got; None without an optimizer.
-    """
-    made = [event.what for event in run.events if is_optimizer(event.what)]
-    made = [each for each in made if modules_given(run, each)]
-    known = {id(each) for each in made}
-    stepped = [owner for event in run.events if id(owner := stepped_by(event.what)) in known]
-    optimizer = next(iter([*stepped[-1:], *made[-1:]]), None)
-    return None if optimizer is None else module_of(run, optimizer)
+    """The network of the last optimizer whose step was called, else of the last one; None without one."""
+    optimizers = (event.what for event in run.events if is_optimizer(event.what))
+    made = [each for each in optimizers if modules_given(run, each)]
+    stepped = [owner for event in run.events if (owner := stepped_by(event.what)) in made]
+    return module_of(run, [*made, *stepped][-1]) if made else None
 
 
 def is_optimizer(value: Opaque) -> bool:
@@ -175,7 +142,7 @@ def modules_given(run: Run, optimizer: Opaque) -> list[Any]:
         for event in run.events
         if event.what.method == "add_param_group" and event.what.of.of is optimizer
     ]
-    return list(modules_in((*optimizer.args, *optimizer.kwargs.values(), *groups)))
+    return list(modules_in((*optimizer.given, *groups)))
 
 
 def module_of(run: Run, optimizer: Opaque) -> Any:
@@ -187,17 +154,18 @@ def module_of(run: Run, optimizer: Opaque) -> Any:
     given = modules_given(run, optimizer)
     if not given:
         return None
-    called = {id(event.what.of): event.what.of for event in run.events if event.what.kind == "call"}
-    called = {key: each for key, each in called.items() if is_module(each)}
-    candidates = called | {id(each): each for each in (*run.modules, *given)}
-    inside = {key: {id(part) for part in walk(each)} for key, each in candidates.items()}
-    holders = [key for key in candidates if all(id(part) in inside[key] for part in given)]
-    whole = min(holders, key=lambda key: len(inside[key]), default=id(given[0]))
-    around = sorted((key for key in called if whole in inside[key]), key=lambda key: len(inside[key]))
-    owner = candidates[whole]
-    has_forward = not isinstance(owner, Instance) or owner.layer is not None or owner.cls.find("forward")
-    parts = [key for key in called if key in inside[whole] and not has_forward]
-    return candidates[next(iter(around or parts), whole)]
+    owners = (event.what.of for event in run.events if event.what.kind == "call")
+    called = [*dict.fromkeys(filter(is_module, owners))]
+    inside = {each: {*walk(each)} for each in (*called, *run.modules, *given)}
+
+    def size(module: Any) -> int:
+        return len(inside[module])
+
+    whole = min((each for each in inside if inside[each].issuperset(given)), key=size, default=given[0])
+    around = sorted((each for each in called if whole in inside[each]), key=size)
+    has_forward = not isinstance(whole, Instance) or whole.layer is not None or whole.cls.find("forward")
+    parts = [each for each in called if each in inside[whole] and not has_forward]
+    return next(iter(around or parts), whole)
 
 
 def modules_in(value: Any) -> Iterator[Any]:
@@ -205,20 +173,19 @@ def modules_in(value: Any) -> Iterator[Any]:
     return filter(is_module, within(value))
 
 
+def no_parts(modules: Sequence[Any]) -> list[Any]:
+    """Those that are no part of another one."""
+    parts = {part for each in modules for part in walk(each) if part is not each}
+    return [each for each in modules if each not in parts]
+
+
 def _chosen(run: Run, class_name: str | None) -> Any:
     """The module to read."""
     trained = trained_module(run)
-    file = run.source.path.name
     if class_name is None:
-        if trained is not None:
-            return trained
-        if (missing := _missing(run)) is not None:
-            raise missing
-        inside = {id(part) for each in run.modules for part in walk(each) if part is not each}
-        whole = [each for each in run.modules if id(each) not in inside]
-        if whole:
-            return whole[-1]
-        return _only_class(run)
+        if trained is None:
+            _require_network(run)
+        return trained or next(reversed(no_parts(run.modules)), None) or _only_class(run)
     if isinstance(trained, Instance) and trained.cls.name == class_name:
         return trained
     made = [each for each in run.modules if each.cls.name == class_name]
@@ -227,6 +194,7 @@ def _chosen(run: Run, class_name: str | None) -> Any:
     if class_name not in run.classes:
         near = did_you_mean(class_name, run.classes)
         known = ", ".join(run.classes) or "none"
+        file = run.source.path.name
         raise UserError(f"{file} has no class {class_name}{near} that is a network: it has {known}")
     return _instance(run, run.classes[class_name])
 
@@ -240,37 +208,31 @@ def _only_class(run: Run) -> Any:
     """An instance of the only class that is no part of another one; the code itself makes none."""
     file = run.source.path.name
     own = [cls for cls in run.classes.values() if cls.site.unit.file == file] or [*run.classes.values()]
+    if not own:
+        raise UserError(f"{file} has no network: give a file with a class that comes from torch.nn.Module")
     made = [_instance(run, cls) for cls in own]
     held = [part for each in made for part in walk(each) if part is not each]
-    parts = {id(part.cls) for part in held if isinstance(part, Instance)}
-    whole = [each for each in made if id(each.cls) not in parts]
+    parts = [part.cls for part in held if isinstance(part, Instance)]
+    whole = [each for each in made if each.cls not in parts]
     if len(whole) == 1:
         return whole[0]
-    if not own:
-        problem = f"{file} has no network: give a file with a class that comes from torch.nn.Module"
-        raise UserError(problem)
     names = ", ".join(each.cls.name for each in whole)
     example = whole[0].cls.name if whole else own[0].name
     raise UserError(f"{file} makes no network and has the classes {names}: say which, {file}:{example}")
 
 
-def _missing(run: Run) -> UserError | None:
-    """What an optimizer got in place of a network, where the code does not say what that is."""
+def _require_network(run: Run) -> None:
+    """Raise Refused where an optimizer got something in place of a network that the code does not tell."""
     for event in reversed(run.events):
         module, _, name = event.what.function.rpartition(".")
-        given = (*event.what.args, *event.what.kwargs.values())
-        if module == "torch.optim" and name[:1].isupper() and given:
-            source = origin(given[0])
+        if module == "torch.optim" and name[:1].isupper() and event.what.given:
+            source = origin(event.what.given[0])
             if source is not None and source.site is not None:
-                file = run.source.path.name
-                what = (
-                    f"the network that is trained is not known here: {source.name}{_why_missing(run, source)}"
+                what = f"the network that is trained is not known here: {source.name}"
+                todo = (
+                    f"give the file that has its class, or a class of this one, {run.source.path.name}:CLASS"
                 )
-                return Refused(
-                    source.site,
-                    f"{what}: give the file that has its class, or a class of this one, {file}:CLASS",
-                )
-    return None
+                raise Refused(source.site, f"{what}{_why_missing(run, source)}: {todo}")
 
 
 def _why_missing(run: Run, value: Opaque) -> str:
@@ -294,38 +256,36 @@ def _read(run: Run, model: Any, name: str, site: Site) -> ReadNetwork:
     if not steps:
         raise Refused(site, "forward uses no layer")
     layers = _made(steps)
-    architecture = Architecture(layers)
+    architecture = ours.Architecture(layers)
     try:
-        rows = summarize(architecture)
+        rows = ours.summarize(architecture)
     except UserError as error:
         raise Refused(site, f"it is no network in our language: {error}") from error
     if math.prod(rows[-1].output_shape) != math.prod(output.shape[1:]):
         raise Refused(site, f"it ends in {rows[-1].output_shape} in our language, in {output.shape[1:]} here")
-    leaves = list(named_leaves(model))
-    names = {id(leaf): label for label, leaf in leaves}
+    names = {leaf: label for label, leaf in named_leaves(model)}
     reads = tuple(
-        ReadLayer(layer, names.get(id(step.node.module), step.node.name), step.place)
+        ReadLayer(layer, names.get(step.node.module, step.node.name), step.place)
         for layer, step in zip(layers, steps, strict=True)
     )
     unused = tuple(
-        UnusedLayer(label, leaf.kind, count_of_layer(leaf), leaf.site.place)
-        for label, leaf in leaves
+        UnusedLayer(label, count_of_layer(leaf), leaf.site.place)
+        for leaf, label in names.items()
         if id(leaf) not in used
     )
     parameters = count_parameters(model)
     used_parameters = parameters - sum(each.parameters for each in unused)
     of_rows = sum(row.parameters for row in rows)
     if of_rows != used_parameters:
-        raise Refused(
-            site,
-            f"PyTorch counts {used_parameters:,} parameters in what forward uses, our layers {of_rows:,}",
-        )
-    facts = [*_facts_of_end(ends, output, site), *_facts_of_evaluation(run, model, steps)]
-    facts += _facts_of_layers(list(_flat(steps, layers, rows, architecture.input_shape)), site)
-    facts.sort(key=lambda fact: (fact.place.cell or 0, fact.place.line))
-    return ReadNetwork(
-        name, site.place, architecture, reads, parameters, used_parameters, unused, tuple(facts)
+        here = f"{used_parameters:,} parameters in what forward uses"
+        raise Refused(site, f"PyTorch counts {here}, our layers {of_rows:,}")
+    flat = list(_flat(steps, layers, rows, architecture.input_shape))
+    facts = (
+        *_facts_of_end(ends, output, site),
+        *_facts_of_evaluation(run, model, steps),
+        *_facts_of_layers(flat, site),
     )
+    return ReadNetwork(name, site.place, architecture, reads, parameters, used_parameters, unused, facts)
 
 
 def _followed(run: Run, model: Any, *, training: bool) -> Tensor:
@@ -351,7 +311,7 @@ class _Step:
 
     @property
     def place(self) -> Place:
-        return self.node.module.site.place if self.node.module is not None else _site(self.node).place
+        return self.node.module.site.place if self.node.module is not None else self.node.site.place
 
 
 def _steps(node: Node, start: Node | None) -> tuple[list[_Step], list[Node]]:
@@ -365,7 +325,7 @@ def _steps(node: Node, start: Node | None) -> tuple[list[_Step], list[Node]]:
                 node = node.inputs[0]
             case "log_softmax" | "softmax" | "clamp":
                 if steps or start is not None:
-                    raise Refused(_site(node), "it is understood at the network's end alone")
+                    raise Refused(node.site, "it is understood at the network's end alone")
                 ends.append(node)
                 node = node.inputs[0]
             case "add":
@@ -373,9 +333,9 @@ def _steps(node: Node, start: Node | None) -> tuple[list[_Step], list[Node]]:
                 steps.append(_Step(node, tuple(_steps(long, skip)[0])))
                 node = skip
             case "mean":
-                raise Refused(_site(node), "a mean along one side of a map is no layer of our language")
+                raise Refused(node.site, "a mean along one side of a map is no layer of our language")
             case _:
-                raise Refused(_site(node), "what this makes of the images is not known here")
+                raise Refused(node.site, "what this makes of the images is not known here")
     return steps[::-1], ends[::-1]
 
 
@@ -385,7 +345,7 @@ def _branches(node: Node) -> tuple[Node, Node]:
     for skip, long in ((first, other), (other, first)):
         if skip is not long and any(each is skip for each in _way_back(long)):
             return skip, long
-    raise Refused(_site(node), "neither part of this sum is the other's input, which our residual adds")
+    raise Refused(node.site, "neither part of this sum is the other's input, which our residual adds")
 
 
 def _way_back(node: Node) -> Iterator[Node]:
@@ -395,31 +355,24 @@ def _way_back(node: Node) -> Iterator[Node]:
     yield node
 
 
-def _site(node: Node) -> Site:
-    assert node.site is not None
-    return node.site
-
-
-def _made(steps: list[_Step]) -> tuple[Layer, ...]:
+def _made(steps: list[_Step]) -> tuple[ours.Layer, ...]:
     """Our layers; a convolution that is used again shares the weights of its first use."""
-    first: dict[int, int] = {}
-    seen: set[int] = set()
-    count = 0
+    first: dict[Any, int] = {}
+    numbers = itertools.count()
 
-    def layer_of(step: _Step) -> Layer:
-        nonlocal count
+    def layer_of(step: _Step) -> ours.Layer:
         node = step.node
         if node.kind == "add":
-            return Residual(tuple(map(layer_of, step.inside)))
-        if isinstance(node.layer, Conv):
-            place = first.setdefault(id(node.module), count)
-            count += 1
-            return replace(node.layer, shares=place) if place != count - 1 else node.layer
-        if isinstance(node.layer, BatchNorm | Dense):
-            if id(node.module) in seen:
-                raise Refused(_site(node), f"{node.name} is used twice: our layers share convolutions alone")
-            seen.add(id(node.module))
-        layer: Layer = node.layer
+            return ours.Residual(tuple(map(layer_of, step.inside)))
+        layer: ours.Layer = node.layer
+        if isinstance(layer, ours.Conv):
+            number = next(numbers)
+            before = first.setdefault(node.module, number)
+            return replace(layer, shares=before) if before != number else layer
+        if isinstance(layer, ours.BatchNorm | ours.Dense):
+            if node.module in first:
+                raise Refused(node.site, f"{node.name} is used twice: our layers share convolutions alone")
+            first[node.module] = 0
         return layer
 
     return tuple(map(layer_of, steps))
@@ -428,18 +381,18 @@ def _made(steps: list[_Step]) -> tuple[Layer, ...]:
 class _Row(NamedTuple):
     """A layer that is no residual, with what comes in."""
 
-    layer: Layer
+    layer: ours.Layer
     place: Place
     name: str
-    input_shape: Shape
+    input_shape: ours.Shape
 
 
 def _flat(
-    steps: Sequence[_Step], layers: Sequence[Layer], rows: Sequence[LayerSummary], shape: Shape
+    steps: Sequence[_Step], layers: Sequence[ours.Layer], rows: Sequence[ours.LayerSummary], shape: ours.Shape
 ) -> Iterator[_Row]:
     """The layers in order, those inside of residuals at the residual's place."""
     for step, layer, row in zip(steps, layers, rows, strict=True):
-        if isinstance(layer, Residual):
+        if isinstance(layer, ours.Residual):
             yield from _flat(step.inside, layer.layers, row.inside, shape)
         else:
             yield _Row(layer, step.place, step.node.name, shape)
@@ -448,9 +401,9 @@ def _flat(
 
 def _facts_of_end(ends: list[Node], output: Tensor, site: Site) -> Iterator[Fact]:
     for node in ends:
-        yield Fact(_ENDS[node.kind], _site(node).place)
+        yield Fact(_ENDS[node.kind], node.site.place)
         if "without dim" in node.notes:
-            yield Fact("log_softmax_without_dim", _site(node).place)
+            yield Fact("log_softmax_without_dim", node.site.place)
     if math.prod(output.shape[1:]) != CLASSES:
         yield Fact("not_a_number_a_class", site.place, f"{math.prod(output.shape[1:]):,} numbers")
     elif len(output.shape) > 2:
@@ -458,11 +411,7 @@ def _facts_of_end(ends: list[Node], output: Tensor, site: Site) -> Iterator[Fact
 
 
 def _facts_of_evaluation(run: Run, model: Any, steps: list[_Step]) -> Iterator[Fact]:
-    """What drops in evaluation, too.
-
-    Raises:
-      Refused: another way through the network than in training.
-    """
+    """What drops in evaluation, too; Refused where images take another way than in training."""
     evaluated, _ = _steps(_followed(run, model, training=False).node, None)
     others = [[step for step in way if not _drops(step)] for way in (steps, evaluated)]
     if [_words(step) for step in others[0]] != [_words(step) for step in others[1]]:
@@ -487,33 +436,33 @@ def _facts_of_layers(rows: list[_Row], site: Site) -> Iterator[Fact]:
     for row in rows[last + 1 :]:
         for kinds, name in (
             (_ACTIVATIONS, "activation_after_last_layer"),
-            (BatchNorm, "batch_norm_after_last_layer"),
+            (ours.BatchNorm, "batch_norm_after_last_layer"),
             (_DROPOUTS, "dropout_after_last_layer"),
         ):
             if isinstance(row.layer, kinds):
                 yield Fact(name, row.place, row.name)
-    before_last = [row for row in rows[:last] if not isinstance(row.layer, AveragePool | MaxPool)]
+    before_last = [row for row in rows[:last] if not isinstance(row.layer, ours.AveragePool | ours.MaxPool)]
     if before_last and isinstance(before_last[-1].layer, _DROPOUTS):
         yield Fact("dropout_before_last_layer", before_last[-1].place)
     for before, row in itertools.pairwise(rows):
-        if isinstance(row.layer, BatchNorm) and isinstance(before.layer, _WEIGHTS) and before.layer.bias:
+        if isinstance(row.layer, ours.BatchNorm) and isinstance(before.layer, _WEIGHTS) and before.layer.bias:
             yield Fact("bias_before_batch_norm", before.place)
     for start, stop in itertools.pairwise(weights):
         between = [row.layer for row in rows[start + 1 : stop]]
-        if isinstance(grouped := rows[start].layer, Conv) and grouped.groups > 1:
+        if isinstance(grouped := rows[start].layer, ours.Conv) and grouped.groups > 1:
             continue  # the two are one separable convolution (Chollet 2016)
-        if not any(isinstance(layer, (*_ACTIVATIONS, MaxPool)) for layer in between):
+        if not any(isinstance(layer, (*_ACTIVATIONS, ours.MaxPool)) for layer in between):
             yield Fact("no_nonlinearity_between", rows[stop].place, f"{rows[start].place} and here")
     for row in rows:
         match row.layer:
-            case Conv(kernel=1, padding=int(padding)) if padding:
+            case ours.Conv(kernel=1, padding=int(padding)) if padding:
                 yield Fact("padded_1x1_convolution", row.place, f"padding {padding}")
-            case MaxPool(int(window)) | AveragePool(int(window)) if row.input_shape[0] % window:
+            case ours.MaxPool(int(window)) | ours.AveragePool(int(window)) if row.input_shape[0] % window:
                 yield Fact("pool_drops_border", row.place, f"{window}x{window} of {row.input_shape[0]} wide")
     layers = [row.layer for row in rows]
-    if not any(isinstance(layer, BatchNorm) for layer in layers):
+    if not any(isinstance(layer, ours.BatchNorm) for layer in layers):
         yield Fact("no_batch_norm", site.place)
     if not any(isinstance(layer, _DROPOUTS) for layer in layers):
         yield Fact("no_dropout", site.place)
-    if not any(isinstance(layer, Dense) or layer == AveragePool(None) for layer in layers):
+    if not any(isinstance(layer, ours.Dense) or layer == ours.AveragePool(None) for layer in layers):
         yield Fact("no_pooling_to_1x1", site.place)

@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from audit.notebook.cells import Fact, Place
-from audit.notebook.datasets import IMAGES
+from audit.notebook.cells import Place
+from audit.notebook.datasets import IMAGES, default
 from audit.notebook.library import OBJECTS, bind
 from audit.notebook.modules import has_weights, named_leaves
 from audit.notebook.network import modules_in
 from audit.notebook.training import (
-    Call,
-    Found,
+    ReadRecipe,
     Training,
     batch_size_of,
     call_of,
-    default,
     loops_of,
     loss_in,
     made_of,
@@ -30,21 +28,22 @@ _SETTINGS = ("lr", "momentum", "weight_decay", "betas")
 _NOTHING = 1e-3  # of the first learning rate: with less nothing is learnt any more
 
 
-def read_optimizer(training: Training, found: Found) -> Call | None:
-    """The call that made the optimizer; None where there is none."""
+def read_optimizer(training: Training, found: ReadRecipe) -> None:
+    """What made the optimizer, with its settings as flags."""
     call = training.optimizer
     if call is None or call.site is None:
         found.lacks("optimizer", found.start, "none is found")
-        return None
+        return
     place = call.site.place
+    found.optimizer = call_of(call)
     name = call.function.removeprefix("torch.optim.")
     if name not in ("SGD", "Adam", "AdamW"):
         found.lacks("optimizer", place, f"{name}: ours are SGD, Adam and AdamW")
-        return call_of(call)
+        return
     given = bind(OBJECTS.get(call.function, {}), call.args, call.kwargs)
     if isinstance(given, str):
         found.lacks("optimizer", place, f"{name} is called with what is not known here: {given}")
-        return call_of(call)
+        return
     _groups(training, found, call, given.get("params"))
     found.flags["optimizer"] = name.lower()
     wanted = {"lr": "learning_rate", "weight_decay": "weight_decay"}
@@ -64,10 +63,9 @@ def read_optimizer(training: Training, found: Found) -> Call | None:
             found.lacks("optimizer", place, f"{argument}={plain(value)}: ours has {usual}")
     if training.others and not _one_after_another(training, found, *training.others, call):
         found.lacks("optimizer", place, "another one trains the same network before")
-    return call_of(call)
 
 
-def _groups(training: Training, found: Found, call: Opaque, params: Any) -> None:
+def _groups(training: Training, found: ReadRecipe, call: Opaque, params: Any) -> None:
     """Weights that have settings of their own, or none."""
     assert call.site is not None
     groups = [(call.site.place, each) for each in params] if isinstance(params, list | tuple) else []
@@ -82,7 +80,7 @@ def _groups(training: Training, found: Found, call: Opaque, params: Any) -> None
             words = ", ".join(f"{name}={plain(group[name])}" for name in own)
             found.lacks("optimizer", place, f"groups of parameters of their own: {words}")
             break
-    held = modules_in((call.args, *call.kwargs.values(), *(each for _, each in groups)))
+    held = modules_in((*call.given, *(each for _, each in groups)))
     given = {id(leaf) for each in held for _, leaf in named_leaves(each)}
     for name, leaf in named_leaves(training.module) if training.module is not None else ():
         if id(leaf) not in given and has_weights(leaf):
@@ -92,7 +90,7 @@ def _groups(training: Training, found: Found, call: Opaque, params: Any) -> None
             break
 
 
-def _one_after_another(training: Training, found: Found, *optimizers: Opaque) -> bool:
+def _one_after_another(training: Training, found: ReadRecipe, *optimizers: Opaque) -> bool:
     """Whether they train in turn and differ in the learning rate alone, which falls as in multistep."""
     settings = [
         {name: default(each, name) for name in OBJECTS[each.function].keys() - {"lr", "params"}}
@@ -125,12 +123,8 @@ def _one_after_another(training: Training, found: Found, *optimizers: Opaque) ->
 def schedules(training: Training) -> list[Opaque]:
     """The schedules of its optimizers."""
     owners = (training.optimizer, *training.others)
-    return [
-        event.what
-        for event in training.events
-        if event.what.function.startswith(_SCHEDULES)
-        and any(each is owner for each in (*event.what.args, *event.what.kwargs.values()) for owner in owners)
-    ]
+    made = [event.what for event in training.events if event.what.function.startswith(_SCHEDULES)]
+    return [call for call in made if any(each in owners for each in call.given)]
 
 
 def set_by_hand(training: Training) -> Event | None:
@@ -141,27 +135,30 @@ def set_by_hand(training: Training) -> Event | None:
     return None
 
 
-def read_schedule(training: Training, found: Found) -> tuple[Call | None, str]:
-    """The call that made the schedule, None without one, and when it is stepped; see recipe.ReadRecipe."""
+def read_schedule(training: Training, found: ReadRecipe) -> None:
+    """What made the schedule, when it is stepped, and its settings as flags."""
     made, by_hand = schedules(training), set_by_hand(training)
     if by_hand is not None:
         words = "learning rate" if by_hand.key == "lr" else str(by_hand.key)
         found.lacks("schedule", by_hand.site.place, f"the code sets the {words} itself")
     if not made or training.optimizer is None:
-        return None, ""
+        return
     stepped = [each for each in made if training.steps_of(each)]
-    call = stepped[-1] if stepped else made[-1]
+    call = [*made, *stepped][-1]
     assert call.site is not None
     place = call.site.place
     name = call.function.removeprefix(_SCHEDULES)
+    found.schedule = call_of(call)
     steps = training.steps_of(call)
     if not steps and not training.loops:  # a training that was not found may step it
-        return call_of(call), ""
+        return
     if not steps:
-        found.facts.append(Fact("schedule_never_stepped", place, name))
+        found.stepped = "never"
+        found.notes("schedule_never_stepped", place, name)
         if name == "OneCycleLR":
             found.lacks("schedule", place, "OneCycleLR without steps trains by its first learning rate")
-        return call_of(call), "never"
+        return
+    found.stepped = "batch" if training.is_in_training(steps[0]) else "epoch"
     if len(stepped) > 1:
         found.lacks("schedule", place, "two schedules are stepped")
     taken = _steps_taken(training, steps)
@@ -169,14 +166,12 @@ def read_schedule(training: Training, found: Found) -> tuple[Call | None, str]:
     if any(event.conditional for event in steps):
         found.lacks("schedule", steps[0].site.place, "it is stepped on a condition that is not known")
     elif taken is None:
-        found.lacks(
-            "schedule", steps[0].site.place, "after how many batches or epochs it is stepped is not known"
-        )
+        unknown = "after how many batches or epochs it is stepped is not known"
+        found.lacks("schedule", steps[0].site.place, unknown)
     elif isinstance(given, str) and call.function in OBJECTS:
         found.lacks("schedule", place, f"{name} is called with what is not known here: {given}")
     else:
         _Schedule(training, found, call, place, steps[0], taken).read(name)
-    return call_of(call), "batch" if training.is_in_training(steps[0]) else "epoch"
 
 
 class _Taken(NamedTuple):
@@ -207,18 +202,17 @@ class _Taken(NamedTuple):
 def _steps_taken(training: Training, steps: Sequence[Event]) -> _Taken | None:
     """The steps of a schedule, counted; None where they are not known."""
     before: list[int] = []
-    taken, of_epochs = 0, [0] * len(training.loops)
-    known = {id(event) for event in steps}
-    numbers = {id(loop): index for index, loop in enumerate(training.loops)}
+    taken, of_epochs, known = 0, [0] * len(training.loops), {*steps}
+    numbers = {loop: index for index, loop in enumerate(training.loops)}
     for event in training.events:
-        inside = [numbers[id(loop)] for loop in event.loops if id(loop) in numbers]
+        inside = [numbers[loop] for loop in event.loops if loop in numbers]
         if inside and inside[0] == len(before):
             before.append(taken)
-        if id(event) not in known:
+        if event not in known:
             continue
         if inside:
             of_epochs[inside[0]] += 1
-        elif any(not loop.known for loop in event.loops):
+        elif event.loop_over_batches is not None:
             return None  # in a loop over what is evaluated
         else:
             given = event.what.args[0] if event.what.args else None
@@ -236,16 +230,10 @@ def _steps_taken(training: Training, steps: Sequence[Event]) -> _Taken | None:
 
 @dataclass(frozen=True)
 class _Schedule:
-    """A schedule that is stepped, read into `found`.
-
-    Attributes:
-      call: that made it; place: of that call.
-      step: the first call of its step.
-      taken: its steps.
-    """
+    """A schedule that is stepped, read into `found`: its call, the first `step`, and all that are `taken`."""
 
     training: Training
-    found: Found
+    found: ReadRecipe
     call: Opaque
     place: Place
     step: Event
@@ -306,15 +294,14 @@ class _Schedule:
                     gamma ** fallen(unit) < _NOTHING or (name == "MultiStepLR" and max(milestones) < unit)
                 )
                 if too_soon:
-                    fact = Fact("schedule_stepped_per_batch", self.step.site.place, f"{name}{after}")
-                    self.found.facts.append(fact)
+                    self.found.notes("schedule_stepped_per_batch", self.step.site.place, f"{name}{after}")
                 return
             before = tuple(range(0, epochs * unit, unit))
         counts = [fallen(steps) for steps in before]
         self.found.rates = tuple(float(f"{rate * gamma**count:.12g}") for count in counts)
         if not self.taken.is_once_an_epoch and not self.taken.a_batch:
             rates = ", ".join(f"{each:.6g}" for each in self.found.rates)
-            self.found.facts.append(Fact("schedule_steps", self.step.site.place, f"the epochs have {rates}"))
+            self.found.notes("schedule_steps", self.step.site.place, f"the epochs have {rates}")
         if name != "MultiStepLR" and counts == [epoch // milestones[0] for epoch in range(epochs)]:
             self.found.flags |= {"schedule": "step", "gamma": gamma, "step_size": milestones[0]}
             return
@@ -340,13 +327,12 @@ class _Schedule:
             if self.value(argument) != ours:
                 detail = f"{argument}={plain(self.value(argument))}; here PyTorch's default, {ours}"
                 self.found.differs("schedule", self.place, detail)
-        given = (*self.step.what.args, *self.step.what.kwargs.values())
-        watched = {id(each) for each in made_of(given[:1])}
-        events = self.training.events
-        losses = [event for event in events if id(event.what) in watched and loss_in(event.what)]
+        watched = {*made_of(self.step.what.given[:1])}
+        losses = [each for each in self.training.events if each.what in watched and loss_in(each.what)]
+        tested = {each.loop for each in self.training.evaluated}
         if self.value("mode") == "max":
             self.found.differs("schedule", self.place, "it watches an accuracy; here the training loss")
-        elif not losses or any(self.training.is_in_evaluation(event) for event in losses):
+        elif not losses or any(not tested.isdisjoint(each.loops) for each in losses):
             place = self.step.site.place
             self.found.differs("schedule", place, "it watches the test loss; here the training loss")
 
@@ -371,7 +357,10 @@ class _Schedule:
             parts = self.value("epochs"), self.value("steps_per_epoch")
             total = parts[0] * parts[1] if all(isinstance(part, int) for part in parts) else None
         if not self.taken.a_batch:
-            self.found.facts.append(Fact("one_cycle_stepped_per_epoch", self.place))
+            of_epochs = self.value("total_steps") == self.found.flags.get("epochs")  # on purpose
+            self.found.notes(
+                "one_cycle_of_epochs" if of_epochs else "one_cycle_stepped_per_epoch", self.place
+            )
         taken = self.taken.total
         if not isinstance(total, int) or taken is None:
             self.found.lacks("schedule", self.place, "how many steps its cycle has is not known")

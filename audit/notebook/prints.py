@@ -47,22 +47,16 @@ _Parts = list["str | _Value"]
 
 
 class _Role(NamedTuple):
-    """What a number says.
-
-    Attributes:
-      kind: "accuracy", "error", "loss", or "" for all else.
-      split: the images that it is of, as in outputs.Said.
-    """
+    """What a number says: an "accuracy", "error" or "loss", or else ""; split as in outputs.Said."""
 
     kind: str = ""
     split: str = "other"
 
 
 class _Pattern(NamedTuple):
-    """A line that the code prints.
+    """A line that the code prints, with a group for each number.
 
     Attributes:
-      regex: of the line; a group for each number.
       letters: how many of its letters are fixed: of several patterns that fit the longest is right.
       roles: of its numbers, once for each time that it is printed.
     """
@@ -73,11 +67,7 @@ class _Pattern(NamedTuple):
 
 
 class Prints:
-    """What a submission's code prints.
-
-    Args:
-      run: the code, followed.
-    """
+    """What a submission's code, which has been followed, prints."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

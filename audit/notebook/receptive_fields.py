@@ -64,12 +64,7 @@ def written_field(text: str) -> int | None:
 
 
 def wrong_in_code(code: str, network: ReadNetwork) -> Wrong | None:
-    """The first wrong one among the comments of a class's constructor.
-
-    Args:
-      code: of the cell or file in which the class stands.
-      network: read from it.
-    """
+    """The first wrong one among the comments of a class's constructor, in the code around it."""
     lines = _constructor(code, network)
     rights = {line: fields for line, fields in _right_fields(network).items() if line in lines}
     tables: tuple[list[_Row], list[_Row]] = ([], [])
@@ -91,12 +86,7 @@ def wrong_in_code(code: str, network: ReadNetwork) -> Wrong | None:
 def wrong_in_values(
     fields: Mapping[str, Sequence[tuple[Place, int | str]]], network: ReadNetwork
 ) -> Iterator[tuple[Place, Wrong]]:
-    """The first wrong one of what the code computes: of a table that begins right, or of a single number.
-
-    Args:
-      fields: of recipe.ReadRecipe.
-      network: that they are of.
-    """
+    """The first wrong one of what the code computes: of a table that begins right, or of a single number."""
     layers = network.architecture.layers
     rows = summarize(network.architecture)
     maps = [row.receptive_field for row in rows if len(row.output_shape) == 3 and row.output_shape[0] > 1]
@@ -134,10 +124,7 @@ def _constructor(code: str, network: ReadNetwork) -> range:
 
 
 def _right_fields(network: ReadNetwork) -> dict[int, list[int]]:
-    """The right receptive fields of what each line makes.
-
-    From the pooling of the whole map on it is also right to say the field of what is pooled: all of it.
-    """
+    """The right fields of what each line makes; from a pooling of the whole map on also of what is pooled."""
     layers = network.architecture.layers
     if any(isinstance(layer, Residual) for layer in layers):
         return {}
@@ -173,11 +160,11 @@ _FEWEST_ROWS = 3  # of a table; its first one is right, or it does not begin at 
 
 
 class _Operation(NamedTuple):
-    """A convolution or a pooling in a line of a table; kernel and stride None where the line has none."""
+    """A convolution or a pooling in a line of a table; kernel None where the line has none."""
 
     pools: bool
     kernel: int | None
-    stride: int | None
+    stride: int
 
 
 _POOL = re.compile(r"max[ _-]*pool|\bMP\b|\bpool", re.I)
@@ -203,86 +190,73 @@ def wrong_in_text(text: str, network: ReadNetwork) -> Wrong | None:
     return None
 
 
-_TableRow = tuple[int, _Operation | None, int | None]  # line, operation, written field
+_TableRow = tuple[int, _Operation | None, int]  # line, operation, written field
+_HEADINGS = {
+    "field": r"(local_|global_)?(receptive_?field|rf|r_?out|rf_out|output_rf|rfout)(_\(.*\))?",
+    "kernel": r"k|kernel(_?size)?|filter(_size)?",
+    "stride": r"s|strides?",
+}
 
 
 def _tables(lines: Sequence[str]) -> Iterator[list[_TableRow]]:
     """Tables of layers: rows of columns under a heading, or lines that say it in words."""
     table: list[_TableRow] = []
     columns: Mapping[str, int] = {}
-    last = 0
     for number, whole in enumerate(lines, 1):
         line = whole[:_LONGEST_LINE]
         cells = [cell.strip(" *`\t") for cell in line.strip().strip("|").split("|")]
         heads = _heads(cells)
         if heads or (table and not line.strip() and columns):
-            if table:
-                yield table
-            table, columns, last = [], heads, 0
+            yield table
+            table, columns = [], heads
             continue
         if columns and len(cells) > max(columns.values()):
-            row = _row_of_cells(cells, columns)
+            operation, written = _row_of_cells(cells, columns)
         else:
             written = written_field(line)
-            row = (_operation(line), written) if written is not None else None
-        if row is None:
+            operation = None if written is None else _operation(line)
+        if written is None:
             continue
-        if row[1] is not None and row[1] < last:  # another network's begins
+        if table and written < table[-1][2]:  # another network's begins
             yield table
             table = []
-        table.append((number, *row))
-        last = row[1] or last
-    if table:
-        yield table
+        table.append((number, operation, written))
+    yield table
 
 
 def _heads(cells: Sequence[str]) -> dict[str, int]:
     """Which column of a table has the field, the kernel and the stride; empty where none has the field."""
-    if len(cells) < 3:
-        return {}
-    found: dict[str, int] = {}
-    for index, cell in enumerate(cells):
-        word = cell.lower().replace(" ", "_")
-        if re.fullmatch(
-            r"(local_|global_)?(receptive_?field|rf|r_?out|rf_out|output_rf|rfout)(_\(.*\))?", word
-        ):
-            found["field"] = index
-        elif re.fullmatch(r"k|kernel(_?size)?|filter(_size)?", word):
-            found["kernel"] = index
-        elif re.fullmatch(r"s|strides?", word):
-            found["stride"] = index
-    return found if "field" in found else {}
+    words = [cell.lower().replace(" ", "_") for cell in cells]
+    found = {
+        name: index
+        for index, word in enumerate(words)
+        for name, heading in _HEADINGS.items()
+        if re.fullmatch(heading, word)
+    }
+    return found if "field" in found and len(cells) > 2 else {}
 
 
-def _row_of_cells(
-    cells: Sequence[str], columns: Mapping[str, int]
-) -> tuple[_Operation | None, int | None] | None:
+def _row_of_cells(cells: Sequence[str], columns: Mapping[str, int]) -> tuple[_Operation | None, int | None]:
     written = re.match(r"(\d{1,3})(?:\s*[xX*]\s*\1)?$", cells[columns["field"]])
-    if written is None:
-        return None
     line = " | ".join(cell for index, cell in enumerate(cells) if index != columns["field"])
     operation = _operation(line)
     if operation is not None and "kernel" in columns:
         kernel = re.match(r"\d", cells[columns["kernel"]])
         stride = re.match(r"\d", cells[columns["stride"]]) if "stride" in columns else None
         operation = operation._replace(
-            kernel=int(kernel[0]) if kernel else None,
-            stride=int(stride[0]) if stride else operation.stride,
+            kernel=int(kernel[0]) if kernel else None, stride=int(stride[0]) if stride else operation.stride
         )
-    return operation, int(written[1])
+    return operation, int(written[1]) if written else None
 
 
 def _operation(line: str) -> _Operation | None:
-    if _GLOBAL.search(line) and not _CONVOLUTION.search(line):
-        return None
-    pools = bool(_POOL.search(line)) and not re.search(r"conv", line, re.I)
-    if not pools and not _CONVOLUTION.search(line):
-        return None
-    kernel = _KERNEL.search(line)
-    stride = _STRIDE.search(line)
-    number = next((int(group) for group in kernel.groups() if group), None) if kernel else None
-    if pools:
+    convolves = _CONVOLUTION.search(line)
+    if _POOL.search(line) and not re.search(r"conv", line, re.I) and (convolves or not _GLOBAL.search(line)):
         return _Operation(True, 2, 2)
+    if not convolves:
+        return None
+    kernel, stride = _KERNEL.search(line), _STRIDE.search(line)
+    number = next((int(group) for group in kernel.groups() if group), None) if kernel else None
     return _Operation(False, number, int(stride[1]) if stride else 1)
 
 
@@ -294,20 +268,19 @@ def _judged(table: Sequence[_TableRow], network: ReadNetwork) -> list[_Row]:
         if isinstance(layer, Conv | MaxPool) or (isinstance(layer, AveragePool) and layer.window)
     ]
     same = [isinstance(layer, Conv) for layer, _ in own] == [not each.pools for each in operations]
-    field, jump, place, before, rows = 1, 1, 0, 1, []
+    field, jump, before = 1, 1, 1
+    rows: list[_Row] = []
     for line, operation, written in table:
         if operation is None:
-            if written is not None and written != before:
+            if written != before:
                 break  # a layer that is not understood
             continue
         if same:
-            field = own[place][1]
-        elif operation.kernel is None or operation.stride is None:
+            field = own[len(rows)][1]
+        elif operation.kernel is None:
             break
         else:
             field, jump = field + (operation.kernel - 1) * jump, jump * operation.stride
-        place += 1
-        if written is not None:
-            rows.append(_Row(line, written, [field], doubled=operation.pools and written == 2 * before))
-            before = written
+        rows.append(_Row(line, written, [field], doubled=operation.pools and written == 2 * before))
+        before = written
     return rows

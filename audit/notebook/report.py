@@ -4,12 +4,12 @@ import textwrap
 from collections.abc import Iterator
 
 from audit.lines import line, printable, quoted
-from audit.notebook.claims import Claim, percent
+from audit.notebook.claims import percent
 from audit.notebook.command import command
 from audit.notebook.mistakes import Finding
 from audit.notebook.network import ReadNetwork
-from audit.notebook.recipe import ReadRecipe
-from audit.notebook.standing import Point, Standing
+from audit.notebook.standing import Point
+from audit.notebook.training import ReadRecipe
 from audit.notebook.verdict import NotebookAudit
 from cnn.architecture import LayerSummary, format_shape, format_table, summarize
 from cnn.config import CnnConfig
@@ -35,11 +35,15 @@ def text(audit: NotebookAudit) -> str:
         parts.append(f"Class {network.class_name} ({network.place}):\n\n{format_table(network.architecture)}")
     lines = [*([line("layers", network.text)] if network else []), *_recipe_lines(network, recipe)]
     parts += ["\n".join(lines)] if lines else []
-    parts.append("\n".join(["Claims:", *(line(claim.name, _claim(claim)) for claim in audit.claims)]))
+    holds = {True: "holds", False: "DOES NOT HOLD", None: "NOT SHOWN"}
+    claims = [line(each.name, f"{holds[each.holds]}: {each.asked}; {each.found}") for each in audit.claims]
+    parts.append("\n".join(["Claims:", *claims]))
     if audit.texts:
         parts[-1] += "\n" + line("texts", texts_read(audit))
-    if audit.standing:
-        parts[-1] += "\n" + line("standing", standing_text(audit.standing))
+    if (at := audit.standing) is not None:
+        where = f"its last accuracy is at percentile {at.percentile:.0f} of the {at.among} public submissions"
+        sizes = f"nearest in size ({at.smallest:,} to {at.largest:,} parameters)"
+        parts[-1] += "\n" + line("standing", f"{where} {sizes}")
     for title, wanted in (("Mistakes:", True), ("Remarks:", False)):
         lines = [each for found in audit.findings if found.is_mistake == wanted for each in _finding(found)]
         if lines:
@@ -52,25 +56,15 @@ def _recipe_lines(network: ReadNetwork | None, recipe: ReadRecipe | None) -> Ite
         return
     if recipe.recipe is not None and network is not None:
         yield line("recipe", recipe.recipe.flags)
-        yield f"  train it here:\n\n{printable(_command(network, recipe, recipe.recipe.epochs))}"
+        is_large = network.used_parameters >= CnnConfig.max_parameters
+        over = is_large or recipe.recipe.epochs > CnnConfig.max_epochs
+        yield f"  train it here:\n\n{printable(command(network, recipe) + ' --noenforce_budget' * over)}"
     elif recipe.flags:
-        yield line(
-            "recipe", "in part: " + " ".join(f"--{name}={value}" for name, value in recipe.flags.items())
-        )
-    for missing in recipe.missing:
-        yield line("not expressed", f"{missing.place}: {missing.name}{_detail(missing.detail)}")
-    for departure in recipe.departures:
-        yield line("departs", f"{departure.place}: {departure.name}{_detail(departure.detail)}")
-
-
-def _detail(detail: str) -> str:
-    return f" ({detail})" if detail else ""
-
-
-def _command(network: ReadNetwork, recipe: ReadRecipe, epochs: int) -> str:
-    """The command line that trains it here, whatever its size."""
-    over = network.used_parameters >= CnnConfig.max_parameters or epochs > CnnConfig.max_epochs
-    return command(network, recipe) + " --noenforce_budget" * over
+        flags = (f"--{name}={value}" for name, value in recipe.flags.items())
+        yield line("recipe", f"in part: {' '.join(flags)}")
+    for label, facts in (("not expressed", recipe.missing), ("departs", recipe.departures)):
+        for fact in facts:
+            yield line(label, f"{fact.place}: {fact.name}" + (f" ({fact.detail})" if fact.detail else ""))
 
 
 def _not_shown(audit: NotebookAudit) -> str:
@@ -82,19 +76,6 @@ def texts_read(audit: NotebookAudit) -> str:
     """Which files beside it were read as its own, and which of them has the log."""
     log = audit.training.file if audit.training else ""
     return ", ".join(f"{name} (the log)" if name == log else name for name in audit.texts)
-
-
-def _claim(claim: Claim) -> str:
-    holds = {True: "holds", False: "DOES NOT HOLD", None: "NOT SHOWN"}[claim.holds]
-    return f"{holds}: {claim.asked}; {claim.found}"
-
-
-def standing_text(standing: Standing) -> str:
-    """Where it stands, in words."""
-    return (
-        f"its last accuracy is at percentile {standing.percentile:.0f} of the {standing.among} public "
-        f"submissions nearest in size ({standing.smallest:,} to {standing.largest:,} parameters)"
-    )
 
 
 def _finding(found: Finding) -> Iterator[str]:

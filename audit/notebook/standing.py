@@ -25,12 +25,10 @@ class Published(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where a submission stands among those of its size.
+    """Where a submission stands among so many of its size, whose parameters are from smallest to largest.
 
     Attributes:
       percentile: of them, the percentage that is less accurate, half of those that are equal included.
-      smallest: parameters of the smallest one it is compared with; largest: of the largest.
-      among: how many those are.
     """
 
     percentile: float
@@ -53,12 +51,7 @@ def published() -> tuple[Published, ...]:
 
 
 def standing(parameters: int, last: float) -> Standing:
-    """Compare a last accuracy with those of the 30 submissions whose parameters are the nearest in ratio.
-
-    Args:
-      parameters: of the class.
-      last: accuracy after the last epoch, a fraction.
-    """
+    """Compare a last accuracy with those of the 30 submissions whose sizes are the nearest in ratio."""
     parameters = max(1, parameters)
 
     def ratio(row: Published) -> float:
@@ -82,9 +75,7 @@ class Point(NamedTuple):
 def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
     """Submissions among all, last accuracy against parameters, each with a line up to its best epoch.
 
-    Args:
-      submissions: at least one; a triangle at the lower edge is one that is further below.
-      target: an accuracy, for a line across.
+    A triangle at the lower edge is one that is further below; a line across is the target.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -116,11 +107,7 @@ def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
 
 
 def published_axes(figure: "Figure", *, target: float) -> "Axes":
-    """The public submissions as points of new axes, last accuracy against parameters.
-
-    Args:
-      target: an accuracy, for a line across.
-    """
+    """The public submissions as points, last accuracy against parameters, with a line at the target."""
     from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
     rows, axes = published(), figure.subplots()

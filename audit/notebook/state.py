@@ -1,14 +1,13 @@
-"""What a submission's code has done so far, what of that is certain, and what values count as."""
+"""What a submission's code is followed with: what it has done so far, and what of that is certain."""
 
 import ast
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from audit.notebook.cells import Source
-from audit.notebook.frames import Frame, Signal, TooLong
 from audit.notebook.library import CONTAINERS
 from audit.notebook.modules import is_module
 from audit.notebook.natives import MOST_TURNS, is_same
@@ -20,16 +19,52 @@ from audit.notebook.values import (
     Module,
     Opaque,
     Package,
+    Refused,
     Scope,
     Site,
     Tensor,
     Unfollowed,
     Unit,
 )
+from harness.errors import UserError
 
 _FIELD = re.compile(r"receptive_?field|(?:^|_)rfs?(?:$|_|\d)|^r_?out$", re.I)
 _MOST_STEPS = 300_000
 _MOST_EVENTS = 100_000
+
+
+class Signal(NamedTuple):
+    """How a statement ends other than by going on to the next."""
+
+    kind: str  # return, break, continue, raise
+    value: Any = None
+
+
+@dataclass
+class Frame:
+    """What is being followed.
+
+    Attributes:
+      strict: whether what is not known is refused where something hangs on it.
+      cls, first: in a method its class and its first argument, for super().
+      returned: what may be returned, on conditions that are not known.
+    """
+
+    scope: Scope
+    unit: Unit
+    strict: bool = False
+    cls: Class | None = None
+    first: Any = None
+    returned: list[Any] = field(default_factory=list)
+
+    def require_known(self, site: Site, problem: str) -> None:
+        """Raise Refused where something hangs on what is not known."""
+        if self.strict:
+            raise Refused(site, problem)
+
+
+class TooLong(UserError):
+    """Code that does not come to its end within the steps that are followed."""
 
 
 class Run:
@@ -39,7 +74,7 @@ class Run:
       evaluate, block: what an expression is, and what statements do; set by interpreter.py, which knows both.
       call_method: what an object's method returns, by its name; likewise.
       package: the file that an import means; likewise.
-      events: the calls of libraries in their order, and what is set in their values.
+      events: the calls of libraries in their order, and what is set in their values; sets: the latter alone.
       scope: the file's names at its end.
       modules: the instances of the file's networks and their parts, in the order in which they are made.
       classes: the file's classes that are networks or parts of one, by name, the last one of a name.
@@ -62,6 +97,7 @@ class Run:
         self.used: set[int] = set()  # ids of the layers that got images
         self.unfollowed: Unfollowed | None = None
         self.events: list[Event] = []
+        self.sets: list[Event] = []
         self.modules: list[Instance] = []
         self.classes: dict[str, Class] = {}
         self.scope = Scope({"__name__": "__main__"})
@@ -76,7 +112,7 @@ class Run:
 
     def begin_again(self) -> None:
         """Forget what has happened; names and files that were followed stay."""
-        self.events, self.modules, self.loops = [], [], []
+        self.events, self.sets, self.modules, self.loops = [], [], [], []
         self.lost, self._made = {}, {}
 
     @contextlib.contextmanager
@@ -126,12 +162,13 @@ class Run:
             return values[0]
         return Opaque("unknown", f"a value that depends on {site.text}", site)
 
-    def record(self, what: Any, site: Site, key: Any = None, value: Any = None) -> None:
+    def record(self, what: Opaque, site: Site, key: Any = None, value: Any = None) -> None:
         """Remember an event."""
-        if len(self.events) < _MOST_EVENTS:
-            self.events.append(
-                Event(what, site, tuple(self.loops), self.conditional > 0, key, value, self.cell)
-            )
+        number, is_conditional = len(self.events), self.conditional > 0
+        if number < _MOST_EVENTS:
+            event = Event(what, site, tuple(self.loops), is_conditional, key, value, self.cell, number)
+            self.events.append(event)
+            self.sets += [event] if key is not None else []
 
     def note_field(self, name: str, value: Any, site: Site) -> None:
         """Remember a number, or each of a list, that the code names a receptive field."""
@@ -173,13 +210,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a call is given.
-
-    Attributes:
-      run: the code that it stands in.
-      args, kwargs: its arguments.
-      site: where it stands; frame: what is being followed there.
-    """
+    """What a call is given, and where it stands."""
 
     run: Run
     args: tuple[Any, ...]

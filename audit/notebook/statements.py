@@ -1,6 +1,8 @@
 """What the statements of a submission's code do to names, objects and modules; one function a kind."""
 
 import ast
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +10,9 @@ from audit.notebook import calls, tensors
 from audit.notebook.assignment import assign
 from audit.notebook.cells import parse
 from audit.notebook.expressions import evaluate, make_function, operate
-from audit.notebook.frames import Frame, Signal
-from audit.notebook.imports import import_modules, import_names
+from audit.notebook.library import canonical
 from audit.notebook.natives import LONGEST, MOST_TURNS, is_key, is_same, name_of
-from audit.notebook.state import Given, Run
+from audit.notebook.state import Frame, Given, Run, Signal
 from audit.notebook.values import (
     Class,
     Function,
@@ -19,6 +20,7 @@ from audit.notebook.values import (
     Loop,
     Module,
     Opaque,
+    Package,
     Partial,
     Refused,
     Scope,
@@ -52,23 +54,56 @@ def block(run: Run, statements: list[ast.stmt], frame: Frame) -> Signal | None:
 
 def _statement(run: Run, node: ast.stmt, frame: Frame) -> Signal | None:
     run.count(node, frame)
-    statement = _STATEMENTS.get(type(node))  # type aliases, async and the like change nothing known
-    return statement(run, node, frame) if statement is not None else None
-
-
-def _expr(run: Run, node: ast.Expr, frame: Frame) -> None:
-    evaluate(run, node.value, frame)
-
-
-def _assign(run: Run, node: ast.Assign, frame: Frame) -> None:
-    value = evaluate(run, node.value, frame)
-    for target in node.targets:
-        assign(run, target, value, frame)
-
-
-def _annotated(run: Run, node: ast.AnnAssign, frame: Frame) -> None:
-    if node.value is not None:
-        assign(run, node.target, evaluate(run, node.value, frame), frame)
+    site = Site(frame.unit, node)
+    match node:  # type aliases, async and the like change nothing known
+        case ast.Expr():
+            evaluate(run, node.value, frame)
+        case ast.Assign():
+            value = evaluate(run, node.value, frame)
+            for target in node.targets:
+                assign(run, target, value, frame)
+        case ast.AnnAssign(value=ast.expr() as given):
+            assign(run, node.target, evaluate(run, given, frame), frame)
+        case ast.AugAssign():
+            _augmented(run, node, frame)
+        case ast.Return() | ast.Break() | ast.Continue():
+            return _end(run, node, frame)
+        case ast.Raise() if frame.strict:
+            raise Refused(site, "the code stops here with an error")
+        case ast.Raise():
+            return Signal("raise")
+        case ast.Global():
+            frame.scope.shared |= dict.fromkeys(node.names, frame.scope.outermost)
+        case ast.Nonlocal():
+            for name in node.names:
+                around = [scope for scope in list(frame.scope.chain())[1:] if name in scope.names]
+                if around:
+                    frame.scope.shared[name] = around[0]
+        case ast.Delete():
+            _delete(run, node, frame)
+        case ast.If():
+            return _if(run, node, frame)
+        case ast.For():
+            return _for(run, node, frame)
+        case ast.While():
+            return _while(run, node, frame)
+        case ast.With():
+            for item in node.items:
+                value = evaluate(run, item.context_expr, frame)
+                if item.optional_vars is not None:
+                    assign(run, item.optional_vars, value, frame)
+            return block(run, node.body, frame)
+        case ast.Try():
+            return _try(run, node, frame)
+        case ast.FunctionDef():
+            _function(run, node, frame)
+        case ast.ClassDef():
+            _class(run, node, frame)
+        case ast.Import():
+            _import(run, node, frame)
+        case ast.ImportFrom():
+            _import_from(run, node, frame)
+    return None
 
 
 def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> None:
@@ -98,24 +133,6 @@ def _end(run: Run, node: ast.Return | ast.Break | ast.Continue, frame: Frame) ->
     if run.loops and run.loops[-1].depth == run.depth:
         run.record(Opaque("end", kind, site), site)
     return Signal(kind, value)
-
-
-def _raise(run: Run, node: ast.Raise, frame: Frame) -> Signal:
-    if frame.strict:
-        raise Refused(Site(frame.unit, node), "the code stops here with an error")
-    return Signal("raise")
-
-
-def _global(run: Run, node: ast.Global, frame: Frame) -> None:
-    frame.scope.shared |= dict.fromkeys(node.names, frame.scope.outermost)
-
-
-def _nonlocal(run: Run, node: ast.Nonlocal, frame: Frame) -> None:
-    for name in node.names:
-        for scope in list(frame.scope.chain())[1:]:
-            if name in scope.names:
-                frame.scope.shared[name] = scope
-                break
 
 
 def _delete(run: Run, node: ast.Delete, frame: Frame) -> None:
@@ -253,14 +270,6 @@ def _unknown_loop(
     return block(run, node.orelse, frame)
 
 
-def _with(run: Run, node: ast.With, frame: Frame) -> Signal | None:
-    for item in node.items:
-        value = evaluate(run, item.context_expr, frame)
-        if item.optional_vars is not None:
-            assign(run, item.optional_vars, value, frame)
-    return block(run, node.body, frame)
-
-
 def _try(run: Run, node: ast.Try, frame: Frame) -> Signal | None:
     signal = block(run, node.body, frame)
     if signal and signal.kind == "raise" and node.handlers:
@@ -302,31 +311,68 @@ def _class(run: Run, node: ast.ClassDef, frame: Frame) -> None:
     frame.scope.names[node.name] = cls
 
 
+_LIBRARY = re.compile(
+    r"torch(vision|summary|info|metrics|viz|_lr_finder)?|(pytorch_)?lightning|accelerate|ignite|timm|fastai|numpy|scipy|"
+    r"pandas|sklearn|skimage|matplotlib|seaborn|plotly|PIL|cv2|albumentations|tensorflow|tensorboardX|keras|tqdm|rich|"
+    r"wandb|optuna|IPython|google|yaml"
+)
+
+
+def _note_absent(run: Run, name: str, level: int) -> None:
+    """Remember a module that is not there: the submission's own, most likely."""
+    first = name.partition(".")[0]
+    if level or (not _LIBRARY.fullmatch(first) and first not in sys.stdlib_module_names):
+        run.absent.add(name)
+
+
+def _import(run: Run, node: ast.Import, frame: Frame) -> None:
+    """import a, b.c as d."""
+    for alias in node.names:
+        package = run.package(alias.name, frame.unit, 0)
+        first = alias.name.partition(".")[0]
+        if package is None:
+            _note_absent(run, alias.name, 0)
+        if alias.asname or "." not in alias.name:
+            value: Any = package or Opaque("library", canonical(alias.name))
+            frame.scope.names[alias.asname or alias.name] = value
+        elif package is None:
+            frame.scope.names[first] = Opaque("library", first)
+        else:  # import models.model
+            _assign_dotted(alias.name.split("."), package, frame)
+
+
+def _assign_dotted(names: list[str], package: Package, frame: Frame) -> None:
+    outer = frame.scope.names
+    for name in names[:-1]:
+        if not isinstance(outer.get(name), Package):
+            outer[name] = Package(name, Scope({}))
+        outer = outer[name].scope.names
+    outer[names[-1]] = package
+
+
+def _import_from(run: Run, node: ast.ImportFrom, frame: Frame) -> None:
+    """from a import b as c, *."""
+    package = run.package(node.module or "", frame.unit, node.level)
+    if package is None and node.module:
+        _note_absent(run, node.module, node.level)
+    for alias in node.names:
+        name = alias.asname or alias.name
+        if package is not None and alias.name == "*":
+            names = {key: value for key, value in package.scope.names.items() if not key.startswith("_")}
+            frame.scope.names |= names
+        elif package is not None and alias.name in package.scope.names:
+            frame.scope.names[name] = package.scope.names[alias.name]
+        elif alias.name == "*":
+            frame.scope.names.setdefault("(stars)", []).append(node.module or "")
+        else:
+            inner = run.package(f"{node.module or ''}.{alias.name}".strip("."), frame.unit, node.level)
+            library = canonical(f"{node.module}.{alias.name}")
+            frame.scope.names[name] = inner or Opaque("library", library)
+
+
 def forget(statements: list[Any], frame: Frame, site: Site) -> None:
     """Names that these statements set are not known."""
     for statement in statements:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 frame.scope.names[node.id] = Opaque("unknown", node.id, site)
-
-
-_STATEMENTS: dict[type[ast.stmt], Callable[..., Signal | None]] = {
-    ast.Expr: _expr,
-    ast.Assign: _assign,
-    ast.AnnAssign: _annotated,
-    ast.AugAssign: _augmented,
-    **dict.fromkeys((ast.Return, ast.Break, ast.Continue), _end),
-    ast.Raise: _raise,
-    ast.Global: _global,
-    ast.Nonlocal: _nonlocal,
-    ast.Delete: _delete,
-    ast.If: _if,
-    ast.For: _for,
-    ast.While: _while,
-    ast.With: _with,
-    ast.Try: _try,
-    ast.FunctionDef: _function,
-    ast.ClassDef: _class,
-    ast.Import: import_modules,
-    ast.ImportFrom: import_names,
-}

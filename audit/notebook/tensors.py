@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from audit.notebook import layers
+from audit.notebook.layers import flattened, is_index, mean, reshaped, squeezed
 from audit.notebook.library import FUNCTIONS, LAYERS, REQUIRED, bind
-from audit.notebook.shapes import flattened, is_index, mean, reshaped, squeezed
 from audit.notebook.state import Given
 from audit.notebook.values import BATCH, Method, Module, Node, Opaque, Refused, Site, Tensor, origin
 from cnn.architecture import Crop
@@ -27,11 +27,7 @@ def batch(shape: tuple[Any, ...]) -> Tensor:
 
 
 def apply(module: Module, value: Any, site: Site, *, training: bool) -> Tensor:
-    """What a layer of torch.nn makes of a value.
-
-    Raises:
-      Refused: the value is no tensor, the layer does not fit it, or our language has no such layer.
-    """
+    """What a layer of torch.nn makes of a value; Refused where it is no tensor, or does not fit."""
     if not isinstance(value, Tensor):
         raise not_understood(value, site)
     first, default = next(iter(LAYERS[module.kind].items()), ("", None))
@@ -155,11 +151,7 @@ def operate(operation: str, left: Any, right: Any, site: Site) -> Any:
 
 
 def overwritten(tensor: Tensor, result: Any, site: Site) -> Any:
-    """A tensor that now holds another one's values, as functions in place have it.
-
-    Returns:
-      the same tensor; its node is "unknown" where the result is not known, or has another shape.
-    """
+    """The same tensor with the values of another one, as functions in place have it; unknown without."""
     if isinstance(result, Tensor) and (result.shape, result.layout) == (tensor.shape, tensor.layout):
         tensor.node = result.node
     else:

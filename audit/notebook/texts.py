@@ -15,7 +15,8 @@ _STARTED = re.compile(r"(?:python\S*|run)\s+\S+\.py\b|\w\.ipynb\b", re.I)
 _LOG = re.compile(r"readme|log|train|result|output|report|history|note", re.I)
 _TOPIC = re.compile(r"(?<![a-z])mnist|/\s*10,?000\b", re.I)
 _MOST_FILES = 500  # of the folder that are looked at
-_TRAINS = re.compile(r"\boptim\b|\bAdamW?\(|\bSGD\(")
+TRAINS = re.compile(r"\boptim\b|\bAdamW?\(|\bSGD\(")
+"""In the code of a program that trains."""
 
 
 def read_log_of(
@@ -24,7 +25,6 @@ def read_log_of(
     """The trainings that a submission's log tells of, and the texts beside it that are its own.
 
     Args:
-      source: the submission.
       prints: what its code prints; None where it cannot be followed.
       known: its class, and numbers that it alone has.
     """
@@ -65,10 +65,8 @@ def _own_texts(
 
 
 def _likely_logs(beside: Sequence[Text], others: Mapping[str, bool], prints: Prints | None) -> Iterator[Text]:
-    """READMEs and logs that do not say whose they are.
-
-    One about MNIST beside the only program of a folder; a log that reads as this code prints, beside the only
-    one about MNIST.
+    """READMEs and logs that do not say whose they are: one about MNIST beside the only program of a folder,
+    or one that reads as this code prints, beside the only program about MNIST.
     """
     for text in sorted(beside, key=lambda each: not each.place.file.lower().endswith(".log")):
         name = Path(text.place.file).stem
@@ -105,7 +103,7 @@ def _others(source: Source) -> dict[str, bool]:
             others[path.name.lower()] = True
         elif kind == ".py" and not is_own and not source.is_notebook and not _imports(code, path.stem):
             other = read_code(path) or ""
-            if _TRAINS.search(other) and not _imports(other, source.path.stem):
+            if TRAINS.search(other) and not _imports(other, source.path.stem):
                 others[path.name.lower()] = _TOPIC.search(other) is not None
     return others
 

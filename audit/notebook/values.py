@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from audit.notebook.cells import Place
@@ -13,17 +14,12 @@ _DEEPEST = 1_000
 _MOST = 2_000  # values that are looked through for what one was made of
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A cell or a file whose code is followed.
-
-    Attributes:
-      file: its name; cell: its number, None in a .py file; folder: where its imports are looked for.
-    """
+class Unit(NamedTuple):
+    """A cell whose code is followed, or a file, which has no cell; imports are looked for in its folder."""
 
     file: str
     cell: int | None
-    folder: Any
+    folder: Path
 
 
 class Site(NamedTuple):
@@ -73,9 +69,8 @@ class Opaque:
     """A value that is not computed: a library's name, what its functions return, what follows from that.
 
     Attributes:
-      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation" or "unknown". Of
-        events also "end" (a statement that ends a turn of a loop), "field" (what the code
-        calls a receptive field).
+      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation" or "unknown"; of
+        events also "end" (what ends a turn of a loop) and "field" (what is called a receptive field).
       name: in a reader's words.
       site: where it came about; None for a library.
       of: the function that was called, or what it is an attribute or an item of.
@@ -102,6 +97,11 @@ class Opaque:
         """Of a call the name of the attribute that was called; otherwise empty."""
         known = self.kind == "call" and isinstance(self.of, Opaque) and self.of.kind == "attribute"
         return self.of.name.rpartition(".")[2] if known else ""
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """Of a call all arguments, those by name the last."""
+        return (*self.args, *self.kwargs.values())
 
     @property
     def is_object(self) -> bool:
@@ -174,11 +174,9 @@ class Class:
         for base in self.lineage:
             if isinstance(base, Opaque) and base.name.startswith("torch.nn."):
                 return base.name.removeprefix("torch.nn.")
-        return "Module" if self.comes_from("LightningModule") else ""
-
-    def comes_from(self, name: str) -> bool:
-        """Whether a base is a library's class of that name."""
-        return any(isinstance(base, Opaque) and base.name.endswith(f".{name}") for base in self.lineage)
+            if isinstance(base, Opaque) and base.name.endswith(".LightningModule"):
+                return "Module"
+        return ""
 
     def find(self, name: str, after: "Class | None" = None) -> Any:
         """The attribute of it or of its bases, of those behind `after`; None where there is none."""
@@ -214,13 +212,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Module:
-    """A layer or a container of torch.nn.
-
-    Attributes:
-      kind: its class in torch.nn.
-      arguments: by name, defaults included.
-      children: of a container, by name.
-    """
+    """A layer of torch.nn, with the arguments that were given, or a container with its children, by name."""
 
     kind: str
     arguments: dict[str, Any]
@@ -261,14 +253,8 @@ class Package:
     scope: Scope
 
 
-class BatchSize:
-    """The number of images in a batch, which a network may not depend on."""
-
-    def __repr__(self) -> str:
-        return "the batch size"
-
-
-BATCH = BatchSize()
+BATCH: Any = object()
+"""The number of images in a batch, which a network may not depend on."""
 
 
 @dataclass(eq=False)
@@ -280,17 +266,15 @@ class Node:
         "unknown".
       inputs: what it works on.
       layer: in our language, for kind "layer".
-      module: that makes it; None for a function.
-      site: of the call.
-      name: of the function.
-      note: what is special, such as log_softmax without dim.
+      module: that makes it, None for a function; name: of the function; site: of the call.
+      notes: what is special, such as log_softmax without dim.
     """
 
     kind: str
     inputs: tuple["Node", ...] = ()
     layer: Any = None
     module: Any = None
-    site: Site | None = None
+    site: Any = None
     name: str = ""
     notes: tuple[str, ...] = ()
 
@@ -302,7 +286,6 @@ class Tensor:
     Attributes:
       shape: as PyTorch has it, the batch size first.
       layout: channels, height, width, or the number of features after a dense layer; without the batch.
-      node: where it comes from.
     """
 
     shape: tuple[Any, ...]
@@ -316,8 +299,8 @@ class Loop:
 
     Attributes:
       over: what it goes over; None for `while`.
-      depth: of the calls that it stands in.
       known: whether its turns are known, so that each is followed; otherwise one stands for all.
+      depth: of the calls that it stands in.
     """
 
     site: Site
@@ -335,25 +318,27 @@ class Event:
       loops: those that it is in, the outermost first.
       conditional: whether it hangs on a condition that is not known.
       key, value: the attribute or item, and what it is set to; None for a call.
-      cell: the number of the cell that was being followed; None in a .py file.
+      cell: that was being followed; None in a .py file.
+      number: of events before it.
     """
 
-    what: Any
+    what: Opaque
     site: Site
     loops: tuple[Loop, ...]
     conditional: bool
     key: Any = None
     value: Any = None
     cell: int | None = None
+    number: int = 0
+
+    @property
+    def loop_over_batches(self) -> Loop | None:
+        """The innermost loop whose turns are not known; None without one."""
+        return next((loop for loop in reversed(self.loops) if not loop.known), None)
 
 
 def within(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> Iterator[Any]:
-    """A value and all that it was made of, the nearest first, each once.
-
-    Args:
-      value: the value.
-      through: of which ones that are not known what they were made of is looked at, too.
-    """
+    """A value and all that it was made of, the nearest first, each once; through some Opaque ones alone."""
     left, seen = [value], set[int]()
     for each in left:  # grows on the way
         if len(seen) >= _MOST:
@@ -364,7 +349,7 @@ def within(value: Any, through: Callable[[Opaque], bool] = lambda _: True) -> It
         yield each
         match each:
             case Opaque() if through(each):
-                left += [each.of, *each.args, *each.kwargs.values()]
+                left += [each.of, *each.given]
             case list() | tuple():
                 left += each
             case dict():
@@ -378,6 +363,8 @@ def origin(value: Any) -> Opaque | None:
         if not isinstance(value, Opaque):
             break
         found = value if value.site is not None else found
-        before = (value.of, *value.args, *value.kwargs.values())
-        value = next((each for each in before if isinstance(each, Opaque) and each.site is not None), None)
+        before = (
+            each for each in (value.of, *value.given) if isinstance(each, Opaque) and each.site is not None
+        )
+        value = next(before, None)
     return found

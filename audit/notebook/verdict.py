@@ -11,9 +11,10 @@ from audit.notebook.log import Training, chosen
 from audit.notebook.mistakes import Finding, findings
 from audit.notebook.network import ReadNetwork, count, read_network
 from audit.notebook.prints import Prints
-from audit.notebook.recipe import ReadRecipe, read_recipe
+from audit.notebook.recipe import read_recipe
 from audit.notebook.standing import Standing, standing
 from audit.notebook.texts import read_log_of
+from audit.notebook.training import ReadRecipe
 from harness.errors import UserError
 
 VERDICTS = ("wrong", "unreadable", "not shown", "right")
@@ -26,15 +27,12 @@ class NotebookAudit:
 
     Attributes:
       counted: the class and its number of parameters; None where they cannot be counted.
-      network: the class; None where it is refused.
-      recipe: how it is trained; None where the code cannot be followed.
-      training: what the log tells; None without one.
+      network, recipe: None where they are refused; training: None without a log.
       claims: the limits, and whether they are kept.
       findings: mistakes first, then remarks.
       standing: among the public submissions; None without the accuracy of test images.
       texts: the names of the files beside it that were read as its own.
-      refused: all that keeps it from being judged, in one line; None where it can be. What was read is
-        there all the same.
+      refused: all that keeps it from being judged, in one line; what was read is there all the same.
     """
 
     file: Path
@@ -75,11 +73,9 @@ class NotebookAudit:
 
 
 def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) -> NotebookAudit:
-    """Read a notebook or a .py file and judge it; one that cannot be read says why in its result.
+    """Read a notebook or a .py file, with what lies beside it, and judge it; what cannot be read says why.
 
     Args:
-      file: the notebook; .py files and texts beside it are read with it.
-      limits: what is asked for.
       class_name: the network's class; None takes the one that is trained.
     """
     try:
