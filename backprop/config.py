@@ -12,6 +12,7 @@ _MAX_RATES = 100
 _MAX_NEURONS = 8
 _MAX_CELLS = 50_000 * len(CLASSROOM.columns)
 _MAX_MAGNITUDE = 1e6
+_MAX_EXERCISE = 10**12
 
 _ASSIGNMENT = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)
 _PROGRESSION = tuple(n / 100 for n in range(15, 100, 5))
@@ -46,6 +47,10 @@ class BackpropConfig:
         f"{','.join(map(str, _ASSIGNMENT))} for 2 inputs, 2 hidden and 2 output neurons, "
         "otherwise 0.15,0.2,0.25,...,0.95 and again from 0.15)",
     ] = ()
+    exercise: Annotated[
+        int | None,
+        "a number: write a worksheet to fill in, with inputs and weights drawn from it, and its solution",
+    ] = None
     precision: Annotated[str, " or ".join(_PRECISIONS)] = "float64"
     frontier_rates: Annotated[int, "how many learning rates the frontier tries"] = 65_536
     frontier_min: Annotated[float, "the frontier's smallest learning rate"] = 1e-3
@@ -89,6 +94,10 @@ class BackpropConfig:
             self.epochs >= 1 and len(self.lrs) * (self.epochs + 1) <= rows,
             f"--epochs={self.epochs} with {len(self.lrs)} learning rates: give 1 to "
             f"{rows // len(self.lrs) - 1} epochs (the spreadsheet holds {rows} rows)",
+        )
+        require(
+            self.exercise is None or 0 <= self.exercise <= _MAX_EXERCISE,
+            f"--exercise={self.exercise}: give a number from 0 to {_MAX_EXERCISE}, such as a student's",
         )
         require_choice("precision", self.precision, _PRECISIONS)
         require(

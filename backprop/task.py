@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from backprop import report
+from backprop import exercise, report
 from backprop.check import Gradients, Published, Verdict, gradients, judge_published
 from backprop.config import BackpropConfig
 from backprop.descent import TOLERANCE, Frontier, descend_each, explore, settle, table
@@ -58,9 +58,24 @@ def run(config: BackpropConfig) -> None:
     """
     jax.config.update("jax_platforms", "cpu")  # JAX would look for a GPU and a TPU, too
     folder = open_workdir(config.workdir, "backprop")
+    if config.exercise is not None:
+        with lock(folder, wait=config.wait):
+            _write_exercise(folder, config)
+        return
     with lock(folder, wait=config.wait):
         _run_in(folder, config)
     print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
+
+
+def _write_exercise(folder: Path, config: BackpropConfig) -> None:
+    _clear_earlier_run(folder)
+    write_config(folder, "backprop", config, device="CPU")
+    drawn = exercise.drawn(config)
+    with on_cpu(float64=True):
+        (rows,) = descend_from_start(drawn)
+    for name, solved in (("exercise", False), ("solution", True)):
+        write_bytes(folder / f"{name}.xlsx", exercise.worksheet(drawn, rows, solved=solved))
+    print(f"{folder} has exercise.xlsx, to be filled in, and solution.xlsx, the same for the teacher.")
 
 
 def _run_in(folder: Path, config: BackpropConfig) -> None:

@@ -17,8 +17,8 @@ from backprop.equations import all_equations, heading
 from backprop.shape import CLASSROOM, Shape
 
 # A sheet: settings, equations and chart on the left (A to D), the table from column F on.
-_TITLE, _GROUPS, _HEADINGS, _FIRST = 1, 2, 3, 4  # rows, counted as a spreadsheet counts
-_EPOCH = 5  # column F, counted from 0
+TITLE, _GROUPS, HEADINGS, FIRST = 1, 2, 3, 4  # rows, counted as a spreadsheet counts
+EPOCH = 5  # column F, counted from 0
 _COLOURS = ("#D9D9D9", "#DDEBF7", "#FFE699", "#C6E0B4", "#FFE699", "#F8CBAD", "#FF9F9F", "#D9C3EC")
 _FUNCTIONS = {"sigmoid": r"1/(1+EXP(MIN(-\1,700)))", "tanh": r"TANH(\1)", "relu": r"MAX(\1,0)"}
 
@@ -72,27 +72,43 @@ def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column
 
 def formula(name: str, row: int, shape: Shape = CLASSROOM) -> str:
     """Return the live formula of a column in a row (the first is 4), over the cells of the same sheet."""
-    letter, setting = _letters(shape), _setting_cells(shape)
+    letter, setting = letters(shape), setting_cells(shape)
     if name in all_equations(shape):
         function = rf"{shape.activation}\((\w+)\)"
         text = re.sub(function, _FUNCTIONS[shape.activation], all_equations(shape)[name].replace(" ", ""))
         return "=" + re.sub(
             r"[A-Za-z]\w*", lambda word: f"{letter[word[0]]}{row}" if word[0] in letter else word[0], text
         )
-    if f"dE_d{name}" in letter and row > _FIRST:
+    if f"dE_d{name}" in letter and row > FIRST:
         return f"={letter[name]}{row - 1}-{setting['eta']}*{letter[f'dE_d{name}']}{row - 1}"
     return f"={setting[name]}"
 
 
 @cache
-def _letters(shape: Shape) -> dict[str, str]:
-    return {name: xl_col_to_name(_EPOCH + 1 + place) for place, name in enumerate(shape.columns)}
+def letters(shape: Shape) -> dict[str, str]:
+    """Return the letter of each column of the table."""
+    return {name: xl_col_to_name(EPOCH + 1 + place) for place, name in enumerate(shape.columns)}
 
 
 @cache
-def _setting_cells(shape: Shape) -> dict[str, str]:
+def setting_cells(shape: Shape) -> dict[str, str]:
+    """Return the cell of each number that a reader may change, such as $B$4 for eta."""
     settings = ("eta", *shape.input_names, *shape.target_names, *shape.weight_names)
-    return {name: f"$B${_FIRST + place}" for place, name in enumerate(settings)}
+    return {name: f"$B${FIRST + place}" for place, name in enumerate(settings)}
+
+
+def write_headings(book: xlsxwriter.Workbook, sheet: Any, shape: Shape) -> None:
+    """Write the table's two rows of headings: its groups of columns, and the columns."""
+    letter = letters(shape)
+    head = book.add_format({"bold": True, "bottom": 1})
+    sheet.write(HEADINGS - 1, EPOCH, "epoch", head)
+    for (group, names), colour in zip(shape.column_groups.items(), _COLOURS, strict=True):
+        style = book.add_format({"bold": True, "bg_color": colour, "align": "center", "border": 1})
+        if len(names) > 1:
+            sheet.merge_range(f"{letter[names[0]]}{_GROUPS}:{letter[names[-1]]}{_GROUPS}", group, style)
+        else:
+            sheet.write(f"{letter[names[0]]}{_GROUPS}", group, style)
+        sheet.write_row(f"{letter[names[0]]}{HEADINGS}", [*map(heading, names)], style)
 
 
 def _write_sheet(
@@ -103,52 +119,45 @@ def _write_sheet(
     rows: Float[np.ndarray, "epoch column"],
 ) -> None:
     shape = config.shape
-    letter, setting = _letters(shape), _setting_cells(shape)
+    letter, setting = letters(shape), setting_cells(shape)
     sheet = book.add_worksheet(sheet_name(lr))
-    sheet.freeze_panes(_HEADINGS, 0)
+    sheet.freeze_panes(HEADINGS, 0)
     sheet.set_landscape()
     sheet.fit_to_pages(1, 0)  # in width
     equation_width = min(255, 39 * max(2, shape.outputs))
     for column, width in enumerate((8, 13, 10, equation_width, 2, 8)):
         sheet.set_column(column, column, width)
-    sheet.set_column(_EPOCH + 1, _EPOCH + len(letter), 13)
+    sheet.set_column(EPOCH + 1, EPOCH + len(letter), 13)
 
     title = f'="Gradient descent with eta = "&{setting["eta"]}'
-    sheet.write_formula(f"A{_TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
-    sheet.write_row(f"A{_HEADINGS}", ("setting", "change me"), styles["head"])
+    sheet.write_formula(f"A{TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
+    sheet.write_row(f"A{HEADINGS}", ("setting", "change me"), styles["head"])
     settings = (lr, *config.inputs, *config.targets, *config.start.values())
     for (name, cell), value in zip(setting.items(), settings, strict=True):
         sheet.write(cell.replace("$B$", "A"), name, styles["bold"])
         sheet.write(cell.replace("$", ""), value, styles["setting"])
 
-    sheet.merge_range(f"C{_HEADINGS}:D{_HEADINGS}", "  equation", styles["head"])
+    sheet.merge_range(f"C{HEADINGS}:D{HEADINGS}", "  equation", styles["head"])
     updates = {"w": f"w - eta * dE/dw, for each weight{' and bias' * shape.biases}, gives the next row"}
     equations = {**all_equations(shape), **updates}
-    for row, (name, text) in enumerate(equations.items(), start=_FIRST):
+    for row, (name, text) in enumerate(equations.items(), start=FIRST):
         sheet.write(f"C{row}", heading(name), styles["name"])
         sheet.write_string(f"D{row}", f"= {text}", styles["equation"])
 
-    sheet.write(f"F{_HEADINGS}", "epoch", styles["head"])
-    for (group, names), colour in zip(shape.column_groups.items(), _COLOURS, strict=True):
-        style = book.add_format({"bold": True, "bg_color": colour, "align": "center", "border": 1})
-        if len(names) > 1:
-            sheet.merge_range(f"{letter[names[0]]}{_GROUPS}:{letter[names[-1]]}{_GROUPS}", group, style)
-        else:
-            sheet.write(f"{letter[names[0]]}{_GROUPS}", group, style)
-        sheet.write_row(f"{letter[names[0]]}{_HEADINGS}", [*map(heading, names)], style)
+    write_headings(book, sheet, shape)
     formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in shape.columns]
     for epoch, values in enumerate(rows.tolist()):
-        row = _FIRST + epoch
-        sheet.write_number(row - 1, _EPOCH, epoch, styles["epoch"])
+        row = FIRST + epoch
+        sheet.write_number(row - 1, EPOCH, epoch, styles["epoch"])
         for place, (name, style, value) in enumerate(zip(letter, formats, values, strict=True)):
             content = formula(name, row, shape)
-            sheet.write_formula(row - 1, _EPOCH + 1 + place, content, style, _cached(value))
+            sheet.write_formula(row - 1, EPOCH + 1 + place, content, style, _cached(value))
 
     chart = _loss_chart(book, "Loss after each epoch", epochs=len(rows) - 1)
     chart.add_series(_loss_series(lr, shape, len(rows)) | {"line": {"color": "#0072B2", "width": 2}})
     chart.set_legend({"none": True})
     sheet.insert_chart(
-        f"A{_FIRST + max(len(setting), len(equations)) + 2}", chart, {"x_scale": 1.6, "y_scale": 1.4}
+        f"A{FIRST + max(len(setting), len(equations)) + 2}", chart, {"x_scale": 1.6, "y_scale": 1.4}
     )
 
 
@@ -159,8 +168,8 @@ def _write_overview(
     config: BackpropConfig,
     table: Float[np.ndarray, "rate epoch column"],
 ) -> None:
-    letter, setting = _letters(config.shape), _setting_cells(config.shape)
-    first, last = _FIRST, _FIRST + table.shape[1] - 1
+    letter, setting = letters(config.shape), setting_cells(config.shape)
+    first, last = FIRST, FIRST + table.shape[1] - 1
     sheet.set_landscape()
     sheet.fit_to_pages(1, 0)  # in width
     sheet.set_column("A:C", 22)
@@ -195,11 +204,11 @@ def _loss_chart(book: xlsxwriter.Workbook, title: str, *, epochs: int) -> Any:
 
 
 def _loss_series(lr: float, shape: Shape, rows: int) -> dict[str, Any]:
-    first, last = _FIRST - 1, _FIRST + rows - 2
-    loss = _EPOCH + 1 + shape.columns.index("E_total")
+    first, last = FIRST - 1, FIRST + rows - 2
+    loss = EPOCH + 1 + shape.columns.index("E_total")
     name = sheet_name(lr)
     return {
-        "name": f"='{name}'!{_setting_cells(shape)['eta']}",
-        "categories": [name, first, _EPOCH, last, _EPOCH],
+        "name": f"='{name}'!{setting_cells(shape)['eta']}",
+        "categories": [name, first, EPOCH, last, EPOCH],
         "values": [name, first, loss, last, loss],
     }

@@ -57,6 +57,10 @@ FLAGS: dict[str, dict[str, tuple[str, dict[str, str]]]] = {
             "1,2,3,4,5,6,7,8",
             {"1,2": "give 8", "1,2,3,4,5,6,7,nan": "nan", "1e7,2,3,4,5,6,7,8": "give numbers from"},
         ),
+        "exercise": (
+            "42",
+            {"-1": "give a number from 0", "1000000000001": "such as a student's", "1.5": "whole"},
+        ),
         "precision": (
             "float32",
             {"": "is not known", "float46": "did you mean float64?", "64": "choose one"},
