@@ -68,7 +68,7 @@ def _with_submission(given: dict[str, Any]) -> dict[str, Any]:
     """Return the flags of --task=mnist, of which --model may name a notebook or a module."""
     if re.search(r"\.(ipynb|py)(:|$)", given.get("model") or "", re.IGNORECASE) is None:
         return given
-    from audit.notebook.command import with_submission  # the reader of notebooks takes as long as all else
+    from audit.api import with_submission  # the reader of notebooks takes as long as all else
 
     return with_submission(given)
 

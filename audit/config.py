@@ -5,15 +5,18 @@ from typing import Annotated
 
 from harness.errors import require, require_folder_name
 
+WORKBOOKS, NOTEBOOKS = ".xlsx, .ods, .xls or .csv", ".ipynb or .py"
+"""The kinds of files, in words."""
+
 
 @dataclass(frozen=True)
 class AuditConfig:
     """The flags of --task=audit, checked: one kind of file to audit, and limits within their own."""
 
-    workbook: Annotated[str | None, "the .xlsx, .ods, .xls or .csv file to check, or a folder of them"] = None
+    workbook: Annotated[str | None, f"the {WORKBOOKS} file to check, or a folder of them"] = None
     notebook: Annotated[
         str | None,
-        "the .ipynb or .py file to check (FILE.py:Name for one of its classes), several with commas, or a "
+        f"the {NOTEBOOKS} file to check (FILE.py:Name for one of its classes), several with commas, or a "
         "folder of submissions, whose spreadsheets are checked, too",
     ] = None
     max_parameters: Annotated[int, "a notebook's limit: fewer parameters than this"] = 20_000

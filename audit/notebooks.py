@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from audit import submissions
 from audit.bounded import bounded
-from audit.config import AuditConfig
+from audit.config import NOTEBOOKS, AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import line, printable, quoted
-from audit.notebook import cells
 from audit.notebook import report as of_notebook
 from audit.notebook.claims import Limits
 from audit.notebook.mistakes import MISTAKES
@@ -58,7 +57,7 @@ def _submission(name: str) -> Submission:
     file = Path(path).expanduser().absolute()
     require(
         name != "" and os.path.lexists(file),
-        f"--notebook={printable(name)} is not there: give an {cells.KINDS} file, several with commas, "
+        f"--notebook={printable(name)} is not there: give an {NOTEBOOKS} file, several with commas, "
         "or a folder",
     )
     if file.is_dir():

@@ -7,12 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audit.bounded import each_bounded, in_words
-from audit.config import AuditConfig
+from audit.config import WORKBOOKS, AuditConfig
 from audit.folder import counted, exit_code, left_by_earlier, open_for
 from audit.lines import printable, quoted
 from audit.spreadsheet import report
 from audit.spreadsheet.annotate import annotated, copy_name
-from audit.spreadsheet.reading import KINDS, SUFFIXES
+from audit.spreadsheet.reading import SUFFIXES
 from audit.spreadsheet.verdict import FileAudit, audit_file
 from harness.errors import UserError
 from harness.workdir import write_bytes, write_csv
@@ -27,7 +27,7 @@ def audit_spreadsheets(config: AuditConfig) -> int:
     given = Path(str(config.workbook)).expanduser()
     if not os.path.lexists(given):
         name = printable(str(config.workbook))
-        raise UserError(f"--workbook={name} is not there: give an {KINDS} file, or a folder")
+        raise UserError(f"--workbook={name} is not there: give an {WORKBOOKS} file, or a folder")
     if given.is_dir():
         return _audit_folder(given, config)
 
@@ -61,7 +61,7 @@ def _audit_folder(folder: Path, config: AuditConfig) -> int:
     files = _spreadsheets(folder, config.workdir)
     if not files:
         name = printable(str(folder))
-        raise UserError(f"--workbook={name} holds no {KINDS} file: give a folder that does")
+        raise UserError(f"--workbook={name} holds no {WORKBOOKS} file: give a folder that does")
     workdir = open_for(config, *files)
     print(report.folder_line(report.FOLDER_HEADER, files, folder))
     verdicts: list[str] = []

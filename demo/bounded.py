@@ -9,8 +9,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit.bounded import SECONDS, Exceeded, bounded, in_words
-from audit.lines import printable
+from audit.api import OF_SPREADSHEETS, SECONDS, Exceeded, bounded, in_words, printable
 from harness.errors import UserError
 
 MOST_BYTES = 5 * 2**20
@@ -18,7 +17,9 @@ _LONGEST_NAME = 200  # bytes; file systems take 255
 # The server has threads, and must not fork: another process imports these once, and is forked for each file.
 _FORKED = "forkserver" in multiprocessing.get_all_start_methods()
 _PROCESSES: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
-_PROCESSES.set_forkserver_preload(["demo.bounded_audit", "demo.bounded_notebook", "demo.bounded_drawing"])
+_PROCESSES.set_forkserver_preload(
+    ["demo.bounded_audit", "demo.bounded_notebook", "demo.bounded_drawing", *OF_SPREADSHEETS]
+)
 _NICENESS = 10  # of these processes: whoever presses a button is answered first
 Answer = TypeVar("Answer")
 

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from audit.spreadsheet import report
-from audit.spreadsheet.annotate import annotated, copy_name
-from audit.spreadsheet.verdict import FileAudit, audit_file
+from audit.api import Spreadsheet, audit_spreadsheet
 from demo.bounded import SECONDS, Refused, read_in_a_process, refusal
 
 _LABEL = 17  # characters, of a line of report
@@ -51,28 +49,27 @@ def audited(name: str, content: bytes, seconds: float = SECONDS) -> str:
 
 
 def _answer(file: Path) -> str:
-    return as_html(audit_file(file))
+    return as_html(audit_spreadsheet(file))
 
 
-def as_html(audit: FileAudit) -> str:
-    """An audit's words (audit.spreadsheet.report) laid out for a page, and the marked copy as a link."""
+def as_html(audit: Spreadsheet) -> str:
+    """Return an audit's words laid out for a page, and the marked copy as a link."""
     if audit.refused:
-        return refusal(audit.refused)
-    # file_text parts the tables, and what follows them, by empty lines.
-    title, *parts = report.file_text(audit).split("\n\n")
+        return refusal(audit.text)
+    title, *parts = audit.text.split("\n\n")
     tables = [
-        f'<section class="{table.verdict}">{_section(part)}</section>'
-        for table, part in zip(audit.tables, parts, strict=False)
+        f'<section class="{verdict}">{_section(part)}</section>'
+        for verdict, part in zip(audit.verdicts, parts, strict=False)
     ]
     rest = [f"<p>{html.escape(' '.join(part.split()))}</p>" for part in parts[len(tables) :]]
-    link = _copy(audit) if audit.verdict == "wrong" else ""
+    link = _link(audit) if audit.copy else ""
     return f'<div class="audit"><h3>{html.escape(title)}</h3>{link}{"".join([*tables, *rest])}</div>'
 
 
-def _copy(audit: FileAudit) -> str:
-    """The marked copy itself is in the link: the server keeps none."""
-    content = base64.b64encode(annotated(audit)).decode()
-    name = html.escape(copy_name(audit.file))
+def _link(audit: Spreadsheet) -> str:
+    """Return a link that holds the marked copy itself: the server keeps none."""
+    content = base64.b64encode(audit.copy).decode()
+    name = html.escape(audit.copy_name)
     return (
         f'<a class="copy" download="{name}" href="data:{_XLSX};base64,{content}">Download the marked copy</a>'
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from audit.lines import printable
-from audit.notebook import cells
+from audit.api import Notebook, printable
+from audit.config import NOTEBOOKS
 from cnn.architecture import Architecture, LayerSummary, format_shape, summarize
 from cnn.config import CnnConfig
 from cnn.experiment import resolve
@@ -20,7 +20,6 @@ from cnn.recipe import Recipe
 from cnn.text import LayersError, parse
 from cnn.zoo import DEFAULT, ZOO
 from demo import drop
-from demo.bounded_notebook import Read
 from demo.drop import drop_area
 from harness.errors import UserError
 from harness.workdir import flags_text
@@ -66,7 +65,7 @@ def design_tab() -> None:
             start = gr.Dropdown(list(ZOO), value=DEFAULT, label="start with a network of the zoo")
             notebook = drop_area(
                 "a notebook in PyTorch",
-                cells.KINDS,
+                NOTEBOOKS,
                 route="files/notebook",
                 remedy="give it without its pictures, or use --task=audit",
                 elem_id="notebook",
@@ -103,9 +102,9 @@ def read(sent: str) -> tuple[Any, Any, str, Any]:
     One that is refused leaves all but the words as it is.
 
     Args:
-      sent: the fields of Read in JSON, by way of the browser, which may have changed them.
+      sent: the fields of Notebook in JSON, by way of the browser, which may have changed them.
     """
-    found = Read(**{"layers": "", **json.loads(sent)})
+    found = Notebook(**{"layers": "", **json.loads(sent)})
     if not found.layers:
         return gr.skip(), gr.skip(), _said(found), gr.skip()
     settings = {
@@ -116,7 +115,7 @@ def read(sent: str) -> tuple[Any, Any, str, Any]:
     return found.layers.replace(", ", "\n"), settings, _said(found), None
 
 
-def _said(found: Read) -> str:
+def _said(found: Notebook) -> str:
     """The line on a notebook, its recipe and its mistakes, as HTML."""
     if not found.layers:
         return f'<p class="problem">{html.escape(printable(found.words))}</p>'

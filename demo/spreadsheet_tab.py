@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from audit.spreadsheet.reading import KINDS
+from audit.config import WORKBOOKS
 from demo import bounded_audit
 from demo.drop import drop_area
 
@@ -25,7 +25,7 @@ def spreadsheet_tab() -> None:
     )
     workbook = drop_area(
         "a spreadsheet",
-        KINDS,
+        WORKBOOKS,
         route="files/spreadsheet",
         remedy="give the table's sheet alone, or use --task=audit",
         elem_id="workbook",

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audit.config import NOTEBOOKS
 from harness.errors import UserError, require
 from harness.files import open_file
 
 SUFFIXES = (".ipynb", ".py")
-KINDS = ".ipynb or .py"
 _MAX_BYTES = 60 * 2**20  # of the file: pictures in the outputs make notebooks large
 _MAX_CODE = 1_000_000  # characters of all cells together, those of text included
 _MAX_CELLS = 5_000
@@ -117,7 +117,7 @@ class Text:
 def read(path: Path) -> Source:
     """The cells of a notebook (formats 3 and 4), or of a .py file, which is one cell; else UserError."""
     kind = path.suffix.lower()
-    require(kind in SUFFIXES, f"{path.name} is not an {KINDS} file: give a notebook, or the code itself")
+    require(kind in SUFFIXES, f"{path.name} is not an {NOTEBOOKS} file: give a notebook, or the code itself")
     content = _content(path)
     is_notebook = content.lstrip().startswith("{") or (kind == ".ipynb" and not _is_code(content))
     if is_notebook:
@@ -178,7 +178,7 @@ def _content(path: Path) -> str:
         with open_file(path) as stream:
             content = stream.read(_MAX_BYTES + 1)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
-        raise UserError(f"{path.name} cannot be read ({error.strerror}): give an {KINDS} file") from error
+        raise UserError(f"{path.name} cannot be read ({error.strerror}): give an {NOTEBOOKS} file") from error
     require(
         len(content) <= _MAX_BYTES,
         f"{path.name} is too large: give a file of at most {_MAX_BYTES // 2**20} MB, without its pictures",
@@ -187,7 +187,7 @@ def _content(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is no text (UTF-8): save it again as {KINDS}") from error
+        raise UserError(f"{path.name} is no text (UTF-8): save it again as {NOTEBOOKS}") from error
 
 
 def _require_short(name: str, size: int) -> None:

@@ -18,6 +18,7 @@ from openpyxl.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 from openpyxl.worksheet.worksheet import Worksheet
 
+from audit.config import WORKBOOKS
 from audit.spreadsheet.formulas import Place, address, references
 from audit.spreadsheet.opendocument import checked_ods
 from audit.spreadsheet.package import (
@@ -34,7 +35,6 @@ from harness.errors import UserError, require
 from harness.files import open_file
 
 SUFFIXES = (".xlsx", ".csv", ".tsv", ".ods", ".xls")
-KINDS = ".xlsx, .ods, .xls or .csv"
 _MAX_BYTES = 20 * 2**20  # of the file
 _MAX_CELLS = 400_000  # of a .csv file, those that are not blank
 _LONGEST_TEXT = 1000
@@ -144,7 +144,7 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
     kind = file.suffix.lower()
     require(
         kind in SUFFIXES,
-        f"{file.name} is not an {KINDS} file: open it in a spreadsheet program and save it as .xlsx",
+        f"{file.name} is not an {WORKBOOKS} file: open it in a spreadsheet program and save it as .xlsx",
     )
     try:
         with open_file(file) as stream:
@@ -156,7 +156,7 @@ def read_sheets(file: Path) -> tuple[Sheet, ...]:
             )
             content = stream.read(_MAX_BYTES)  # in case that it grows, or has no size, as in /proc
     except OSError as error:
-        why = f"{file.name} cannot be read ({error.strerror}): give an {KINDS} file, or a folder"
+        why = f"{file.name} cannot be read ({error.strerror}): give an {WORKBOOKS} file, or a folder"
         raise UserError(why) from error
     require(content.strip() != b"", f"{file.name} is empty: save it again from the spreadsheet program")
     if kind in (".csv", ".tsv"):

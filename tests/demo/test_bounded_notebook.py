@@ -61,7 +61,7 @@ def _killed(file):
 
 
 def test_a_process_that_dies_takes_nobody_with_it(folder, monkeypatch):
-    monkeypatch.setattr(bounded_notebook, "_answer", _killed)
+    monkeypatch.setattr(bounded_notebook, "read_notebook", _killed)
     assert bounded_notebook.read("a.ipynb", b"{}").words.startswith(
         "a.ipynb takes more than 1 GB of memory, or breaks this program"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audit.api import for_a_page
 from audit.spreadsheet.report import file_text
 from audit.spreadsheet.verdict import audit_file
 from demo.bounded_audit import as_html
@@ -75,7 +76,7 @@ def test_all_46_are_here():
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["file"])
 def test_the_page_has_all_words_of_the_report_and_no_others(case):
     audit = audited(case["file"])
-    answer = as_html(audit)
+    answer = as_html(for_a_page(audit))
     assert words(shown(answer)) == words(file_text(audit))
     assert ("download=" in answer) == (audit.verdict == "wrong")
     for table in audit.tables:
