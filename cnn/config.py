@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
+import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from cnn.recipe import Recipe, check_learning_rates, settings
 from cnn.zoo import DEFAULT, ZOO
@@ -110,6 +111,19 @@ class CnnConfig(_RecipeFlags):  # type: ignore[misc, valid-type]
     max_parameters: Annotated[int, "budget: fewer parameters than this"] = 20_000
     max_epochs: Annotated[int, "budget: at most so many epochs"] = 20
     enforce_budget: Annotated[bool, "refuse what is over the budget"] = True
+
+    GROUPS: ClassVar[Mapping[str, str]] = types.MappingProxyType(
+        {
+            "model": "network",
+            "epochs": "recipe",
+            "rotation": "distortion of training images",
+            "seed": "experiment",
+            "workdir": "run",
+            "num_devices": "devices",
+            "tensorboard": "what else is written",
+            "max_parameters": "budget",
+        }
+    )
 
     def __post_init__(self) -> None:
         if self.recipe is not None:

@@ -6,13 +6,14 @@ followed by what is to be otherwise.
 """
 
 import dataclasses
+import importlib.metadata
 import itertools
 import os
 import re
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -86,7 +87,20 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
     tuple[int, ...]: _List(_WholeNumber(), "8,12"),
     bool: _YesOrNo(),
 }
-_HELP = ("help", "helpfull")
+_HELP, _VERSION = ("help", "helpfull", "h"), "version"
+_MEANT = {
+    **dict.fromkeys(("lr", "lrs", "eta", "learning_rate", "learning_rates"), ("learning_rate", "lrs")),
+    **dict.fromkeys(("bs", "batch", "batchsize"), ("batch_size",)),
+    **dict.fromkeys(("wd", "decay", "l2"), ("weight_decay",)),
+    **dict.fromkeys(("seeds", "runs"), ("num_seeds",)),
+    **dict.fromkeys(("device", "devices", "gpus"), ("num_devices",)),
+    **dict.fromkeys(("net", "network", "arch"), ("model", "hidden")),
+    **dict.fromkeys(("out", "output", "output_dir", "outdir", "logdir", "log_dir"), ("workdir",)),
+    **dict.fromkeys(("iterations", "num_epochs", "n_epochs", "steps"), ("epochs",)),
+    **dict.fromkeys(("opt", "optim"), ("optimizer",)),
+    "dropout": ("layers='..., dropout 0.1, ...'",),
+}
+"""What people type, and the flags that they mean, the first of which that a task has."""
 
 
 class _Values(flags.FlagValues):
@@ -102,10 +116,13 @@ class _Values(flags.FlagValues):
 
 
 def define(config: type | None = None) -> flags.FlagValues:
-    """Return --task, absl's two flags for help and one flag for each field of a task's configuration."""
+    """Return --task, the flags for help and version, and one for each field of a task's configuration."""
     values = _Values()
-    hints = {} if config is None else typing.get_type_hints(config)
-    for name, hint in {"task": str, **dict.fromkeys(_HELP, bool), **hints}.items():
+    hints = {"task": str, **dict.fromkeys((*_HELP, _VERSION), bool)}
+    if config is not None:
+        of_all = typing.get_type_hints(config)
+        hints |= {field.name: of_all[field.name] for field in dataclasses.fields(config)}
+    for name, hint in hints.items():
         kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)  # int | None
         kind = next(kind for kind in kinds if kind in _PARSERS)
         flag = flags.Flag(_PARSERS[kind], None, name, None, "", boolean=kind is bool)
@@ -114,7 +131,7 @@ def define(config: type | None = None) -> flags.FlagValues:
 
 
 def help_text(configs: Mapping[str, type]) -> str:
-    """Return every task with its flags, their meaning and default."""
+    """Return tasks with their flags, which a task's GROUPS part by the first of each, meaning and default."""
     lines = [
         "usage: python launch.py --task=TASK [--flag=value ...]",
         "",
@@ -128,6 +145,8 @@ def help_text(configs: Mapping[str, type]) -> str:
             default = field.default
             if isinstance(default, tuple):
                 default = ",".join(map(str, default))
+            if group := getattr(config, "GROUPS", {}).get(field.name):
+                lines.append(f" {group}:")
             shown = "" if default in (None, False, "") else f" (default: {default})"
             lines.append(f"  --{field.name}: {typing.get_args(hints[field.name])[1]}{shown}")
     return "\n".join(lines)
@@ -155,16 +174,22 @@ def parse(
     task: str = values.task or ""
     values = define(configs[task]() if task in configs else None)
     _, stray = _read(words, values)
+    if values[_VERSION].value:
+        print(f"backprop-and-cnn {importlib.metadata.version('backprop-and-cnn')}", flush=True)
+        raise SystemExit(0)
     if any(values[name].value for name in _HELP):
-        print(help_text({name: config() for name, config in configs.items()}), flush=True)
+        chosen = {task: configs[task]} if task in configs else configs
+        print(help_text({name: config() for name, config in chosen.items()}), flush=True)
         raise SystemExit(0)
     if task not in configs and (not stray or stray[0].startswith("-")):
         require(task != "", f"--task is missing: choose one of {', '.join(configs)}")
         require_choice("task", task, configs)
     for word in stray:
-        _refuse(word, task, {name for config in configs.values() for name in define(config())})
+        flags_of = {name: {*define(config())} for name, config in configs.items()}
+        every = {flag for of_task in flags_of.values() for flag in of_task}
+        _refuse(word, task, flags_of.get(task, every), every)
     given = {name: values[name].value for name in values if values[name].present}
-    given = {name: value for name, value in given.items() if name not in ("task", *_HELP)}
+    given = {name: value for name, value in given.items() if name not in ("task", _VERSION, *_HELP)}
     given = completed.get(task, dict)(given)
     config = configs[task]()
     if not (given.get("resume") or given.get("eval_only")):
@@ -209,16 +234,18 @@ def _read(argv: list[str], values: flags.FlagValues, *, expand: bool = False) ->
         raise UserError(f"{error}; see --help") from error
 
 
-def _refuse(word: str, task: str, known: Iterable[str]) -> NoReturn:
-    """Raise UserError about a word that is not a flag of the task.
+def _refuse(word: str, task: str, own: Collection[str], every: Collection[str]) -> NoReturn:
+    """Raise UserError about a word that is not a flag of the task; suggest one of its own flags.
 
     Args:
-      known: every task's flags.
+      own: the task's flags; every: all tasks'.
     """
     name = word.lstrip("-").partition("=")[0]
     if not (word.startswith("-") and name):
         raise UserError(f"{word!r} belongs to no flag: write --flag=value, see --help")
-    if name in known:
-        raise UserError(f"--{name} is not a flag of --task={task}: leave it out, see --help")
-    near = did_you_mean(name, known, prefix="--")
+    meant = [each for each in _MEANT.get(name.lower(), ()) if each.partition("=")[0] in own]
+    near = f" (did you mean --{meant[0]}?)" if meant else ""
+    if name in every:
+        raise UserError(f"--{name} is not a flag of --task={task}{near}: leave it out, see --help")
+    near = near or did_you_mean(name, own, prefix="--")
     raise UserError(f"--{name} is not a flag{near}: see --help for all of them")

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import errno
+import importlib.metadata
 import os
 import re
 import shutil
@@ -133,15 +134,50 @@ def test_without_the_budget_more_epochs_are_allowed():
     assert resolve(config).recipe.epochs == 21
 
 
-@pytest.mark.parametrize("line", ["--help", "--helpfull", "-help", "--task=mnist --epochs=3 --help"])
-def test_help_names_every_flag(line, capsys):
+@pytest.mark.parametrize(
+    ("line", "tasks"),
+    [
+        *((line, launch.CONFIGS) for line in ("--help", "--helpfull", "-help", "-h")),
+        ("--task=mnist --epochs=3 --help", ["mnist"]),
+        ("-h --task=audit", ["audit"]),
+    ],
+)
+def test_help_names_every_flag_of_the_task_or_of_all(line, tasks, capsys):
     with pytest.raises(SystemExit) as stop:
         parse(line)
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    for config in launch.CONFIGS.values():
-        for field in dataclasses.fields(config()):
+    assert re.findall(r"^--task=(\w+)", shown, re.MULTILINE) == [*tasks]
+    for task in tasks:
+        for field in dataclasses.fields(launch.CONFIGS[task]()):
             assert f"  --{field.name}: " in shown
+    for group in ("network", "recipe", "distortion of training images", "devices", "budget"):
+        assert (f"\n {group}:\n" in shown) == ("mnist" in tasks)
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse("--version --task=mnist")
+    assert capsys.readouterr().out == f"backprop-and-cnn {importlib.metadata.version('backprop-and-cnn')}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("--task=mnist --lr=0.1", "--learning_rate?"),
+        ("--task=mnist --lrs=0.1", "--learning_rate?"),
+        ("--task=backprop --lr=0.1", "--lrs?"),
+        ("--task=backprop --learning_rate=0.1", "--lrs?"),
+        ("--task=mnist --BS=64", "--batch_size?"),
+        ("--task=tpu --bs=64", "--batch_size?"),
+        ("--task=mnist --wd 0.1", "--weight_decay?"),
+        ("--task=mnist --dropout=0.1", "--layers='..., dropout 0.1, ...'?"),
+        ("--task=audit --output_dir=x", "--workdir?"),
+    ],
+)
+def test_what_people_type_leads_to_the_tasks_own_flag(line, meant):
+    with pytest.raises(UserError, match=re.escape(f"(did you mean {meant})")):
+        parse(line)
 
 
 @pytest.mark.parametrize("name", ZOO)
