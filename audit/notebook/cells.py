@@ -35,17 +35,12 @@ _WRITES = re.compile(r"%%(writefile|file)\s+(?:-\S+\s+)*(\S+)\s*$")
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where something stands.
+    """Where something stands."""
 
-    Attributes:
-      file: its name, without folders.
-      cell: counted from 1 over all cells of a notebook, those of text included; None in a .py file.
-      line: of the cell or the file, from 1.
-    """
-
-    file: str
+    file: str  # its name, without folders
+    # counted from 1 over all cells of a notebook, those of text included; None in a .py file
     cell: int | None
-    line: int
+    line: int  # of the cell or the file, from 1
 
     def __str__(self) -> str:
         return f"{self.file if self.cell is None else f'cell {self.cell}'}, line {self.line}"
@@ -53,44 +48,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something about a network or a recipe that is worth a word.
+    """Something about a network or a recipe that is worth a word."""
 
-    Attributes:
-      name: a key of mistakes.MISTAKES, REMARKS or SILENT, or what a recipe lacks.
-      detail: what is special about this one, in a reader's words; may be empty.
-    """
-
-    name: str
+    name: str  # a key of mistakes.MISTAKES, REMARKS or SILENT, or what a recipe lacks
     place: Place
-    detail: str = ""
+    detail: str = ""  # what is special about this one, in a reader's words; may be empty
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a notebook, or a whole .py file.
+    """A cell of a notebook, or a whole .py file."""
 
-    Attributes:
-      number: counted from 1 over all cells.
-      kind: code, or markdown for all that is text.
-      text: as it was written.
-      code: what of it is Python, with `pass` or nothing in place of IPython's magics and of shell commands,
-        so that lines keep their numbers; empty where it is text or no Python.
-      execution_count: the number that the notebook shows beside it; None if it was not run.
-      output: what it printed, standard output, standard error and text/plain in their order.
-      writes: the name of the .py file that the cell saves itself as (%%writefile); its code is that file's.
-      lost: its lines that are no Python, and what hangs on them; they are not in the code.
-      error: why the first of them, or all of it, is no Python; empty where it is.
-    """
-
-    number: int
-    kind: str
-    text: str
+    number: int  # counted from 1 over all cells
+    kind: str  # code, or markdown for all that is text
+    text: str  # as it was written
+    # what of it is Python, with `pass` or nothing in place of IPython's magics and of shell commands, so that
+    # lines keep their numbers; empty where it is text or no Python
     code: str = ""
-    execution_count: int | None = None
-    output: str = ""
+    execution_count: int | None = None  # the number that the notebook shows beside it; None if it was not run
+    output: str = ""  # what it printed, standard output, standard error and text/plain in their order
+    # the name of the .py file that the cell saves itself as (%%writefile); its code is that file's
     writes: str | None = None
+    # its lines that are no Python, and what hangs on them; they are not in the code
     lost: tuple[int, ...] = ()
-    error: str = ""
+    error: str = ""  # why the first of them, or all of it, is no Python; empty where it is
 
 
 @dataclass(frozen=True)

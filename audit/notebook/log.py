@@ -16,46 +16,28 @@ from audit.notebook.prints import Prints
 
 
 class Epoch(NamedTuple):
-    """One evaluation.
+    """One evaluation."""
 
-    Attributes:
-      number: as it was printed; None where the log counts no epochs.
-      accuracy: of the evaluated images, a fraction with the digits that the log has.
-      train_accuracy: of the training images in the same epoch, where the log has it.
-      images: how many were evaluated, where the log says.
-      loss: of the evaluated images, where the log has it.
-    """
-
-    number: int | None
-    accuracy: Fraction
-    images: int | None = None
-    train_accuracy: Fraction | None = None
-    loss: float | None = None
+    number: int | None  # as it was printed; None where the log counts no epochs
+    accuracy: Fraction  # of the evaluated images, a fraction with the digits that the log has
+    images: int | None = None  # how many were evaluated, where the log says
+    train_accuracy: Fraction | None = None  # of the training images in the same epoch, where the log has it
+    loss: float | None = None  # of the evaluated images, where the log has it
 
 
 class Training(NamedTuple):
-    """The log of one training.
+    """The log of one training."""
 
-    Attributes:
-      cell: the number of the cell that printed its first epoch.
-      epochs: the evaluations in their order, at least one.
-      steps: of an epoch, as the progress bar has them; None without one.
-      split: which images were evaluated: "test" or "validation", as the log calls them, or "train" where it
-        says that there were 60,000.
-      unfinished: whether an epoch begins after the last evaluation.
-      final_test: what was printed of the test images once, after epochs of validation.
-      file: the text beside the code that the log stands in; empty where it stands in the outputs.
-      ran: how many epochs the log counts, where not each of them was evaluated; otherwise 0.
-    """
-
-    cell: int
-    epochs: tuple[Epoch, ...]
-    steps: int | None = None
+    cell: int  # the number of the cell that printed its first epoch
+    epochs: tuple[Epoch, ...]  # the evaluations in their order, at least one
+    steps: int | None = None  # of an epoch, as the progress bar has them; None without one
+    # which images were evaluated: "test" or "validation", as the log calls them, or "train" where it says
+    # that there were 60,000
     split: str = "test"
-    final_test: Fraction | None = None
-    unfinished: bool = False
-    file: str = ""
-    ran: int = 0
+    final_test: Fraction | None = None  # what was printed of the test images once, after epochs of validation
+    unfinished: bool = False  # whether an epoch begins after the last evaluation
+    file: str = ""  # the text beside the code that the log stands in; empty where it stands in the outputs
+    ran: int = 0  # how many epochs the log counts, where not each of them was evaluated; otherwise 0
 
     @property
     def num_epochs(self) -> int:

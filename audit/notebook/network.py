@@ -19,17 +19,11 @@ from harness.errors import UserError, did_you_mean
 
 
 class ReadLayer(NamedTuple):
-    """A layer of the network that was read.
+    """A layer of the network that was read."""
 
-    Attributes:
-      layer: in our language; a residual's layers are inside it.
-      name: of the module, as PyTorch names it (conv1.0); of the function where it is none (F.relu).
-      place: where the module is made, or the function called.
-    """
-
-    layer: ours.Layer
-    name: str
-    place: Place
+    layer: ours.Layer  # in our language; a residual's layers are inside it
+    name: str  # of the module, as PyTorch names it (conv1.0); of the function where it is none (F.relu)
+    place: Place  # where the module is made, or the function called
 
 
 class UnusedLayer(NamedTuple):
@@ -42,27 +36,16 @@ class UnusedLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadNetwork:
-    """A class of a submission, read.
+    """A class of a submission, read."""
 
-    Attributes:
-      class_name: as the file has it.
-      place: where the class begins.
-      architecture: the same network in our language, without the log_softmax at its end.
-      layers: those of the architecture, each with its place.
-      parameters: of the class, as PyTorch counts them: those of unused layers included.
-      used_parameters: of what forward uses (torchsummary counts these alone).
-      unused: what forward does not use, in the order of the class.
-      facts: what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT.
-    """
-
-    class_name: str
-    place: Place
-    architecture: ours.Architecture
-    layers: tuple[ReadLayer, ...]
-    parameters: int
-    used_parameters: int
-    unused: tuple[UnusedLayer, ...]
-    facts: tuple[Fact, ...]
+    class_name: str  # as the file has it
+    place: Place  # where the class begins
+    architecture: ours.Architecture  # the same network in our language, without the log_softmax at its end
+    layers: tuple[ReadLayer, ...]  # those of the architecture, each with its place
+    parameters: int  # of the class, as PyTorch counts them: those of unused layers included
+    used_parameters: int  # of what forward uses (torchsummary counts these alone)
+    unused: tuple[UnusedLayer, ...]  # what forward does not use, in the order of the class
+    facts: tuple[Fact, ...]  # what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT
 
     @property
     def text(self) -> str:

@@ -175,17 +175,12 @@ def read_schedule(training: Training, found: ReadRecipe) -> None:
 
 
 class _Taken(NamedTuple):
-    """The steps that a schedule takes.
+    """The steps that a schedule takes."""
 
-    Attributes:
-      before: how many it has taken before each epoch, where it is stepped outside of the loops over batches.
-      a_batch: how many it takes after each batch, 0 where it is stepped outside.
-      batches: of an epoch; None where they are not known.
-    """
-
+    # how many it has taken before each epoch, where it is stepped outside of the loops over batches
     before: tuple[int, ...]
-    a_batch: int
-    batches: int | None
+    a_batch: int  # how many it takes after each batch, 0 where it is stepped outside
+    batches: int | None  # of an epoch; None where they are not known
 
     @property
     def is_once_an_epoch(self) -> bool:

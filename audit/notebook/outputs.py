@@ -15,20 +15,14 @@ TRAINING_IMAGES = 60_000
 
 
 class Said(NamedTuple):
-    """What a line says.
+    """What a line says."""
 
-    Attributes:
-      kind: "epoch", its number; "steps", of a bar; otherwise an accuracy, of "train", "test" or "validation"
-        images, or "other" where nothing says it.
-      value: the number; of an accuracy a fraction.
-      images: how many an accuracy is of, where the line says.
-      loss: of the same images, where the line has it.
-    """
-
+    # "epoch", its number; "steps", of a bar; otherwise an accuracy, of "train", "test" or "validation"
+    # images, or "other" where nothing says it
     kind: str
-    value: int | Fraction
-    images: int | None = None
-    loss: float | None = None
+    value: int | Fraction  # the number; of an accuracy a fraction
+    images: int | None = None  # how many an accuracy is of, where the line says
+    loss: float | None = None  # of the same images, where the line has it
 
 
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\b\x00]")

@@ -54,16 +54,11 @@ class _Role(NamedTuple):
 
 
 class _Pattern(NamedTuple):
-    """A line that the code prints, with a group for each number.
-
-    Attributes:
-      letters: how many of its letters are fixed: of several patterns that fit the longest is right.
-      roles: of its numbers, once for each time that it is printed.
-    """
+    """A line that the code prints, with a group for each number."""
 
     regex: re.Pattern[str]
-    letters: int
-    roles: list[tuple[_Role, ...]]
+    letters: int  # how many of its letters are fixed: of several patterns that fit the longest is right
+    roles: list[tuple[_Role, ...]]  # of its numbers, once for each time that it is printed
 
 
 class Prints:

@@ -17,20 +17,13 @@ from cnn.architecture import AveragePool, Conv, MaxPool, Residual, summarize
 
 
 class Wrong(NamedTuple):
-    """The first wrong receptive field of a table.
+    """The first wrong receptive field of a table."""
 
-    Attributes:
-      line: where it stands.
-      written: what stands there; right: what belongs there.
-      rows: how many of the table's are wrong, and of how many.
-      doubled: whether it is twice the field before a pooling.
-    """
-
-    line: int
+    line: int  # where it stands
     written: int
     right: int
-    rows: tuple[int, int]
-    doubled: bool
+    rows: tuple[int, int]  # how many of the table's are wrong, and of how many
+    doubled: bool  # whether it is twice the field before a pooling
 
 
 class _Row(NamedTuple):

@@ -25,13 +25,9 @@ class Published(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where a submission stands among so many of its size, whose parameters are from smallest to largest.
+    """Where a submission stands among so many of its size, whose parameters are from smallest to largest."""
 
-    Attributes:
-      percentile: of them, the percentage that is less accurate, half of those that are equal included.
-    """
-
-    percentile: float
+    percentile: float  # of them, the percentage that is less accurate, half of those that are equal included
     smallest: int
     largest: int
     among: int

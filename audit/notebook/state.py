@@ -42,19 +42,14 @@ class Signal(NamedTuple):
 
 @dataclass
 class Frame:
-    """What is being followed.
-
-    Attributes:
-      strict: whether what is not known is refused where something hangs on it.
-      cls, first: in a method its class and its first argument, for super().
-      returned: what may be returned, on conditions that are not known.
-    """
+    """What is being followed."""
 
     scope: Scope
     unit: Unit
-    strict: bool = False
-    cls: Class | None = None
+    strict: bool = False  # whether what is not known is refused where something hangs on it
+    cls: Class | None = None  # in a method its class, and its first argument, for super()
     first: Any = None
+    # what may be returned, on conditions that are not known
     returned: list[Any] = field(default_factory=list)
 
     def require_known(self, site: Site, problem: str) -> None:
@@ -68,47 +63,38 @@ class TooLong(UserError):
 
 
 class Run:
-    """A submission's code on its way.
+    """A submission's code on its way."""
 
-    Attributes:
-      evaluate, block: what an expression is, and what statements do; set by interpreter.py, which knows both.
-      call_method: what an object's method returns, by its name; likewise.
-      package: the file that an import means; likewise.
-      events: the calls of libraries in their order, and what is set in their values; sets: the latter alone.
-      scope: the file's names at its end.
-      modules: the instances of the file's networks and their parts, in the order in which they are made.
-      classes: the file's classes that are networks or parts of one, by name, the last one of a name.
-      unfollowed: a change of a module outside of its class that is not followed; None without one.
-      asked_for_cuda: whether the code asks for a GPU.
-      undefined: names that were needed before anything defined them.
-      absent: modules that are imported, and neither beside the file nor a library that is known by name.
-      loops: those that are being followed, the outermost first; conditional: how many unknown conditions.
-      depth: of calls within calls.
-    """
-
+    # Set by interpreter.py, which knows all: what an expression is, what statements do, what an object's
+    # method returns, by its name, and the file that an import means.
     evaluate: Callable[[ast.expr, Frame], Any]
     block: Callable[[list[ast.stmt], Frame], Signal | None]
     call_method: Callable[..., Any]
     package: Callable[[str, Unit, int], Package | None]
 
     def __init__(self, source: Source, *, has_cuda: bool = True) -> None:
-        self.source, self.has_cuda, self.asked_for_cuda = source, has_cuda, False
+        self.source, self.has_cuda = source, has_cuda
+        self.asked_for_cuda = False  # whether the code asks for a GPU
         self.training = True
         self.used: set[int] = set()  # ids of the layers that got images
-        self.unfollowed: Unfollowed | None = None
-        self.events: list[Event] = []
-        self.sets: list[Event] = []
-        self.modules: list[Instance] = []
-        self.classes: dict[str, Class] = {}
-        self.scope = Scope({"__name__": "__main__"})
-        self.undefined: set[str] = set()
-        self.absent: set[str] = set()
-        self.loops: list[Loop] = []
+        self.unfollowed: Unfollowed | None = None  # a change of a module outside of its class
+        self.events: list[
+            Event
+        ] = []  # the calls of libraries, and what is set in their values, in their order
+        self.sets: list[Event] = []  # the latter alone
+        self.modules: list[Instance] = []  # of the file's networks and their parts, as they are made
+        self.classes: dict[str, Class] = {}  # those of networks and their parts, the last one of a name
+        self.scope = Scope({"__name__": "__main__"})  # the file's names
+        self.undefined: set[str] = set()  # names that were needed before anything defined them
+        self.absent: set[str] = set()  # imported modules that are neither beside the file nor a known library
+        self.loops: list[Loop] = []  # those that are being followed, the outermost first
         self._contexts: tuple[int, ...] = (0,)  # each a branch or a turn that may not be run
         self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}  # where lists and objects were made, by id
         self.cell: int | None = None  # that is being followed
         self.lost: dict[int, Any] = {}  # lists and dicts that hold what is not known, by id
-        self._steps = self.depth = self.conditional = self._entered = 0
+        self.depth = 0  # of calls within calls
+        self.conditional = 0  # how many unknown conditions what is followed hangs on
+        self._steps = self._entered = 0
 
     def begin_again(self) -> None:
         """Forget what has happened; names and files that were followed stay."""

@@ -24,18 +24,12 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Call:
-    """A call of PyTorch or torchvision that was read.
+    """A call of PyTorch or torchvision that was read."""
 
-    Attributes:
-      name: without the modules' names, such as StepLR.
-      arguments: by name, those given alone; a value that is not known is its text.
-      inside: of Compose, RandomApply and their kin, what they hold.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
+    name: str  # without the modules' names, such as StepLR
+    arguments: Mapping[str, Any]  # by name, those given alone; a value that is not known is its text
     place: Place
-    inside: tuple["Call", ...] = ()
+    inside: tuple["Call", ...] = ()  # of Compose, RandomApply and their kin, what they hold
 
 
 class Setting(NamedTuple):
@@ -47,43 +41,32 @@ class Setting(NamedTuple):
 
 @dataclass
 class ReadRecipe:
-    """How a submission trains; its parts are read into it one after the other.
+    """How a submission trains; its parts are read into it one after the other."""
 
-    Attributes:
-      start: of the file, the place of what is nowhere in it.
-      recipe: ours, where all of it can be said; None where something is missing.
-      flags: the fields of cnn.recipe.Recipe that could be read.
-      held_out: training images that are not trained on, for --validation_size.
-      missing: what our recipe cannot say or the code does not tell, in a reader's words; names are fields of
-        cnn.recipe.Recipe, or what the thing is called in PyTorch.
-      departures: what the recipe says otherwise than the code, though not by much.
-      facts: what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT.
-      epochs: passes over the training images that the code asks for; None where it is not known.
-      batch_size: images a step: with a GPU and, where that differs, without one. Empty where not known.
-      optimizer, schedule: the calls that made them; None where there is none.
-      stepped: "never", "epoch" or "batch"; empty without a schedule.
-      train_transforms: of the training images, in order; None where they are not known.
-      test_transforms: of the images that are evaluated; likewise.
-      rates: the epochs' learning rates, where each has one and the code tells it.
-      fields: what the code computes and calls a receptive field, with places, by its name; by the empty name
-        the lines that it prints.
-    """
-
-    start: Place
-    recipe: Recipe | None = None
-    flags: dict[str, Any] = field(default_factory=dict)
-    held_out: int = 0
+    start: Place  # of the file, the place of what is nowhere in it
+    recipe: Recipe | None = None  # ours, where all of it can be said; None where something is missing
+    flags: dict[str, Any] = field(default_factory=dict)  # the fields of cnn.recipe.Recipe that could be read
+    held_out: int = 0  # training images that are not trained on, for --validation_size
+    # what our recipe cannot say or the code does not tell, in a reader's words; names are fields of
+    # cnn.recipe.Recipe, or what the thing is called in PyTorch
     missing: list[Fact] = field(default_factory=list)
+    # what the recipe says otherwise than the code, though not by much
     departures: list[Fact] = field(default_factory=list)
+    # what is worth a word, each a key of mistakes.MISTAKES, REMARKS or SILENT
     facts: list[Fact] = field(default_factory=list)
+    # passes over the training images that the code asks for; None where it is not known
     epochs: Setting | None = None
+    # images a step: with a GPU and, where that differs, without one. Empty where not known
     batch_size: tuple[Setting, ...] = ()
-    optimizer: Call | None = None
+    optimizer: Call | None = None  # the call that made it; None where there is none, as with the schedule
     schedule: Call | None = None
-    stepped: str = ""
+    stepped: str = ""  # "never", "epoch" or "batch"; empty without a schedule
+    # of the training images, in order; None where they are not known
     train_transforms: tuple[Call, ...] | None = None
-    test_transforms: tuple[Call, ...] | None = None
-    rates: tuple[float, ...] = ()
+    test_transforms: tuple[Call, ...] | None = None  # of the images that are evaluated
+    rates: tuple[float, ...] = ()  # the epochs' learning rates, where each has one and the code tells it
+    # what the code computes and calls a receptive field, with places, by its name; by the empty name the
+    # lines that it prints
     fields: dict[str, list[tuple[Place, int | str]]] = field(default_factory=dict)
 
     def lacks(self, name: str, place: Place, detail: str) -> None:
@@ -100,22 +83,15 @@ class ReadRecipe:
 
 
 class Images(NamedTuple):
-    """What a loader loads.
+    """What a loader loads."""
 
-    Attributes:
-      is_training: whether they are MNIST's training images; None where they are not MNIST's, or not known.
-      held_out: how many of them are left out; None where that is not known.
-      transform: as the code has it; None without one.
-      site: of the data set; data: that one.
-      changes_labels: whether the data set does (target_transform).
-    """
-
+    # whether they are MNIST's training images; None where they are not MNIST's, or not known
     is_training: bool | None
-    held_out: int | None
-    transform: Any
-    site: Site | None
-    changes_labels: bool = False
-    data: Any = None
+    held_out: int | None  # how many of them are left out; None where that is not known
+    transform: Any  # as the code has it; None without one
+    site: Site | None  # where the data set is made
+    changes_labels: bool = False  # whether the data set does (target_transform)
+    data: Any = None  # the data set
 
 
 class Loader(NamedTuple):
@@ -138,28 +114,18 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """What trains a network.
+    """What trains a network."""
 
-    Attributes:
-      events: all of the code's.
-      optimizer: the call that made it, module: the network that it has; None where there is none.
-      others: optimizers of the same network whose steps are taken, too.
-      steps: the calls of its step.
-      loops: those over the training images, one an epoch; loaders: of their images, None where not known.
-      loader: of the training images; None where it is not known.
-      evaluated: what is evaluated of the network; elsewhere: of other networks.
-    """
-
-    events: Sequence[Event]
-    optimizer: Opaque | None = None
-    module: Any = None
-    others: tuple[Opaque, ...] = ()
-    steps: tuple[Event, ...] = ()
-    loops: tuple[Loop, ...] = ()
-    loaders: tuple[Loader | None, ...] = ()
-    loader: Loader | None = None
-    evaluated: tuple[Evaluation, ...] = ()
-    elsewhere: tuple[Evaluation, ...] = ()
+    events: Sequence[Event]  # all of the code's
+    optimizer: Opaque | None = None  # the call that made it
+    module: Any = None  # the network that it has; None where there is none
+    others: tuple[Opaque, ...] = ()  # optimizers of the same network whose steps are taken, too
+    steps: tuple[Event, ...] = ()  # the calls of its step
+    loops: tuple[Loop, ...] = ()  # those over the training images, one an epoch
+    loaders: tuple[Loader | None, ...] = ()  # of their images, None where not known
+    loader: Loader | None = None  # of the training images; None where it is not known
+    evaluated: tuple[Evaluation, ...] = ()  # what is evaluated of the network
+    elsewhere: tuple[Evaluation, ...] = ()  # what is evaluated of other networks
 
     def steps_of(self, owner: Opaque) -> list[Event]:
         """The calls of its method step."""

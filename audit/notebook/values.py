@@ -66,25 +66,17 @@ class Unfollowed(Refused):
 
 @dataclass(eq=False, slots=True)
 class Opaque:
-    """A value that is not computed: a library's name, what its functions return, what follows from that.
+    """A value that is not computed: a library's name, what its functions return, what follows from that."""
 
-    Attributes:
-      kind: "library" (name is its dotted name), "call", "attribute", "item", "operation" or "unknown"; of
-        events also "end" (what ends a turn of a loop) and "field" (what is called a receptive field).
-      name: in a reader's words.
-      site: where it came about; None for a library.
-      of: the function that was called, or what it is an attribute or an item of.
-      args, kwargs: of a call; the operands of an operation.
-      attributes: those that the code has set.
-    """
-
+    # "library" (name is its dotted name), "call", "attribute", "item", "operation" or "unknown"; of events
+    # also "end" (what ends a turn of a loop) and "field" (what is called a receptive field)
     kind: str
-    name: str
-    site: Site | None = None
-    of: Any = None
-    args: tuple[Any, ...] = ()
+    name: str  # in a reader's words
+    site: Site | None = None  # where it came about; None for a library
+    of: Any = None  # the function that was called, or what it is an attribute or an item of
+    args: tuple[Any, ...] = ()  # of a call; the operands of an operation
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)  # those that the code has set
 
     @property
     def function(self) -> str:
@@ -191,18 +183,13 @@ class Class:
 
 @dataclass(eq=False)
 class Instance:
-    """An object of a class of the code.
-
-    Attributes:
-      layer: of a class that comes from a layer or container of torch.nn, that one.
-      refused: why its constructor could not be followed.
-    """
+    """An object of a class of the code."""
 
     cls: Class
     site: Site
     attributes: dict[str, Any] = field(default_factory=dict)
-    layer: "Module | None" = None
-    refused: Refused | None = None
+    layer: "Module | None" = None  # of a class that comes from a layer or container of torch.nn, that one
+    refused: Refused | None = None  # why its constructor could not be followed
 
     @property
     def is_module(self) -> bool:
@@ -259,77 +246,50 @@ BATCH: Any = object()
 
 @dataclass(eq=False)
 class Node:
-    """What happens to an image on its way.
+    """What happens to an image on its way."""
 
-    Attributes:
-      kind: "input", "layer", "add", "log_softmax", "softmax", "clamp", "mean" over one side of the map, or
-        "unknown".
-      inputs: what it works on.
-      layer: in our language, for kind "layer".
-      module: that makes it, None for a function; name: of the function; site: of the call.
-      notes: what is special, such as log_softmax without dim.
-    """
-
+    # "input", "layer", "add", "log_softmax", "softmax", "clamp", "unknown", or "mean" over a side of the map
     kind: str
-    inputs: tuple["Node", ...] = ()
-    layer: Any = None
-    module: Any = None
-    site: Any = None
-    name: str = ""
-    notes: tuple[str, ...] = ()
+    inputs: tuple["Node", ...] = ()  # what it works on
+    layer: Any = None  # in our language, for kind "layer"
+    module: Any = None  # the module that makes it; None for a function
+    site: Any = None  # of the call
+    name: str = ""  # of the function
+    notes: tuple[str, ...] = ()  # what is special, such as log_softmax without dim
 
 
 @dataclass(eq=False)
 class Tensor:
-    """A batch of images on its way through a network. Functions that work in place change its node.
+    """A batch of images on its way through a network. Functions that work in place change its node."""
 
-    Attributes:
-      shape: as PyTorch has it, the batch size first.
-      layout: channels, height, width, or the number of features after a dense layer; without the batch.
-    """
-
-    shape: tuple[Any, ...]
+    shape: tuple[Any, ...]  # as PyTorch has it, the batch size first
+    # channels, height, width, or the number of features after a dense layer; without the batch
     layout: tuple[int, ...]
     node: Node
 
 
 @dataclass(eq=False)
 class Loop:
-    """A loop on its way; each time that it begins it is another.
-
-    Attributes:
-      over: what it goes over; None for `while`.
-      known: whether its turns are known, so that each is followed; otherwise one stands for all.
-      depth: of the calls that it stands in.
-    """
+    """A loop on its way; each time that it begins it is another."""
 
     site: Site
-    over: Any
-    known: bool
-    depth: int = 0
+    over: Any  # what it goes over; None for `while`
+    known: bool  # whether its turns are known, so that each is followed; otherwise one stands for all
+    depth: int = 0  # of the calls that it stands in
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A call of a library, or a value set in what it returned.
+    """A call of a library, or a value set in what it returned."""
 
-    Attributes:
-      what: the call; or what has the attribute or item that is set.
-      loops: those that it is in, the outermost first.
-      conditional: whether it hangs on a condition that is not known.
-      key, value: the attribute or item, and what it is set to; None for a call.
-      cell: that was being followed; None in a .py file.
-      number: of events before it.
-    """
-
-    what: Opaque
+    what: Opaque  # the call; or what has the attribute or item that is set
     site: Site
-    loops: tuple[Loop, ...]
-    conditional: bool
-    key: Any = None
+    loops: tuple[Loop, ...]  # those that it is in, the outermost first
+    conditional: bool  # whether it hangs on a condition that is not known
+    key: Any = None  # the attribute or item, and what it is set to; None for a call
     value: Any = None
-    cell: int | None = None
-    number: int = 0
+    cell: int | None = None  # the cell that was being followed; None in a .py file
+    number: int = 0  # how many events were before it
 
     @property
     def loop_over_batches(self) -> Loop | None:

@@ -23,27 +23,19 @@ VERDICTS = ("wrong", "unreadable", "not shown", "right")
 
 @dataclass(frozen=True)
 class NotebookAudit:
-    """What became of one notebook.
-
-    Attributes:
-      counted: the class and its number of parameters; None where they cannot be counted.
-      network, recipe: None where they are refused; training: None without a log.
-      claims: the limits, and whether they are kept.
-      findings: mistakes first, then remarks.
-      standing: among the public submissions; None without the accuracy of test images.
-      texts: the names of the files beside it that were read as its own.
-      refused: all that keeps it from being judged, in one line; what was read is there all the same.
-    """
+    """What became of one notebook."""
 
     file: Path
+    # the class and its number of parameters; None where they cannot be counted
     counted: tuple[str, int] | None = None
-    network: ReadNetwork | None = None
+    network: ReadNetwork | None = None  # None where it is refused, as the recipe
     recipe: ReadRecipe | None = None
-    training: Training | None = None
-    claims: tuple[Claim, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    standing: Standing | None = None
-    texts: tuple[str, ...] = ()
+    training: Training | None = None  # None without a log
+    claims: tuple[Claim, ...] = ()  # the limits, and whether they are kept
+    findings: tuple[Finding, ...] = ()  # mistakes first, then remarks
+    standing: Standing | None = None  # among the public submissions; None without the accuracy of test images
+    texts: tuple[str, ...] = ()  # the names of the files beside it that were read as its own
+    # all that keeps it from being judged, in one line; what was read is there all the same
     refused: str | None = None
 
     @property
