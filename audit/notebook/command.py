@@ -100,9 +100,7 @@ def _read_submission(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     elif given.get("dataset", "mnist") == "mnist":
         numbers = ",".join(map(str, log))
         its_own = resolve(CnnConfig(layers=network.text, reported=numbers, enforce_budget=False, **flags))
-        flags["reported"] = (
-            its_own.flags.reported
-        )  # with the digest of its own recipe, whatever else is given
+        flags["reported"] = its_own.flags.reported  # with the digest of its own recipe, whatever is given
     return flags | others, said
 
 

@@ -29,7 +29,12 @@ def evaluate(run: Run, node: ast.expr, frame: Frame) -> Any:
             assign(run, node.target, value, frame)
             return value
         case ast.Tuple() | ast.List() | ast.Set():
-            return _collection(run, node, frame)
+            kind, elements = type(node).__name__.lower(), _elements(run, node.elts, frame)
+            if elements is None or (kind == "set" and not all(map(natives.is_key, elements))):
+                return Opaque("unknown", f"a {kind}", site)
+            return (
+                tuple(elements) if kind == "tuple" else run.new(elements if kind == "list" else set(elements))
+            )
         case ast.Dict():
             return _dict(run, node, frame)
         case ast.JoinedStr():
@@ -82,13 +87,6 @@ def _name(run: Run, node: ast.Name, frame: Frame) -> Any:
             return Opaque("library", name)
     run.undefined.add(node.id)
     return Opaque("unknown", f"{node.id}, which nothing defines", Site(frame.unit, node))
-
-
-def _collection(run: Run, node: ast.Tuple | ast.List | ast.Set, frame: Frame) -> Any:
-    kind, items = type(node).__name__.lower(), _elements(run, node.elts, frame)
-    if items is None or (kind == "set" and not all(map(natives.is_key, items))):
-        return Opaque("unknown", f"a {kind}", Site(frame.unit, node))
-    return tuple(items) if kind == "tuple" else run.new(items if kind == "list" else set(items))
 
 
 def _elements(run: Run, nodes: list[ast.expr], frame: Frame) -> list[Any] | None:

@@ -12,26 +12,20 @@ from cnn import architecture as ours
 def output(
     kind: str, arguments: Mapping[str, Any], tensor: Tensor, site: Site, module: Module | None, name: str
 ) -> Tensor:
-    """What a layer makes of a tensor; Refused where it does not fit it, or our language has no such layer.
-
-    Args:
-      kind: its class in torch.nn; arguments: by name, defaults included.
-      site: of the call; module: that is called, None for a function.
-      name: in a reader's words.
-    """
+    """What a layer makes of a tensor; Refused where it does not fit it, or our language has no such layer."""
     return _Application(kind, arguments, tensor, site, module, name).result()
 
 
 @dataclass(frozen=True)
 class _Application:
-    """A layer that is applied to a tensor; see output."""
+    """A layer that is applied to a tensor."""
 
-    kind: str
-    arguments: Mapping[str, Any]
+    kind: str  # its class in torch.nn
+    arguments: Mapping[str, Any]  # by name, defaults included
     tensor: Tensor
-    site: Site
-    module: Module | None
-    name: str
+    site: Site  # of the call
+    module: Module | None  # that is called; None for a function
+    name: str  # in a reader's words
 
     @property
     def made(self) -> Site:
@@ -50,11 +44,8 @@ class _Application:
             raise self.refuse(f"{name} is {value}: PyTorch takes whole numbers")
         if isinstance(value, bool) or not isinstance(value, int):
             known = isinstance(value, tuple | list) and all(isinstance(each, int) for each in value)
-            raise self.refuse(
-                f"{name} differs between height and width, which our layers cannot"
-                if known
-                else f"{name} is not known without running the code"
-            )
+            sides = "differs between height and width, which our layers cannot"
+            raise self.refuse(f"{name} {sides if known else 'is not known without running the code'}")
         return value
 
     def plain(self, **expected: Any) -> None:
@@ -71,9 +62,8 @@ class _Application:
         """Channels and side of the maps that come in."""
         shape = self.tensor.shape
         if len(shape) != 4 or shape[1:] != self.tensor.layout or shape[2] != shape[3]:
-            raise Refused(
-                self.site, f"{self.name} gets {_in_words(shape)}, and needs channels x height x width"
-            )
+            got = _in_words(shape)
+            raise Refused(self.site, f"{self.name} gets {got}, and needs channels x height x width")
         return shape[1], shape[2]
 
     def flag(self, name: str) -> bool:
@@ -134,9 +124,8 @@ class _Application:
             raise self.refuse(f"it takes {self.number('in_channels')} channels and gets {channels}")
         groups = self.number("groups")
         if groups < 1 or channels % groups or features % groups:
-            raise self.refuse(
-                f"{channels} channels and {features} features do not divide into {groups} groups"
-            )
+            problem = f"{channels} channels and {features} features do not divide into {groups} groups"
+            raise self.refuse(problem)
         if kernel > 1:
             self.plain(dilation=1)
         padding = self.arguments["padding"]
@@ -172,9 +161,8 @@ class _Application:
         if self.kind == "BatchNorm2d":
             self.maps()
         elif not flat:
-            raise Refused(
-                self.site, f"BatchNorm1d gets {_in_words(shape)}, of which our batch norm takes maps"
-            )
+            got = _in_words(shape)
+            raise Refused(self.site, f"BatchNorm1d gets {got}, of which our batch norm takes maps")
         if self.number("num_features") != shape[1]:
             raise self.refuse(f"it takes {self.number('num_features')} channels and gets {shape[1]}")
         self.plain(eps=1e-5, momentum=0.1, track_running_stats=True)
@@ -206,9 +194,8 @@ class _Application:
         size = self.arguments["output_size"]
         new = side if size is None or size == (None, None) else self.number("output_size")
         if new < 1 or side % new:
-            raise self.refuse(
-                f"an output of {new}x{new} takes overlapping windows of the map of {side}x{side}"
-            )
+            windows = f"overlapping windows of the map of {side}x{side}"
+            raise self.refuse(f"an output of {new}x{new} takes {windows}")
         if new == side and side > 1:
             return self.tensor
         return self.output(self.pooling(side // new, side), channels, new, new)
@@ -265,10 +252,8 @@ def reshaped(tensor: Tensor, sizes: list[Any], site: Site) -> Tensor:
         rest = [numbers // known if size == -1 else size for size in rest]
         known = numbers
     if not (is_whole or first == -1) or known != numbers or any(size < 1 for size in rest):
-        raise Refused(
-            site,
-            f"an image has {numbers:,} numbers here: the new shape does not keep the images of a batch apart",
-        )
+        problem = "the new shape does not keep the images of a batch apart"
+        raise Refused(site, f"an image has {numbers:,} numbers here: {problem}")
     return Tensor((batch_size, *rest), tensor.layout, tensor.node)
 
 

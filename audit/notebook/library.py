@@ -129,10 +129,8 @@ LAYERS = _signatures("torch.nn")
 
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 
-_SAME = (
-    "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d relu relu_ relu6 leaky_relu gelu silu elu"
-)
-_SAME += " mish hardswish sigmoid tanh"
+_SAME = "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d relu relu_ relu6 leaky_relu "
+_SAME += "gelu silu elu mish hardswish sigmoid tanh"
 _KINDS = {kind.lower(): kind for kind in LAYERS}
 FUNCTIONS = {name: (kind, LAYERS[kind]) for name in _SAME.split() if (kind := _KINDS[name.replace("_", "")])}
 FUNCTIONS |= {

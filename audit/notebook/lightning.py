@@ -79,9 +79,8 @@ def run_trainer(trainer: Opaque, stage: str, given: Given) -> Any:
         _call(given, owner, "setup", stage)
         hooks = [_call(given, owner, name) for name in (_LOADERS[stage], "val_dataloader")]
         images = [each or hook for each, hook in zip(images, hooks, strict=False)]
-    images = [
-        items[0] if (items := given.run.items(each)) else each for each in images
-    ]  # of several the first
+    # of several the first
+    images = [items[0] if (items := given.run.items(each)) else each for each in images]
     names = _of_fit(trainer, model, images[0], given) if stage == "fit" else {}
     step = "test_step" if stage == "test" else "validation_step"
     names |= {"model": model, "images": images[0], "held": images[-1], "tests": _arity(model, step)}
@@ -107,12 +106,10 @@ def _of_fit(trainer: Opaque, model: Instance, images: Any, given: Given) -> dict
     nodes = ast.walk(step.node) if isinstance(step, Function) else ()
     plateaus = [each for each, _ in schedules if each.function.endswith("ReduceLROnPlateau")]
     others = [pair for pair in schedules if pair[0] not in plateaus]
-    made = [
-        each for each in given.run.items(trainer.kwargs.get("callbacks")) or () if isinstance(each, Opaque)
-    ]
+    callbacks = given.run.items(trainer.kwargs.get("callbacks")) or ()
     return {
         "given": dict(trainer.kwargs),
-        "callbacks": [each.function.rpartition(".")[2] for each in made],
+        "callbacks": [each.function.rpartition(".")[2] for each in callbacks if isinstance(each, Opaque)],
         "cut": any(trainer.kwargs.get(name) not in (None, False, -1, 1.0) for name in _CUTS),
         "epochs": epochs,
         "automatic": model.attributes.get("automatic_optimization") is not False,

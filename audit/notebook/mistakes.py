@@ -260,7 +260,7 @@ _QUOTED = re.compile(
 
 def _totals(source: Source, network: ReadNetwork, texts: Sequence[Text]) -> Iterator[Fact]:
     """The totals that torchsummary printed and that the text gives, where none is this class's."""
-    right = {network.parameters, network.used_parameters}
+    right, has = {network.parameters, network.used_parameters}, f"and the class has {network.parameters:,}"
     printed = [
         (cell, int(found[1].replace(",", "")))
         for cell in source.cells
@@ -269,9 +269,7 @@ def _totals(source: Source, network: ReadNetwork, texts: Sequence[Text]) -> Iter
     ]
     if printed and not right & {total for _, total in printed}:
         cell, total = printed[-1]
-        yield Fact(
-            "printed_total", source.place(cell, 1), f"{total:,}, and the class has {network.parameters:,}"
-        )
+        yield Fact("printed_total", source.place(cell, 1), f"{total:,}, {has}")
     quoted = [
         (text.place, number, int(next(filter(None, found.groups())).replace(",", "")))
         for text in texts
@@ -282,11 +280,7 @@ def _totals(source: Source, network: ReadNetwork, texts: Sequence[Text]) -> Iter
     exact = [each for each in quoted if each[2] % 500]  # 20,000 is a limit
     if len({total for *_, total in exact}) == 1 and exact[0][2] != network.parameters:
         place, number, total = exact[0]
-        yield Fact(
-            "quoted_total",
-            replace(place, line=number),
-            f"{total:,}, and the class has {network.parameters:,}",
-        )
+        yield Fact("quoted_total", replace(place, line=number), f"{total:,}, {has}")
 
 
 _TRAINED_ON = (60_000, 50_000, 55_000, 54_000, 51_000, 48_000, 45_000)

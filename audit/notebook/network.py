@@ -61,12 +61,9 @@ CLASSES = 10
 
 
 def read_network(run: Run, class_name: str | None = None) -> ReadNetwork:
-    """The network of a submission whose code has been followed.
+    """The network of a submission whose code has been followed: of a class, or the one that was trained.
 
-    Args:
-      run: the code.
-      class_name: which class; None takes the one that was trained: whose instance an optimizer got, otherwise
-        the last one that was made, otherwise the only one there is.
+    That is the one whose instance an optimizer got, otherwise the last one that was made, or the only one.
 
     Raises:
       UserError: no such class, more than one without a word on which, or something in it that is not
@@ -211,11 +208,11 @@ def _require_network(run: Run) -> None:
         if module == "torch.optim" and name[:1].isupper() and event.what.given:
             source = origin(event.what.given[0])
             if source is not None and source.site is not None:
-                what = f"the network that is trained is not known here: {source.name}"
-                todo = (
-                    f"give the file that has its class, or a class of this one, {run.source.path.name}:CLASS"
+                what = (
+                    f"the network that is trained is not known here: {source.name}{_why_missing(run, source)}"
                 )
-                raise Refused(source.site, f"{what}{_why_missing(run, source)}: {todo}")
+                todo = "give the file that has its class, or a class of this one"
+                raise Refused(source.site, f"{what}: {todo}, {run.source.path.name}:CLASS")
 
 
 def _why_missing(run: Run, value: Opaque) -> str:
@@ -263,11 +260,8 @@ def _read(run: Run, model: Any, name: str, site: Site) -> ReadNetwork:
         here = f"{used_parameters:,} parameters in what forward uses"
         raise Refused(site, f"PyTorch counts {here}, our layers {of_rows:,}")
     flat = list(_flat(steps, layers, rows, architecture.input_shape))
-    facts = (
-        *_facts_of_end(ends, output, site),
-        *_facts_of_evaluation(run, model, steps),
-        *_facts_of_layers(flat, site),
-    )
+    of_ways = (*_facts_of_end(ends, output, site), *_facts_of_evaluation(run, model, steps))
+    facts = (*of_ways, *_facts_of_layers(flat, site))
     return ReadNetwork(name, site.place, architecture, reads, parameters, used_parameters, unused, facts)
 
 

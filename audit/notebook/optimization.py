@@ -81,12 +81,11 @@ def _groups(training: Training, found: ReadRecipe, call: Opaque, params: Any) ->
             found.lacks("optimizer", place, f"groups of parameters of their own: {words}")
             break
     held = modules_in((*call.given, *(each for _, each in groups)))
-    given = {id(leaf) for each in held for _, leaf in named_leaves(each)}
+    given = {leaf for each in held for _, leaf in named_leaves(each)}
     for name, leaf in named_leaves(training.module) if training.module is not None else ():
-        if id(leaf) not in given and has_weights(leaf):
-            found.lacks(
-                "optimizer", call.site.place, f"{name} is not trained: the optimizer does not have it"
-            )
+        if leaf not in given and has_weights(leaf):
+            detail = f"{name} is not trained: the optimizer does not have it"
+            found.lacks("optimizer", call.site.place, detail)
             break
 
 
@@ -336,13 +335,8 @@ class _Schedule:
         self.found.flags.pop("momentum", None)
         self.number("max_lr", "learning_rate")
         self.number("pct_start", "warmup")
-        usual = {
-            "anneal_strategy": "cos",
-            "cycle_momentum": True,
-            "base_momentum": 0.85,
-            "max_momentum": 0.95,
-        }
-        usual |= {"div_factor": 25, "final_div_factor": 1e4}
+        usual = {"anneal_strategy": "cos", "cycle_momentum": True, "base_momentum": 0.85}
+        usual |= {"max_momentum": 0.95, "div_factor": 25, "final_div_factor": 1e4}
         for argument, ours in usual.items():
             if self.value(argument) != ours:
                 detail = f"{argument}={plain(self.value(argument))}: ours has PyTorch's default, {ours}"

@@ -104,11 +104,9 @@ def wrong_in_values(
 
 def _constructor(code: str, network: ReadNetwork) -> range:
     """The lines of the class's __init__; none where it has none of its own."""
+    own = network.class_name, network.place.line
     for node in ast.walk(parse(code)):
-        if isinstance(node, ast.ClassDef) and (node.name, node.lineno) == (
-            network.class_name,
-            network.place.line,
-        ):
+        if isinstance(node, ast.ClassDef) and (node.name, node.lineno) == own:
             for number, part in enumerate(node.body):
                 if isinstance(part, ast.FunctionDef) and part.name == "__init__":
                     after = node.body[number + 1 :]

@@ -121,13 +121,9 @@ def csv_row(audit: NotebookAudit, target: float) -> dict[str, object]:
     return row | {
         "percentile": round(audit.standing.percentile) if audit.standing else "",
         "broken_limits": " ".join(claim.name for claim in audit.claims if claim.holds is False),
-        "mistakes": "; ".join(_in_short(found) for found in audit.findings if found.is_mistake),
-        "remarks": "; ".join(_in_short(found) for found in audit.findings if not found.is_mistake),
+        "mistakes": "; ".join(f"{each.name} ({each.place})" for each in audit.mistakes),
+        "remarks": "; ".join(f"{each.name} ({each.place})" for each in audit.findings if not each.is_mistake),
     }
-
-
-def _in_short(found: Finding) -> str:
-    return f"{found.name} ({found.place})"
 
 
 LAYERS_HEADER = ("layer", "output_shape", "parameters", "receptive_field")

@@ -36,14 +36,11 @@ class Standing(NamedTuple):
 @functools.cache
 def published() -> tuple[Published, ...]:
     """All of them, the smallest first."""
+    columns = ("best_test_accuracy", "last_test_accuracy")
     with _FILE.open(newline="") as file:
-        rows = [
-            Published(
-                int(row["parameters"]), float(row["best_test_accuracy"]), float(row["last_test_accuracy"])
-            )
-            for row in csv.DictReader(file)
-        ]
-    return tuple(sorted(rows))
+        rows = list(csv.DictReader(file))
+    read = (Published(int(row["parameters"]), *(float(row[each]) for each in columns)) for row in rows)
+    return tuple(sorted(read))
 
 
 def standing(parameters: int, last: float) -> Standing:

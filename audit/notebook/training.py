@@ -247,12 +247,11 @@ def transforms_of(value: Any, site: Site | None) -> tuple[Call, ...] | None:
         if call.name not in ("Compose", "RandomApply", "RandomChoice", "RandomOrder"):
             return (call,)
         held = arguments(value).get("transforms")
-        parts = (
-            [transforms_of(each, value.site) for each in held] if isinstance(held, list | tuple) else [None]
-        )
-        known = [part for part in parts if part is not None]
-        inside = tuple(itertools.chain(*known))
-        if len(known) < len(parts):
+        if not isinstance(held, list | tuple):
+            return None
+        parts = [transforms_of(each, value.site) for each in held]
+        inside = tuple(itertools.chain(*filter(None, parts)))
+        if None in parts:
             return None
         return inside if call.name == "Compose" else (replace(call, inside=inside),)
     where = getattr(value, "site", None) or site

@@ -323,8 +323,6 @@ def origin(value: Any) -> Opaque | None:
         if not isinstance(value, Opaque):
             break
         found = value if value.site is not None else found
-        before = (
-            each for each in (value.of, *value.given) if isinstance(each, Opaque) and each.site is not None
-        )
-        value = next(before, None)
+        before = [each for each in (value.of, *value.given) if isinstance(each, Opaque) and each.site]
+        value = before[0] if before else None
     return found
