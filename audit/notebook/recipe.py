@@ -54,11 +54,7 @@ _MOVES = ("to", "cuda", "cpu", "float", "requires_grad_", "type", "contiguous", 
 
 
 def read_recipe(run: Run, network: ReadNetwork | None = None) -> ReadRecipe:
-    """How a submission trains its network, or, where that is not known, whatever it trains.
-
-    Raises:
-      UserError: the code cannot be followed to its end.
-    """
+    """How a submission trains its network, or, where that is not known, whatever it trains."""
     others = _Reader(follow(run.source, has_cuda=False), network) if run.asked_for_cuda else None
     return _Reader(run, network).read(others.training if others else None)
 

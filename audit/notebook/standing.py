@@ -66,10 +66,7 @@ class Point(NamedTuple):
 
 
 def picture(submissions: Sequence[Point], *, target: float) -> "Figure":
-    """Submissions among all, last accuracy against parameters, each with a line up to its best epoch.
-
-    A triangle at the lower edge is one that is further below; a line across is the target.
-    """
+    """Submissions among all, each with a line up to its best epoch; a triangle stands further below."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 

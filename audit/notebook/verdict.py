@@ -65,11 +65,7 @@ class NotebookAudit:
 
 
 def audit_notebook(file: Path, limits: Limits, class_name: str | None = None) -> NotebookAudit:
-    """Read a notebook or a .py file, with what lies beside it, and judge it; what cannot be read says why.
-
-    Args:
-      class_name: the network's class; None takes the one that is trained.
-    """
+    """Judge a notebook or .py file, and the class of that name or the trained one; a refusal says why."""
     try:
         source = cells.read(file)
     except UserError as error:
