@@ -1,8 +1,9 @@
-"""README.md, BUILD.md and docs/results.md: every command in them parses, every file is there."""
+"""The documents: every command in them parses, every file that they name is there."""
 
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from harness.workdir import write_config
 from tests.audit.notebook.written import WHOLE, write
 
 ROOT = Path(__file__).parents[1]
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "BUILD.md", "docs/results.md")}
+TEXTS = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "BUILD.md", "CONTRIBUTING.md", "docs/results.md")
+}
 
 
 def commands(program: str) -> list[str]:
@@ -80,3 +84,10 @@ def test_the_house_is_as_it_is_drawn():
     assert {package for package, _ in packages} >= {"harness", "backprop", "cnn", "audit", "demo"}
     named = [(package, name) for package, lines in packages for name in re.findall(r"\b\w+\.py\b", lines)]
     assert [(package, name) for package, name in named if not [*(ROOT / package).rglob(name)]] == []
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {project['version']}\n" in citation
+    assert all(f"\n  - {license}\n" in citation for license in project["license"].split(" AND "))
