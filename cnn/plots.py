@@ -12,11 +12,18 @@ from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, PercentForm
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"  # Okabe and Ito: told apart by everyone
 _MOST_SHOWN = 100
 _MOST_COUNTS = 30  # classes whose counts can be read in a figure
+_MOST_LEVEL = 6  # learning rates whose numbers fit beside each other
 _TITLE = 84  # characters that fit beside each other above a figure of 8 inches
 
 
+_SPLITS = {"train": _GREY, "validation": _BLUE, "test": _ORANGE}
+_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+
+
 def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) -> Figure:
-    """Accuracy and loss of every epoch, training and test; of several seeds the mean, and their range.
+    """Draw accuracy, error and loss after every epoch; of several seeds the mean, and their range.
+
+    The error is on a logarithmic axis: there the last epochs near 100 % can be told apart.
 
     Args:
       history: the rows of metrics.csv, and the seed of each.
@@ -28,46 +35,53 @@ def curves(history: Sequence[Mapping[str, Any]], *, name: str, target: float) ->
     def of_epochs(column: str) -> Float[np.ndarray, "epochs seeds"]:
         return np.array([[row[column] for row in history if row["epoch"] == epoch] for epoch in epochs])
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    accuracy, loss = figure.subplots(1, 2)
-    for split, colour in (("train", _GREY), ("validation", _BLUE), ("test", _ORANGE)):
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    accuracy, error, loss = figure.subplots(1, 3)
+    for split, colour in _SPLITS.items():
         if f"{split}_loss" not in history[0]:
             continue
-        for axes, metric in ((accuracy, "accuracy"), (loss, "loss")):
-            values = of_epochs(f"{split}_{metric}")
-            axes.plot(epochs, values.mean(1), color=colour, marker="o", markersize=4, label=split)
-            axes.fill_between(epochs, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+        right = of_epochs(f"{split}_accuracy")
+        for axes, values in ((accuracy, right), (error, 1 - right), (loss, of_epochs(f"{split}_loss"))):
+            line = {"color": colour, "marker": "o", "markersize": 4, "label": f"{_NAMES[split]} images"}
+            axes.plot(epochs, values.mean(1), **line)
+            if seeds > 1:
+                band = {"color": colour, "alpha": 0.2, "linewidth": 0, "label": f"range of {seeds} seeds"}
+                axes.fill_between(epochs, values.min(1), values.max(1), **band)
+    dashed = {"color": "black", "linewidth": 1, "linestyle": "--"}
+    accuracy.axhline(target, label=f"target {target:.2%}", **dashed)
+    error.axhline(1 - target, **dashed)
     test = of_epochs("test_accuracy")
-    accuracy.axhline(target, color="black", linewidth=1, linestyle="--", label=f"target {target:.2%}")
-    lowest = test[len(epochs) // 4 :].min()
-    lowest = min(lowest, target)
+    lowest = min(test[len(epochs) // 4 :].min(), target)
     accuracy.set_ylim(max(0, lowest - 0.25 * (1 - lowest) - 1e-3), 1.0005)
+    accuracy.set(title="accuracy", ylabel="images classified correctly")
+    error.set(title="error", ylabel="images misclassified", yscale="log")
+    loss.set(title="loss", ylabel="cross-entropy (nats)", yscale="log")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    accuracy.set(title="accuracy", xlabel="epoch", ylabel="images classified correctly")
-    loss.set(title="loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    error.yaxis.set_major_formatter(PercentFormatter(1))
     loss.yaxis.set_major_formatter("{x:g}")
-    loss.minorticks_off()
-    for axes in (accuracy, loss):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    over = f", mean of {seeds} seeds" if seeds > 1 else ""
+    for axes in (error, loss):
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.minorticks_off()
+    for axes in (accuracy, error, loss):
+        axes.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _tidy(axes)
+    _legend_below(figure, accuracy)
+    over = f", mean of {seeds} seeds" if seeds > 1 else f", seed {history[0]['seed']}"
     title = f"{name}: {test[-1].mean():.2%} of the test images correct after epoch {epochs[-1]}{over}"
     figure.suptitle(title, fontsize=14)
     return figure
 
 
 def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
-    """Accuracy and loss after the last epoch against the learning rate, with the intervals of their means.
+    """Draw accuracy and loss after the last epoch against the learning rate, with intervals of the means.
 
     Args:
       rows: of sweep.table.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for split, colour in (("train", _GREY), ("validation", _BLUE), ("test", _ORANGE)):
+        for split, colour in _SPLITS.items():
             whole = [row for row in rows if row.get(f"{split}_{metric}") is not None]
             if not whole:
                 continue
@@ -76,8 +90,9 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
                 for end in ("", "_low", "_high")
             )
             rates, error = [row["learning_rate"] for row in whole], np.array([mean - low, high - mean])
-            style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3, "label": split}
-            axes.errorbar(rates, mean, np.nan_to_num(error), **style)
+            within = "" if np.isnan(error).all() else ", 95 % interval"
+            style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3}
+            axes.errorbar(rates, mean, np.nan_to_num(error), label=f"{_NAMES[split]} images{within}", **style)
         diverged = [row["learning_rate"] for row in rows if row["diverged"]]
         if diverged:
             across = axes.get_xaxis_transform()
@@ -85,10 +100,12 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
                 diverged, np.zeros(len(diverged)), "kx", transform=across, clip_on=False, label="diverged"
             )
         axes.set(title=metric, xlabel="learning rate", xscale="log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        ticks = [row["learning_rate"] for row in rows]
+        axes.set_xticks(
+            ticks, [f"{rate:g}" for rate in ticks], rotation=45 if len(ticks) > _MOST_LEVEL else 0
+        )
+        axes.minorticks_off()
+        _tidy(axes)
     accuracy, loss = figure.axes
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     accuracy.set(ylabel="images classified correctly")
@@ -97,8 +114,20 @@ def learning_rates(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     loss.set(ylabel="cross-entropy (nats)", yscale="log")
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    _legend_below(figure, accuracy)
     figure.suptitle(title, fontsize=14)
     return figure
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def _legend_below(figure: Figure, axes: Any) -> None:
+    """Put the legend of some axes below the figure, where it hides no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
 
 
 def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure:

@@ -133,8 +133,10 @@ def write_results(run: Run, result: Progress) -> dict[str, Callable[[], None]]:
         title = f"{name}: {summary['final_test_accuracy']:.2%} of the test images correct"
     pictures |= {
         "curves": partial(plots.curves, part.history, name=name, target=target),
-        "confusion": partial(plots.confusion, counts, name=name),
-        "misclassified": partial(plots.misclassified, test.images, test.labels, logits[0], name=name),
+        "confusion": partial(plots.confusion, counts, name=f"{name}, {_seeds_in_words(part)}"),
+        "misclassified": partial(
+            plots.misclassified, test.images, test.labels, logits[0], name=f"{name}, seed {part.seeds[0]}"
+        ),
     }
     if run.config.recipe.distorts:
         pictures["augmented"] = lambda: plots.augmented(_augmented_samples(run))
@@ -145,6 +147,10 @@ def write_results(run: Run, result: Progress) -> dict[str, Callable[[], None]]:
         write_report, run.folder, title, figures=pictures, tables=tables, labels=_LABELS
     )
     return files
+
+
+def _seeds_in_words(part: Progress) -> str:
+    return f"{len(part.seeds)} seeds" if len(part.seeds) > 1 else f"seed {part.seeds[0]}"
 
 
 def state_of(result: Progress, seed: int) -> train.TrainState:
