@@ -24,10 +24,7 @@ _COMPUTED = re.compile(r"(^|[;\t\r\n])(?='*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def quoted(cell: object) -> object:
-    """A teacher opens audit.csv in a spreadsheet program: an apostrophe in front keeps text text.
-
-    harness/report.py takes it away again.
-    """
+    """For spreadsheet programs: an apostrophe in front keeps text text; harness/report.py takes it off."""
     if isinstance(cell, float):
         return "" if math.isnan(cell) else cell
     return _COMPUTED.sub(r"\1'", printable(cell)) if isinstance(cell, str) else cell

@@ -42,10 +42,9 @@ def compute(text: str, values: Mapping[str, Column]) -> Column:
 
 
 def bounded(text: str, columns: Columns) -> tuple[Column, Column]:
-    """An equation's value in each row, and how far the inputs' rounding can move it.
+    """An equation's value in each row, and how far the inputs' rounding, or float64's, can move it.
 
-    The bound is the sum over the inputs of what a step of x's rounding changes, or of x's own float64
-    error where that is larger: it covers cancellation, such as in a_o1 - t1.
+    Summed over the inputs, that covers cancellation, such as in a_o1 - t1.
     """
     values, rounding = columns
     result = compute(text, values)

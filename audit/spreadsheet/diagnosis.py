@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.spreadsheet.arithmetic import Columns, bounded, names_in
+from audit.spreadsheet.formulas import Place
 from audit.spreadsheet.judgement import Judge
 from audit.spreadsheet.mistakes import alternatives
 from audit.spreadsheet.network import UPDATE
@@ -80,10 +81,8 @@ def explain(
     pasted = pasted_rows(table, name)
     groups: dict[str | None, list[WrongCell]] = {}
     for row, cell in cells.items():
-        likely = mistakes.get(row)
-        if likely is None and row in pasted:
-            likely = "a constant was typed over the formula"
-        groups.setdefault(likely, []).append(cell)
+        typed = "a constant was typed over the formula" if row in pasted else None
+        groups.setdefault(mistakes.get(row) or typed, []).append(cell)
     return [Finding(name, words, tuple(cells)) for words, cells in groups.items()]
 
 
@@ -168,7 +167,6 @@ def pasted_rows(table: Table, name: str) -> list[int]:
 def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> WrongCell:
     cell = table.cells[name][row]
     assert cell is not None
-    equations = table.network.equations
     if name in table.network.given:
         equation, formula = "the same in every row, as in the first", f"={table.address(name, 0)}"
     elif name in table.network.weights and row == 0:
@@ -177,7 +175,8 @@ def _wrong_cell(table: Table, rate: Rate, name: str, row: int, right: float) -> 
         equation = f"{name} - eta * {heading(f'dE_d{name}')}, all of the row above"
         formula = as_formula(table, rate, UPDATE.format(w=name), row)
     else:
-        equation, formula = equations[name], as_formula(table, rate, equations[name], row)
+        equation = table.network.equations[name]
+        formula = as_formula(table, rate, equation, row)
     return WrongCell(name, row, table.address(name, row), cell.formula, cell.value, right, equation, formula)
 
 
@@ -209,6 +208,6 @@ def as_formula(table: Table, rate: Rate, text: str, row: int) -> str:
     return "=" + re.sub(r"\b[a-zA-Z_]\w*\b(?!\()", cell, text)
 
 
-def _fixed(table: Table, place: tuple[int, int]) -> str:
+def _fixed(table: Table, place: Place) -> str:
     """A cell's address with $, as it stands in a formula that is filled down."""
     return re.sub(r"([A-Z]+)(\d+)", r"$\1$\2", table.source.address(*place))

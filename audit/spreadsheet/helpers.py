@@ -88,7 +88,8 @@ class _Search:
 
     def blamed(self, trees: Mapping[str, Tree]) -> dict[str, _Blamed]:
         """The helper to blame for the formula of each column; a formula that is wrong itself has none."""
-        trees = {name: tree for name, tree in trees.items() if self._is_wrong(name)}
+        judged = {name: self._judge.of(name, self._row) for name in trees}
+        trees = {name: trees[name] for name, each in judged.items() if each and not each.right}
         found: dict[str, _Blamed] = {}
         wanted: dict[str, dict[str, Values | None]] = {}
         for name, tree in trees.items():
@@ -104,10 +105,6 @@ class _Search:
                 for name in of_columns.keys() - found.keys():
                     found[name] = _Blamed(helper, self._named(target), self._why(helper, target, name))
         return found
-
-    def _is_wrong(self, name: str) -> bool:
-        judgement = self._judge.of(name, self._row)
-        return judgement is not None and not judgement.right
 
     def _targets(self, tree: Tree | None, right: Values) -> dict[str, Values | None]:
         """What each helper of a formula, but for those that right formulas use, would have to hold."""

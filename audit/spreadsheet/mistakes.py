@@ -68,12 +68,12 @@ def _taken_for(wanted: str, network: Network) -> Sequence[str]:
 
 
 def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
-    if activation := re.fullmatch(r"(tanh|relu)(\(\w+\))", text):
+    if activation := re.fullmatch(r"(sigmoid|tanh|relu)(\(\w+\))", text):
         yield f"the {activation[1]} is missing", activation[2]
-        yield from _other_activations(text, activation[1])
+        for other in (other for other in ACTIVATIONS if other != activation[1]):
+            names = ("the sigmoid" if name == "sigmoid" else name for name in (other, activation[1]))
+            yield " was used instead of ".join(names), other + activation[2]
     if text.startswith("sigmoid"):
-        yield "the sigmoid is missing", text.removeprefix("sigmoid")
-        yield from _other_activations(text, "the sigmoid")
         yield "the sign in the sigmoid: e^x was used instead of e^-x", text.replace("(", "(-", 1)
         for e in ("2.7", "2.71", "2.718", "2.7182", "2.7183", "2.71828"):
             yield f"{e} was used instead of e: write EXP", f"1/(1+{e}^(-{text.removeprefix('sigmoid')}))"
@@ -102,13 +102,6 @@ def _changed(text: str, network: Network) -> Iterator[tuple[str, str]]:
             for w in re.findall(r"\bw\d+", text):
                 updated = re.sub(_NAME.format(w), f"next_{w}", text)
                 yield f"the already updated {w} (of the row below) was used", updated
-
-
-def _other_activations(text: str, right: str) -> Iterator[tuple[str, str]]:
-    for other in ACTIVATIONS:
-        if not text.startswith(other):
-            words = "the sigmoid" if other == "sigmoid" else other
-            yield f"{words} was used instead of {right}", other + text[text.index("(") :]
 
 
 ROUTES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")

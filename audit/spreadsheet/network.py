@@ -134,8 +134,7 @@ def _with_shared_biases(equations: Mapping[str, str], hidden: int, outputs: int)
 def network_of(names: Collection[str]) -> Network | None:
     """The network whose columns have these names; None where no network has them all.
 
-    Names that are missing are taken as they must be: a network with 6 weights and 2 hidden neurons that
-    sum up 2 inputs has one output.
+    Names may be missing: of 6 weights and 2 hidden neurons that sum up 2 inputs, there is one output.
     """
     inputs, hidden = _last("i", names), max(_last("h", names), _last("a_h", names))
     outputs = max(_last(kind, names) for kind in ("o", "a_o", "E", "t"))

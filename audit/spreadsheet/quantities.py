@@ -112,7 +112,7 @@ class Quantities:
 
     def _among_formulas(self, sheet: str, place: Place) -> bool:
         near = (self._sheets[sheet].get((place[0] + way, place[1])) for way in (-1, 1))
-        return any(cell is not None and cell.formula for cell in near)
+        return any(cell and cell.formula for cell in near)
 
     def of_helper(self, name: str, row: int) -> Tree | None:
         """What a helper's cell computes for a row of the table; its number where it has no formula."""

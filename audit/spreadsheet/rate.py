@@ -24,10 +24,7 @@ class Rate:
 
 
 def find_rate(table: Table, columns: Columns, right: Columns) -> Rate:
-    """The learning rate: a column's, a labelled cell's, a cell's that the updates refer to, or implied.
-
-    It is implied by the table's numbers, and by the derivatives as they should be.
-    """
+    """The rate of a column, a labelled cell, a cell that the updates refer to, or as the numbers imply it."""
     inferred, rounding = _infer(columns, right, table.network.weights)
     if "eta" in table.columns:
         values = table.values["eta"]
@@ -95,8 +92,7 @@ def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[fl
         blur = np.maximum(unit[:-1], _EPS * np.abs(weight[:-1])) + np.maximum(unit[1:], _EPS)
         slopes = []
         for source in (columns, right):
-            slope = source.values[f"dE_d{w}"][:-1]
-            slack = source.rounding[f"dE_d{w}"][:-1]
+            slope, slack = source.values[f"dE_d{w}"][:-1], source.rounding[f"dE_d{w}"][:-1]
             known = np.isfinite(change) & np.isfinite(slope) & (np.abs(slope) > slack)
             if not known.any():
                 continue

@@ -143,18 +143,13 @@ def other_networks(sheet: Sheet) -> tuple[str, ...]:
 
 def heads(sheet: Sheet) -> list[int]:
     """The rows of texts, right above numbers, that may be headings; that with the most columns first."""
-    texts = Counter(
-        row for (row, column), text in _texts(sheet).items() if sheet.has_number((row + 1, column))
-    )
+    texts = Counter(row for row, column in _texts(sheet) if sheet.has_number((row + 1, column)))
     return [row for row, count in texts.most_common() if count >= _FEWEST_NAMES]
 
 
 def _texts(sheet: Sheet) -> dict[Place, str]:
-    return {
-        place: cell.value
-        for place, cell in sheet.cells.items()
-        if isinstance(cell.value, str) and len(cell.value) <= LONGEST
-    }
+    values = ((place, cell.value) for place, cell in sheet.cells.items())
+    return {place: text for place, text in values if isinstance(text, str) and len(text) <= LONGEST}
 
 
 def _tables(sheet: Sheet, names: Mapping[int, Mapping[int, str]] | None = None) -> Iterator[Table | str]:
@@ -167,7 +162,6 @@ def _tables(sheet: Sheet, names: Mapping[int, Mapping[int, str]] | None = None) 
         for row in sorted(by_row)
         for these in _side_by_side(sheet, row, dict(sorted(by_row[row].items())))
     ]
-    count = 0
     covered: list[tuple[_Found, int]] = []  # and each one's last row
     for found in headed:
         if any(found.row <= last and found.overlaps(other) for other, last in covered):
@@ -186,8 +180,7 @@ def _tables(sheet: Sheet, names: Mapping[int, Mapping[int, str]] | None = None) 
                 yield table
             if isinstance(table, Table):
                 covered.append((found, lines[-1]))
-                count += 1
-                if count > MAX_TABLES:
+                if len(covered) > MAX_TABLES:
                     return
 
 
@@ -304,7 +297,6 @@ def _table(
     rates: Mapping[Place, re.Match[str]],
 ) -> Table | str | None:
     head, first, end = found.row, rows.start, rows.stop
-
     numbers_in = {column: sum(sheet.has_number((row, column)) for row in rows) for column in found.names}
     filled = {
         column: name
@@ -317,9 +309,8 @@ def _table(
     if network is None:
         return None
     columns = _settle_duplicates(sheet, filled, found, network)
-    network = _with_biases(network, columns, parameters, sheet, rows)
-    missing = _missing(network, found, columns, parameters)
-    if missing:
+    network = _with_biases(network, columns, sheet, rows)
+    if missing := _missing(network, found, columns, parameters):
         return missing
     columns = {name: column for name, column in columns.items() if name in (*network.columns, "eta")}
     if not set(network.weights) <= set(columns):
@@ -332,7 +323,7 @@ def _table(
         first=first,
         rows=len(rows),
         columns=columns,
-        unread=_unread(sheet, found, columns, rows),
+        unread=_unread(sheet, found, rows),
         constants={
             name: float(sheet.cells[place].value)  # numbers, as _parameters found them
             for place, name in reversed(parameters.items())
@@ -346,9 +337,7 @@ def _table(
     return replace(table, warnings=tuple(found.warnings), missing=tuple(found.missing))
 
 
-def _with_biases(
-    network: Network, columns: Mapping[str, int], parameters: Mapping[Place, str], sheet: Sheet, rows: range
-) -> Network:
+def _with_biases(network: Network, columns: Mapping[str, int], sheet: Sheet, rows: range) -> Network:
     """The same network; biases that stay the same, or stand beside the table, are constants."""
     if not network.shape.biases or any(name.startswith("dE_db") for name in columns):
         return network
@@ -403,7 +392,7 @@ def _settle_duplicates(
     return columns
 
 
-def _unread(sheet: Sheet, found: _Found, columns: Mapping[str, int], rows: range) -> dict[int, str]:
+def _unread(sheet: Sheet, found: _Found, rows: range) -> dict[int, str]:
     """Columns with numbers whose headings are not understood, by their headings.
 
     They stand among the table's columns or right beside them; farther to the right they count where
