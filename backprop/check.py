@@ -39,19 +39,16 @@ def central_differences(weights: Scalars, example: Scalars, shape: Shape = CLASS
     h is the cube root of the precision, where rounding (eps / h) and truncation (h^2) are in
     balance, and grows with w: the error is about eps^(2/3).
     """
-    leaves, structure = jax.tree.flatten(weights)
-    start = jnp.stack(leaves)
+    start = jnp.stack(jax.tree.leaves(weights))
     h = jnp.cbrt(jnp.finfo(start.dtype).eps) * jnp.maximum(1, jnp.abs(start))
     above, below = start + h, start - h
 
     def loss(moved: Float[Array, "weight"]) -> Scalar:
         return total_error(tuple(moved), example, shape)
 
-    one_moved = jnp.eye(len(leaves), dtype=bool)
-    rise = jax.lax.map(loss, jnp.where(one_moved, above, start)) - jax.lax.map(
-        loss, jnp.where(one_moved, below, start)
-    )
-    return jax.tree.unflatten(structure, rise / (above - below))
+    one_moved = jnp.eye(len(start), dtype=bool)
+    higher, lower = (jax.lax.map(loss, jnp.where(one_moved, moved, start)) for moved in (above, below))
+    return jax.tree.unflatten(jax.tree.structure(weights), (higher - lower) / (above - below))
 
 
 class Slope(NamedTuple):
@@ -89,11 +86,6 @@ def exact_slope(activation: str, h: float) -> float | None:
     times = {"sigmoid": 1, "tanh": 2}[activation]  # tanh(h) = 2 s(2h) - 1
     tail = math.exp(-times * abs(h))
     return times**2 * tail / (1 + tail) ** 2
-
-
-def difference_error(loss: float, eps: float) -> float:
-    """About how far central differences of this loss are from a derivative, for weights of about 1."""
-    return float(eps ** (2 / 3) * max(1.0, loss))
 
 
 @dataclass(frozen=True)

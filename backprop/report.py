@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from backprop.check import Gradients, Published, Slope, Verdict, difference_error, lost_slopes
+from backprop.check import Gradients, Published, Slope, Verdict, lost_slopes
 from backprop.descent import TOLERANCE, Claims, Frontier, epochs_in_words, larger_is_faster
 from backprop.equations import EQUATIONS, evaluate, heading, named, steps
 from backprop.network import Scalar, Scalars, total_error
@@ -33,7 +33,7 @@ def walk_through(weights: Scalars, example: Scalars, lr: float, shape: Shape = C
             lines.append(_worked(name, text, values))
             if name in saturated:
                 exact = _what_is_lost(saturated[name])
-                lines.append(f"{'':14}Saturated beyond {_precision(weights)}: the slope {exact}.")
+                lines.append(f"{'':14}Saturated beyond {weights[0].dtype}: the slope {exact}.")
     lines += ["", f"The update: w <- w - eta * dE/dw, with eta = {lr:g}"]
     updated = {w: values[w] - lr * values[f"dE_d{w}"] for w in shape.weight_names}
     for w in shape.weight_names:
@@ -47,15 +47,7 @@ def _steps_and_lost_slopes(
     weights: Scalars, example: Scalars, shape: Shape
 ) -> tuple[dict[str, float], dict[str, Slope]]:
     values = jax.tree.map(float, _all_steps(weights, example, shape))
-    return values, lost_slopes(values, shape, _eps(weights))
-
-
-def _precision(weights: Scalars) -> str:
-    return str(weights[0].dtype)
-
-
-def _eps(weights: Scalars) -> float:
-    return float(jnp.finfo(weights[0].dtype).eps)
+    return values, lost_slopes(values, shape, float(jnp.finfo(weights[0].dtype).eps))
 
 
 def _what_is_lost(slope: Slope) -> str:
@@ -75,7 +67,14 @@ def _worked(
     name: str, text: str, values: Mapping[str, float], put_in: Mapping[str, float] | None = None
 ) -> str:
     """name = equation = numbers = result; below each other where a line is too short for it."""
-    numbers = re.sub(r"[A-Za-z]\w*", lambda word: _number(word.group(), put_in or values), text)
+    given = put_in or values
+
+    def number(word: re.Match[str]) -> str:
+        if (name := word[0]) not in given:  # a function's
+            return name
+        return f"({given[name]:.6g})" if given[name] < 0 else f"{given[name]:.6g}"
+
+    numbers = re.sub(r"[A-Za-z]\w*", number, text)
     parts = list(dict.fromkeys([heading(text), numbers, f"{values[name]:.6g}"]))
     start = f"  {heading(name):<10}= "
     line = start + " = ".join(parts)
@@ -84,12 +83,6 @@ def _worked(
     indent = " " * 14
     folded = [textwrap.fill(part, _LONGEST, subsequent_indent=indent) for part in parts]
     return start + f"\n{indent[2:]}= ".join(folded)
-
-
-def _number(name: str, values: Mapping[str, float]) -> str:
-    if name not in values:
-        return name
-    return f"({values[name]:.6g})" if values[name] < 0 else f"{values[name]:.6g}"
 
 
 def finite(value: float | np.floating) -> float | np.floating | None:
@@ -116,12 +109,13 @@ def gradients_text(gradients: Gradients, shape: Shape = CLASSROOM) -> str:
 def precision_text(weights: Scalars, example: Scalars, gradients: Gradients, shape: Shape = CLASSROOM) -> str:
     """Return where the agreement of the three ways shows nothing, and why; empty if nowhere."""
     values, lost = _steps_and_lost_slopes(weights, example, shape)
-    error = difference_error(values["E_total"], _eps(weights))
+    # of central differences, for weights of about 1
+    error = float(jnp.finfo(weights[0].dtype).eps) ** (2 / 3) * max(1.0, values["E_total"])
     paragraphs = []
     if lost:
         found = [f"{heading(f'da_{name}_d{name}')} {_what_is_lost(slope)}" for name, slope in lost.items()]
         paragraphs.append(
-            f"Saturated beyond {_precision(weights)}, which has too few digits for an activation so near its "
+            f"Saturated beyond {weights[0].dtype}, which has too few digits for an activation so near its "
             f"limit: {', '.join(found)}. By hand and by jax.grad, each derivative that this enters has the "
             f"same error, and differences see nothing below about {error:.1g}: their agreement shows nothing."
         )
@@ -161,22 +155,16 @@ def published_text(verdicts: Mapping[Published, Verdict]) -> str:
     for equation, verdict in verdicts.items():
         if verdict.wrong:
             note = " (the label is wrong, not the formula)" if equation.meant in verdict.fits else ""
+            off = abs(verdict.printed - verdict.right)
+            far = f"off by {off:.3g} ({off / abs(verdict.right):.2%})"
+            if verdict.gradient_off:
+                far += f", and a derivative of E_total by up to {verdict.gradient_off:.3g}"
             lines += [
                 f"  document {equation.document}: WRONG  {heading(equation.name)} = {equation.text}",
-                f"     gives  {verdict.printed:.6g}, autodiff {verdict.right:.6g}: {_how_far(verdict)}",
+                f"     gives  {verdict.printed:.6g}, autodiff {verdict.right:.6g}: {far}",
                 f"     right  {heading(equation.meant)} = {EQUATIONS[equation.meant]}{note}",
             ]
     return "\n".join(lines)
-
-
-def _how_far(verdict: Verdict) -> str:
-    off = abs(verdict.printed - verdict.right)
-    far = f"off by {off:.3g} ({off / abs(verdict.right):.2%})"
-    return (
-        f"{far}, and a derivative of E_total by up to {verdict.gradient_off:.3g}"
-        if verdict.gradient_off
-        else far
-    )
 
 
 def descents_text(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"]) -> str:
@@ -210,40 +198,30 @@ def claims_in_words(
         why = f"The loss does not fall with {'each' if falls.any() else 'any'} of them. "
     ends = (f"{_loss(loss, '.4g')} with {lrs[i]:g}" for i, loss in zip(order, final, strict=True))
     listed = f"{why}After {epochs_in_words(losses.shape[1] - 1)} the loss is {', '.join(ends)}."
-    judged = (
-        ("Over the listed rates, a larger learning rate converges faster.", faster, listed),
-        (
-            "A larger learning rate always converges faster.",
-            claims.faster,
-            _where_it_stops(frontier, claims),
-        ),
-        (
-            "If the rate keeps growing, the loss might not converge at all.",
-            claims.fails,
-            _what_fails(frontier, claims, shape),
-        ),
-    )
-    return [dict(zip(("claim", "holds", "evidence"), each, strict=True)) for each in judged]
+    where_it_stops, what_fails = _where_it_stops(frontier, claims), _what_fails(frontier, claims, shape)
+    judged = {
+        "Over the listed rates, a larger learning rate converges faster.": (faster, listed),
+        "A larger learning rate always converges faster.": (claims.faster, where_it_stops),
+        "If the rate keeps growing, the loss might not converge at all.": (claims.fails, what_fails),
+    }
+    return [dict(claim=claim, holds=holds, evidence=why) for claim, (holds, why) in judged.items()]
 
 
 def claims_text(claims: Sequence[Mapping[str, Any]]) -> str:
     """Return the claims of claims_in_words as paragraphs."""
     verdicts, lines = {True: "Yes.", False: "No.", None: "Not shown."}, []
     for claim in claims:
-        evidence = textwrap.wrap(f"{verdicts[claim['holds']]} {claim['evidence']}", _WIDTH - 4)
-        lines += [f"  {claim['claim']}", *(f"    {line}" for line in evidence)]
+        evidence = textwrap.fill(f"{verdicts[claim['holds']]} {claim['evidence']}", _WIDTH - 4)
+        lines += [f"  {claim['claim']}", textwrap.indent(evidence, "    ")]
     return "\n".join(lines)
 
 
 def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
-    lrs = frontier.lrs
+    lrs, loss = frontier.lrs, frontier.ending.loss
+    rates = f"{len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g}"
     if claims.best_rate is None:
-        return f"With each of {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss overflows."
-    after = (
-        f"With {len(lrs):,} rates from {lrs[0]:g} to {lrs[-1]:g} the loss after "
-        f"{epochs_in_words(frontier.epochs)}"
-    )
-    loss = frontier.ending.loss
+        return f"With each of {rates} the loss overflows."
+    after = f"With {rates} the loss after {epochs_in_words(frontier.epochs)}"
     if claims.faster is None:
         first, last = (_loss(float(end), ".4g") for end in loss[[0, -1]])
         falls_with_some = loss[-1] < frontier.start_loss <= loss[0]
@@ -252,9 +230,8 @@ def _where_it_stops(frontier: Frontier, claims: Claims) -> str:
             f"{after} {shown}: it is {first} with the smallest and {last} with the largest, "
             f"{frontier.start_loss:.4g} at the start."
         )
-    falls = loss[lrs <= claims.falls_up_to_rate].min() < loss[0]
     shown = "does not fall at first as the rate grows"
-    if falls:
+    if loss[lrs <= claims.falls_up_to_rate].min() < loss[0]:
         shown = f"falls as the rate grows, up to {claims.falls_up_to_rate:.5g}"
     text = f"{after} {shown}; the smallest is {claims.best_loss:.3g}, with {claims.best_rate:.5g}."
     if claims.converged_from is None:
