@@ -1,7 +1,7 @@
 """The task --task=backprop, from top to bottom."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,16 @@ def run(config: BackpropConfig) -> None:
     """
     jax.config.update("jax_platforms", "cpu")  # JAX would look for a GPU and a TPU, too
     folder = open_workdir(config.workdir, "backprop")
-    if config.exercise is not None:
-        with lock(folder, wait=config.wait):
-            _write_exercise(folder, config)
-        return
     with lock(folder, wait=config.wait):
-        _run_in(folder, config)
-    print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
+        _clear_earlier_run(folder)
+        write_config(folder, "backprop", config, device="CPU")
+        if config.exercise is None:
+            _run_in(folder, config)
+        else:
+            _write_exercise(folder, config)
 
 
 def _write_exercise(folder: Path, config: BackpropConfig) -> None:
-    _clear_earlier_run(folder)
-    write_config(folder, "backprop", config, device="CPU")
     drawn = exercise.drawn(config)
     with on_cpu(float64=True):
         (rows,) = descend_from_start(drawn)
@@ -79,11 +77,7 @@ def _write_exercise(folder: Path, config: BackpropConfig) -> None:
 
 
 def _run_in(folder: Path, config: BackpropConfig) -> None:
-    _clear_earlier_run(folder)
-    write_config(folder, "backprop", config, device="CPU")
-
     shape = config.shape
-
     with on_cpu(float64=config.precision == "float64"):
         weights, example = start(config)
         print(report.walk_through(weights, example, config.lrs[0], shape))
@@ -91,8 +85,7 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
         derivatives = gradients(weights, example, shape)
         print(f"\nThe derivatives, found in three ways ({config.precision})")
         print(report.gradients_text(derivatives, shape))
-        beyond_precision = report.precision_text(weights, example, derivatives, shape)
-        if beyond_precision:
+        if beyond_precision := report.precision_text(weights, example, derivatives, shape):
             print(beyond_precision)
 
         trajectories = descend_from_start(config)
@@ -115,7 +108,12 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
     print(f"\nThe claims\n{report.claims_text(words)}")
 
     _write_gradients(folder, derivatives, shape)
-    write_csv(folder / "trajectories.csv", ("lr", "epoch", *shape.columns), _epochs(config, trajectories))
+    epochs = (
+        (lr, epoch, *map(finite, values))
+        for lr, rows in zip(config.lrs, trajectories, strict=True)
+        for epoch, values in enumerate(rows)
+    )
+    write_csv(folder / "trajectories.csv", ("lr", "epoch", *shape.columns), epochs)
     _write_frontier(folder, frontier)
     write_bytes(folder / "backprop.xlsx", spreadsheet)
     by_hand, by_difference = (finite(float(each.max())) for each in report.gradient_differences(derivatives))
@@ -149,12 +147,11 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
     }
     for lr, loss in zip(config.lrs, losses, strict=True):
         figures[f"loss_eta_{lr}"] = partial(loss_curve, lr, loss)
-    title, tables = "Back-propagation by hand", ["gradients"]
     files = {name: partial(save_figure, folder, name, draw) for name, draw in figures.items()}
-    files["report.html"] = partial(
-        write_report, folder, title, figures=figures, tables=tables, labels=_LABELS
-    )
+    page = partial(write_report, folder, "Back-propagation by hand", figures=figures, tables=["gradients"])
+    files["report.html"] = partial(page, labels=_LABELS)
     write_each(folder, files, again="start again")
+    print(f"\nEverything is in {folder}: open backprop.xlsx, loss_all.png and frontier.png first.")
 
 
 def _wrong_equations(published: Mapping[Published, Verdict]) -> dict[str, Any]:
@@ -193,14 +190,6 @@ def _clear_earlier_run(folder: Path) -> None:
         read_flags(str(folder), "backprop")  # refuses another task's run
         for stale in (folder / "summary.json", folder / "report.html", *folder.glob("loss_eta_*")):
             stale.unlink(missing_ok=True)
-
-
-def _epochs(
-    config: BackpropConfig, trajectories: Float[np.ndarray, "rate epoch column"]
-) -> Iterator[tuple[Any, ...]]:
-    for lr, rows in zip(config.lrs, trajectories, strict=True):
-        for epoch, values in enumerate(rows):
-            yield lr, epoch, *map(finite, values)
 
 
 def _write_gradients(folder: Path, derivatives: Gradients, shape: Shape) -> None:
