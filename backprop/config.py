@@ -19,7 +19,6 @@ _PROGRESSION = tuple(n / 100 for n in range(15, 100, 5))
 """17 weights, a prime: they come again without giving two neurons of up to 8 inputs the same ones."""
 _HIDDEN_BIAS, _OUTPUT_BIAS = 0.35, 0.60
 _PRECISIONS = ("float64", "float32")
-_FRONTIER = ("frontier_min", "frontier_max")
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,8 @@ class BackpropConfig:
         shape = self.shape
         count = (shape.inputs + shape.outputs) * shape.hidden
         if not self.weights:
-            weights = (
-                _ASSIGNMENT if (shape.inputs, shape.hidden, shape.outputs) == (2, 2, 2) else _PROGRESSION
-            )
+            classroom = (shape.inputs, shape.hidden, shape.outputs) == (2, 2, 2)
+            weights = _ASSIGNMENT if classroom else _PROGRESSION
             object.__setattr__(self, "weights", tuple(islice(cycle(weights), count)))
         _require_numbers("weights", self.weights, count)
         require(
@@ -81,8 +79,8 @@ class BackpropConfig:
             f"--lrs has {len(self.lrs)} learning rates: give 1 to {_MAX_RATES} "
             "(for more, see --frontier_rates)",
         )
-        rates = *(("lrs", lr) for lr in self.lrs), *((name, getattr(self, name)) for name in _FRONTIER)
-        for flag, rate in rates:
+        ends = ("frontier_min", self.frontier_min), ("frontier_max", self.frontier_max)
+        for flag, rate in (*(("lrs", lr) for lr in self.lrs), *ends):
             require(
                 math.isfinite(rate) and 1e-12 <= rate <= 1e12,
                 f"--{flag} has {rate:g}: give learning rates above 0, from 1e-12 to 1e12",
