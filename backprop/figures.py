@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -65,12 +64,8 @@ def all_loss_curves(lrs: Sequence[float], losses: Float[np.ndarray, "rate epoch"
     for index, height in zip(named, heights, strict=True):
         name = f"η = {lrs[index]:g}" + (" overflows" if overflows[index] else "")
         colour = colours[np.flatnonzero(order == index)[0]]
-        style: dict[str, Any] = {
-            "transform": axes.get_yaxis_transform(),
-            "va": "center",
-            "fontweight": "bold",
-        }
-        axes.text(1.02, np.exp(height), name, color=colour, **style)
+        font = {"color": colour, "weight": "bold"}
+        axes.text(1.02, np.exp(height), name, font, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel="epoch (weight updates)", ylabel="loss $E_{total}$")
     best = f"{lrs[int(np.argmin(np.where(overflows, np.inf, losses[:, -1])))]:g}"
     ordered = losses[order, -1]
