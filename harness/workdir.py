@@ -159,7 +159,7 @@ def write_config(
         "versions": {"python": platform.python_version(), **versions},
         "environment": {name: value for name, value in os.environ.items() if name.startswith(_MATTERS)},
     }
-    earlier = [] if resumed_after is None else _starts(_read_config(folder / "config.json"))
+    earlier = [] if resumed_after is None else _starts(read_config(str(folder), task))
     content = {"task": task, "flags": dataclasses.asdict(config), **more, "starts": [*earlier, start]}
     write_bytes(folder / "flags.txt", flags_text(task, config).encode())
     write_json(folder / "config.json", content | {"sha256": _digest(content)})
@@ -214,20 +214,7 @@ def read_config(path: str | None, task: str) -> dict[str, Any]:
       UserError: see read_flags.
     """
     require(bool(path), "--resume and --eval_only need --workdir: name the folder of the run")
-    config = _read_config(Path(str(path)).expanduser() / "config.json")
-    require(
-        config["task"] == task,
-        f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
-    )
-    return config
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """Return the content of a config.json.
-
-    Raises:
-      UserError: there is none, or a damaged one.
-    """
+    file = Path(str(path)).expanduser() / "config.json"
     try:
         with open_file(file) as stream:
             config = json.loads(stream.read())
@@ -244,6 +231,10 @@ def _read_config(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         advice = "restore it, or start a new run"
         raise UserError(f"{file} is damaged or was edited ({error}): {advice}") from error
+    require(
+        config["task"] == task,
+        f"--workdir={path} holds a run of --task={config['task']}, not of --task={task}",
+    )
     return config
 
 
