@@ -44,9 +44,13 @@ def write_report(
         "Figures": "\n".join(_figure(folder, name) for name in figures if (folder / f"{name}.svg").exists()),
     }
     for name in tables:
-        sections[name.replace("_", " ").capitalize()] = _csv_table(folder / f"{name}.csv", labels)
+        with (folder / f"{name}.csv").open(newline="") as stream:
+            rows = [{key: _number(cell) for key, cell in row.items()} for row in csv.DictReader(stream)]
+        sections[name.replace("_", " ").capitalize()] = _rows(rows, labels)
     sections["Configuration"] = _object(json.loads((folder / "config.json").read_text()), None)
-    sections["Files"] = _files(folder)
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
+    links = ", ".join(_link(name) for name in names if name != "report.html")
+    sections["Files"] = f"<p>{links}</p>"
     body = "\n".join(f"<h2>{escape(name)}</h2>\n{content}" for name, content in sections.items() if content)
     page = f"""<!DOCTYPE html>
 <html lang="en">
@@ -113,12 +117,6 @@ def _name(name: str, labels: Mapping[str, str] | None) -> str:
     return escape(labels.get(name, name.replace("_", " ")))
 
 
-def _csv_table(file: Path, labels: Mapping[str, str]) -> str:
-    with file.open(newline="") as stream:
-        rows = [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
-    return _rows(rows, labels)
-
-
 def _rows(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str] | None) -> str:
     heading = "".join(f"<th>{_name(name, labels)}</th>" for name in rows[0])
     cells = ("".join(f"<td>{_value(item, name, labels)}</td>" for name, item in row.items()) for row in rows)
@@ -147,11 +145,6 @@ def _figure(folder: Path, name: str) -> str:
         f'<figure><img alt="{escape(name)}" src="data:{types[file]};base64,{content}">\n'
         f"<figcaption>{escape(name)}: {', '.join(map(_link, types))}</figcaption></figure>"
     )
-
-
-def _files(folder: Path) -> str:
-    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
-    return f"<p>{', '.join(_link(name) for name in names if name != 'report.html')}</p>"
 
 
 def _link(name: str) -> str:
