@@ -100,20 +100,15 @@ def read(path: Path) -> Source:
     kind = path.suffix.lower()
     require(kind in SUFFIXES, f"{path.name} is not an {NOTEBOOKS} file: give a notebook, or the code itself")
     content = _content(path)
-    is_notebook = content.lstrip().startswith("{") or (kind == ".ipynb" and not _is_code(content))
+    is_notebook = kind == ".ipynb" or content.lstrip().startswith("{")
+    if kind == ".ipynb" and not content.lstrip().startswith("{"):
+        with contextlib.suppress(SyntaxError):  # a notebook that is Python
+            imports = any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(parse(content)))
+            is_notebook = not imports
     if is_notebook:
         return Source(path, tuple(_notebook(path.name, content)), is_notebook)
     _require_short(path.name, len(content))
     return Source(path, (_cell(1, "code", content),), is_notebook)
-
-
-def _is_code(content: str) -> bool:
-    """Whether a text is Python that imports something."""
-    try:
-        found = any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(parse(content)))
-    except SyntaxError:
-        return False
-    return found
 
 
 def texts_beside(file: Path) -> tuple[Text, ...]:

@@ -30,12 +30,8 @@ from harness.errors import UserError, require
 
 BASE = "plain_4k"
 """The network whose recipe is all defaults but for epochs and batch size: what is read comes on top."""
-_OTHER_IMAGES = (
-    "test_is_training_set",
-    "test_images_augmented",
-    "normalization_differs",
-    "dropout_in_evaluation",
-)
+_OTHER_IMAGES = {"test_is_training_set", "test_images_augmented", "normalization_differs"}
+_OTHER_IMAGES |= {"dropout_in_evaluation"}
 """Mistakes with which a log's accuracies are not those of MNIST's test images as they are evaluated here."""
 _FILE = re.compile(r"(.+\.(?:ipynb|py))(?::(.*))?", re.IGNORECASE)
 
@@ -166,9 +162,7 @@ def settings(recipe: ReadRecipe) -> dict[str, Any]:
 
 def flags(recipe: ReadRecipe) -> str:
     """The flags of a recipe, as a shell takes them; the base alone where something in it is missing."""
-    return (
-        f"--recipe={BASE} {_words(recipe.recipe, recipe.held_out)}" if recipe.recipe else f"--recipe={BASE}"
-    )
+    return f"--recipe={BASE}" + (f" {_words(recipe.recipe, recipe.held_out)}" if recipe.recipe else "")
 
 
 def _words(recipe: Recipe, held_out: int) -> str:

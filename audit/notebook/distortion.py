@@ -17,9 +17,7 @@ _CLOSE = 0.01
 
 def is_random(calls: Sequence[Call]) -> bool:
     """Whether some of the transforms draw at random."""
-    return any(
-        call.name.startswith("Random") or call.name in ("ColorJitter", "ElasticTransform") for call in calls
-    )
+    return any(call.name.startswith(("Random", "ColorJitter", "ElasticTransform")) for call in calls)
 
 
 def normalization(calls: Sequence[Call]) -> tuple[float, float] | None:
@@ -92,12 +90,10 @@ def _pair(value: Any) -> tuple[Any, Any] | None:
 
 def _around(value: Any, centre: float) -> float | None:
     """How far a range reaches to both sides of a number; None if not known, or not the same."""
-    low_high: Any = (
-        value if isinstance(value, tuple) else (-value, value) if isinstance(value, int | float) else ()
-    )
-    if len(low_high) != 2 or not all(isinstance(each, int | float) for each in low_high):
+    ends = (-value, value) if isinstance(value, int | float) else value
+    if not isinstance(ends, tuple) or [isinstance(each, int | float) for each in ends] != [True, True]:
         return None
-    low, high = low_high
+    low, high = ends
     return round(high - centre, 6) if math.isclose(high - centre, centre - low, abs_tol=1e-9) else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from audit.notebook import calls, natives, tensors
-from audit.notebook.assignment import assign
+from audit.notebook.calls import assign
 from audit.notebook.library import LAYERS, OBJECTS, canonical
 from audit.notebook.modules import find_child
 from audit.notebook.state import Frame, Given, Run

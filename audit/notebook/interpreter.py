@@ -29,21 +29,11 @@ def follow(source: Source, *, has_cuda: bool = True) -> Run:
     run.block = functools.partial(statements.block, run)
     run.call_method = functools.partial(calls.call_method, run)
     run.package = files.package
-    _follow_cells(run, files)
+    files.follow_cells()
     if source.is_notebook and any(name in run.scope.names for name in run.undefined):
         run.begin_again()
-        _follow_cells(run, files)
+        files.follow_cells()
     return run
-
-
-def _follow_cells(run: Run, files: "_Files") -> None:
-    source = run.source
-    for cell in source.cells:
-        if cell.writes:
-            files.written[Path(cell.writes).stem] = cell.code
-        elif cell.code:
-            number = run.cell = cell.number if source.is_notebook else None
-            statements.follow(run, cell.code, Unit(source.path.name, number, source.path.parent), run.scope)
 
 
 class _Files:
@@ -53,6 +43,17 @@ class _Files:
         self.run = run
         self.written: dict[str, str] = {}  # by name, code
         self.followed: dict[Path | str, Package] = {}
+
+    def follow_cells(self) -> None:
+        run, source = self.run, self.run.source
+        for cell in source.cells:
+            if cell.writes:
+                self.written[Path(cell.writes).stem] = cell.code
+            elif cell.code:
+                number = run.cell = cell.number if source.is_notebook else None
+                statements.follow(
+                    run, cell.code, Unit(source.path.name, number, source.path.parent), run.scope
+                )
 
     def package(self, name: str, unit: Unit, level: int) -> Package | None:
         """The .py file of the submission that an import means, followed; None if it is a library's."""

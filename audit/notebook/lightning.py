@@ -104,6 +104,7 @@ def _of_fit(trainer: Opaque, model: Instance, images: Any, given: Given) -> dict
     unknown = Opaque("unknown", "a condition of the Trainer's", given.site)
     step = model.cls.find("training_step")
     nodes = ast.walk(step.node) if isinstance(step, Function) else ()
+    returned = [each.value for each in nodes if isinstance(each, ast.Return)]
     plateaus = [each for each, _ in schedules if each.function.endswith("ReduceLROnPlateau")]
     others = [pair for pair in schedules if pair[0] not in plateaus]
     callbacks = given.run.items(trainer.kwargs.get("callbacks")) or ()
@@ -114,9 +115,7 @@ def _of_fit(trainer: Opaque, model: Instance, images: Any, given: Given) -> dict
         "epochs": epochs,
         "automatic": model.attributes.get("automatic_optimization") is not False,
         "takes": _arity(model, "training_step"),
-        "gives_dict": any(
-            isinstance(each, ast.Return) and isinstance(each.value, ast.Dict) for each in nodes
-        ),
+        "gives_dict": any(isinstance(each, ast.Dict) for each in returned),
         "optimizer": optimizers[0] if optimizers else unknown,
         "schedules": [each for each, _ in schedules],
         "plateaus": plateaus,

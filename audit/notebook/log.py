@@ -78,7 +78,7 @@ class Training(NamedTuple):
 def printed_trainings(source: Source, prints: Prints | None) -> tuple[Training, ...]:
     """Those in a notebook's outputs, if possible of the cells that train."""
     found = read_log(((each.number, each.output) for each in source.cells if each.output), prints)
-    return tuple(each for each in found if prints and prints.trains_in(each.cell)) or found
+    return tuple(each for each in found if prints and each.cell in prints.cells) or found
 
 
 def written_trainings(texts: Iterable[Text], prints: Prints | None) -> Iterator[Training]:
@@ -143,7 +143,8 @@ def _goes_on(before: Training, training: Training, prints: Prints | None) -> boo
     last, first = before.epochs[-1].number, training.epochs[0].number
     if last is not None and first == last + 1 and first > 1:
         return True
-    return prints is not None and training.cell > before.cell and prints.goes_on(before.cell, training.cell)
+    both = {before.cell, training.cell}
+    return prints is not None and training.cell > before.cell and both <= prints.cells
 
 
 def _trainings(cell: int, events: Sequence[Said]) -> Iterator[Training]:

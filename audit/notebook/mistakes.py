@@ -1,7 +1,4 @@
-"""What is wrong in a submission, with its place, what that does to the result or the claim, and what to do.
-
-Remarks are apart: they are worth a word and change neither.
-"""
+"""What is wrong in a submission, where, what that does to result or claim, and what to do; and remarks."""
 
 import itertools
 import re
@@ -177,13 +174,7 @@ def findings(
     code: str = "",
     texts: Sequence[Text] = (),
 ) -> tuple[Finding, ...]:
-    """All mistakes, then all remarks, each in the order of their places.
-
-    Args:
-      network, recipe, training: what was read; each None where it is refused, or not there.
-      code: of the cell or file that the class stands in.
-      texts: its own in files beside it.
-    """
+    """All mistakes, then all remarks, in the order of their places; code: what the class stands in."""
     prose = [Text(source.place(cell, 1), cell.text) for cell in source.cells if cell.kind == "markdown"]
     texts = [*prose, *texts]
     facts = [*_quoted(training, texts), *_about_the_run(source, training)]

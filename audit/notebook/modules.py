@@ -90,16 +90,13 @@ def named_leaves(module: Any, name: str = "", seen: set[Any] | None = None) -> I
 
 def count_parameters(module: Any) -> int:
     """How many numbers PyTorch counts in a module and in all those in it; Refused where that is not known."""
+    total = 0
     for owner in walk(module):
-        held = owner.children if isinstance(owner, Module) else owner.attributes
-        for value in held.values():
-            _require_no_module(value, isinstance(owner, Module))
-    return sum(count_of_layer(layer) for _, layer in named_leaves(module)) + sum(
-        _numbers(value)
-        for owner in walk(module)
-        if isinstance(owner, Instance)
-        for value in owner.attributes.values()
-    )
+        is_layer = isinstance(owner, Module)
+        for value in (owner.children if is_layer else owner.attributes).values():
+            _require_no_module(value, is_layer)
+            total += 0 if is_layer else _numbers(value)
+    return total + sum(count_of_layer(layer) for _, layer in named_leaves(module))
 
 
 def _require_no_module(value: Any, is_part: bool) -> None:

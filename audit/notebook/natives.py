@@ -64,11 +64,8 @@ def is_flat(value: Any) -> bool:
 
 def is_key(value: Any) -> bool:
     """Whether it can be a key of a dict, in little time."""
-    return (
-        is_scalar(value)
-        or (isinstance(value, tuple) and all(map(is_scalar, value)))
-        or (isinstance(value, Opaque | Instance | Class | Module))
-    )
+    parts = value if isinstance(value, tuple) else (value,)
+    return all(map(is_scalar, parts)) or isinstance(value, Opaque | Instance | Class | Module)
 
 
 def is_same(first: Any, other: Any) -> bool:
@@ -105,11 +102,8 @@ def is_bounded(op: ast.operator, left: Any, right: Any) -> bool:
         return same and len(left) + len(right) <= LONGEST
     if isinstance(op, ast.Mult):
         many, times = (left, right) if numbers[1] else (right, left)
-        return (
-            isinstance(many, list | tuple | str)
-            and isinstance(times, int)
-            and (len(many) * max(times, 0) <= LONGEST)
-        )
+        are = isinstance(many, list | tuple | str) and isinstance(times, int)
+        return are and len(many) * max(times, 0) <= LONGEST
     if isinstance(op, ast.Mod) and isinstance(left, str):
         values = right if isinstance(right, tuple) else (right,)
         return len(left) <= 500 and all(map(is_scalar, values)) and _PERCENTS.fullmatch(left) is not None

@@ -66,8 +66,7 @@ def read_network(run: Run, class_name: str | None = None) -> ReadNetwork:
     That is the one whose instance an optimizer got, otherwise the last one that was made, or the only one.
 
     Raises:
-      UserError: no such class, more than one without a word on which, or something in it that is not
-        understood or that our language cannot say; with its place and its text.
+      UserError: no such class, more than one, or something in it that our language cannot say; where.
     """
     if run.unfollowed is not None:
         raise run.unfollowed
@@ -117,11 +116,8 @@ def stepped_by(call: Opaque) -> Opaque | None:
 
 def modules_given(run: Run, optimizer: Opaque) -> list[Any]:
     """The modules whose weights an optimizer was given, in order."""
-    groups = [
-        event.what.args
-        for event in run.events
-        if event.what.method == "add_param_group" and event.what.of.of is optimizer
-    ]
+    added = (event.what for event in run.events if event.what.method == "add_param_group")
+    groups = [call.args for call in added if call.of.of is optimizer]
     return list(modules_in((*optimizer.given, *groups)))
 
 

@@ -68,7 +68,7 @@ class Prints:
         self._run = run
         training = training_of(run, trained_module(run))
         self._loader = training.loader
-        self._steps = training.steps
+        self.cells = {event.cell for event in training.steps}  # those that train the network
         self._patterns = self._read()
 
     def said_in(self, lines: Iterable[str]) -> list[Said]:
@@ -87,14 +87,6 @@ class Prints:
                     break
             said += steps_of(line)
         return said
-
-    def trains_in(self, cell: int) -> bool:
-        """Whether a cell trains the network."""
-        return any(event.cell == cell for event in self._steps)
-
-    def goes_on(self, before: int, cell: int) -> bool:
-        """Whether a cell trains the very network that an earlier cell trained."""
-        return {before, cell} <= {event.cell for event in self._steps}
 
     def _read(self) -> list[_Pattern]:
         """The patterns of all that is printed, those with the most letters first."""

@@ -84,11 +84,8 @@ def wrong_in_values(
     rows = summarize(network.architecture)
     maps = [row.receptive_field for row in rows if len(row.output_shape) == 3 and row.output_shape[0] > 1]
     grows = [each for before, each in itertools.pairwise([1, *maps]) if each > before]
-    right = {
-        1,
-        *(row.receptive_field for row in rows),
-        *(each for of_line in _right_fields(network).values() for each in of_line),
-    }
+    right = {1, *itertools.chain(*_right_fields(network).values())}
+    right |= {row.receptive_field for row in rows}
     if any(isinstance(layer, Residual) for layer in layers):
         return
     for values in fields.values():

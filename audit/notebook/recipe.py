@@ -300,11 +300,8 @@ class _Reader:
 
     def _loss(self) -> None:
         training, found = self.training, self.found
-        backward = [
-            event
-            for event in training.events
-            if event.what.method == "backward" and (training.is_in_training(event) or not training.loops)
-        ]
+        backward = [event for event in training.events if event.what.method == "backward"]
+        backward = [each for each in backward if training.is_in_training(each) or not training.loops]
         if not backward:
             found.lacks("loss", found.start, "no call of backward is found in the training")
             return
@@ -461,7 +458,8 @@ class _Reader:
         for event in first(lambda each, what: "clip_grad" in what.function and training.is_in_training(each)):
             name = event.what.function.rpartition(".")[2]
             found.lacks("gradients", event.site.place, f"{name}: ours are not clipped")
-        for event in first(lambda each, what: _freezes(each) and any(modules_in(what))):
+        frozen = [each for each in events if "requires_grad" in (each.key, each.what.method[:-1])]
+        for event in [each for each in frozen if any(modules_in(each.what))][:1]:
             found.lacks("optimizer", event.site.place, "some weights are not trained")
         for event in first(lambda each, what: _changes_in_place(each) and any(modules_in(what.of))):
             found.lacks("initialization", event.site.place, event.site.text)
@@ -469,10 +467,6 @@ class _Reader:
             found.differs("precision", event.site.place, "mixed precision; here float32")
         for event in first(lambda _, what: what.function.startswith("torch.optim.swa_utils.")):
             found.lacks("ema_decay", event.site.place, "an average of weights of PyTorch's")
-
-
-def _freezes(event: Event) -> bool:
-    return "requires_grad" in (event.key, event.what.method[:-1])
 
 
 def _changes_in_place(event: Event) -> bool:
@@ -493,8 +487,7 @@ def _until_items(call: Opaque) -> Iterator[Opaque]:
 
 def _is_sum(value: Opaque) -> bool:
     """Whether what a value was made of is in its own unit: not times the images of a batch."""
-    node = value.site.node if value.site is not None else None
-    return not isinstance(getattr(node, "op", None), ast.Mult)
+    return value.site is None or not isinstance(getattr(value.site.node, "op", None), ast.Mult)
 
 
 def _said(event: Event) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from audit.notebook import calls, tensors
-from audit.notebook.assignment import assign
+from audit.notebook.calls import assign
 from audit.notebook.cells import parse
 from audit.notebook.expressions import evaluate, make_function, operate
 from audit.notebook.library import canonical
@@ -82,7 +82,12 @@ def _statement(run: Run, node: ast.stmt, frame: Frame) -> Signal | None:
         case ast.Delete():
             _delete(run, node, frame)
         case ast.If():
-            return _if(run, node, frame)
+            holds = run.truth(evaluate(run, node.test, frame))
+            if holds is not None:
+                return block(run, node.body if holds else node.orelse, frame)
+            site = Site(frame.unit, node.test)
+            frame.require_known(site, "the condition is not known without running the code")
+            return _branches(run, [node.body, node.orelse], frame, site)
         case ast.For():
             return _for(run, node, frame)
         case ast.While():
@@ -154,15 +159,6 @@ def _delete(run: Run, node: ast.Delete, frame: Frame) -> None:
                 run.lose(owner)
             elif isinstance(owner, Module | Instance):
                 raise Unfollowed(Site(frame.unit, node), "a part of a module is taken away")
-
-
-def _if(run: Run, node: ast.If, frame: Frame) -> Signal | None:
-    holds = run.truth(evaluate(run, node.test, frame))
-    if holds is not None:
-        return block(run, node.body if holds else node.orelse, frame)
-    site = Site(frame.unit, node.test)
-    frame.require_known(site, "the condition is not known without running the code")
-    return _branches(run, [node.body, node.orelse], frame, site)
 
 
 def _branches(run: Run, bodies: list[list[ast.stmt]], frame: Frame, site: Site) -> Signal | None:

@@ -57,10 +57,15 @@ def _own_texts(
     """Those that have the submission's name, or that have it or a link in them, and name no other one."""
     names = [source.path.name, *links]
     link = re.compile(rf"(?<![\w.,])(?:{'|'.join(map(re.escape, names))})(?!\w|[.,]\d)", re.I)
+
+    def is_of_other(text: Text) -> bool:
+        named = {name.lower() for name in _FILES.findall(text.text)}
+        return any(name in named or _is_named(text, Path(name)) for name in others)
+
     return tuple(
         text
         for text in beside
-        if _is_named(text, source.path) or (not _is_of(text, others) and (link.search(text.text) is not None))
+        if _is_named(text, source.path) or (not is_of_other(text) and link.search(text.text) is not None)
     )
 
 
@@ -76,12 +81,6 @@ def _likely_logs(beside: Sequence[Text], others: Mapping[str, bool], prints: Pri
             accuracies = [each for each in printed if each.kind not in ("epoch", "steps")]
             if (_TOPIC.search(text.text) and not others) or len(accuracies) > 1:
                 yield text
-
-
-def _is_of(text: Text, others: Iterable[str]) -> bool:
-    """Whether it has the name of another submission, or names it."""
-    named = {name.lower() for name in _FILES.findall(text.text)}
-    return any(name in named or _is_named(text, Path(name)) for name in others)
 
 
 def _is_named(text: Text, file: Path) -> bool:

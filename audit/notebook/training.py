@@ -14,12 +14,8 @@ from audit.notebook.state import Run
 from audit.notebook.values import Event, Instance, Loop, Opaque, Site, within
 from cnn.recipe import Recipe
 
-LOSSES = {
-    "torch.nn.functional.nll_loss",
-    "torch.nn.functional.cross_entropy",
-    "torch.nn.NLLLoss",
-    "torch.nn.CrossEntropyLoss",
-}
+LOSSES = {"torch.nn.NLLLoss", "torch.nn.CrossEntropyLoss"}
+LOSSES |= {"torch.nn.functional.nll_loss", "torch.nn.functional.cross_entropy"}
 
 
 @dataclass(frozen=True)
@@ -318,7 +314,10 @@ def _images(value: Any, run: Run, before: Event | None) -> Images:
     if value.function == "torch.utils.data.ConcatDataset" and given:
         parts = run.items(given["datasets"])
     if parts:
-        return _together([_images(part, run, before) for part in parts], unknown)
+        images = [_images(part, run, before) for part in parts]
+        of_test = [each for each in images if each.is_training is False]  # makes all of it test images
+        is_known = of_test or not any(each.is_training is None for each in images)
+        return [*of_test, *images][0]._replace(held_out=None) if is_known else unknown
     if value.function == "torch.utils.data.Subset" and given:
         whole = _images(given["dataset"], run, before)
     elif (split := split_of(value)) is not None:
@@ -329,14 +328,6 @@ def _images(value: Any, run: Run, before: Event | None) -> Images:
     if whole.is_training is None or whole.held_out is None or left is None:
         return whole._replace(held_out=None)
     return whole._replace(held_out=IMAGES[whole.is_training] - left)
-
-
-def _together(parts: Sequence[Images], unknown: Images) -> Images:
-    """The images of several data sets; test images among them make it one of test images."""
-    kinds = [each.is_training for each in parts]
-    if False in kinds:
-        return parts[kinds.index(False)]._replace(held_out=None)
-    return parts[0]._replace(held_out=None) if None not in kinds else unknown
 
 
 def _of_class(value: Instance, run: Run, before: Event | None) -> Images | None:
