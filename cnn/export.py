@@ -179,12 +179,8 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
                     at = next_name("Conv")  # those that share weights are counted, too
                     if shares is not None:
                         at = f"Conv_{shares}"
-                    options: dict[str, Any] = {
-                        "strides": [stride] * 2,
-                        "pads": [padding] * 4,
-                        "group": groups,
-                    }
-                    add("Conv", f"{at}/kernel", f"{at}/bias", **options)
+                    square: dict[str, Any] = {"strides": [stride] * 2, "pads": [padding] * 4}
+                    add("Conv", f"{at}/kernel", f"{at}/bias", group=groups, **square)
                 case kinds.BatchNorm(plain):
                     at = next_name("Normalization")
                     affine = f"{at}/scale", f"{at}/bias"
@@ -205,12 +201,10 @@ def to_onnx(variables: dict[str, Any], *, name: str, config: train.Config) -> on
                     add("LeakyRelu", alpha=slope)
                 case kinds.Dropout() | kinds.ChannelDropout():
                     pass
-                case kinds.MaxPool(window):
-                    add("MaxPool", kernel_shape=[window] * 2, strides=[window] * 2)
                 case kinds.AveragePool(None):
                     add("GlobalAveragePool")
-                case kinds.AveragePool(int(window)):
-                    add("AveragePool", kernel_shape=[window] * 2, strides=[window] * 2)
+                case kinds.MaxPool(window) | kinds.AveragePool(window):  # ONNX has our names
+                    add(type(layer).__name__, kernel_shape=[window] * 2, strides=[window] * 2)
                 case kinds.ConcatPool():
                     maximum = add("GlobalMaxPool")
                     add("GlobalAveragePool", of=x)
