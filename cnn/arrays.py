@@ -157,11 +157,7 @@ def _idx(name: str, file: Path) -> Stored:
 def _opened(file: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     """An IDX file's content, packed by gzip or not."""
     with open_file(file) as stream:
-        if file.suffix == ".gz":
-            with gzip.open(stream) as unpacked:
-                yield unpacked
-        else:
-            yield stream
+        yield gzip.GzipFile(fileobj=stream) if file.suffix == ".gz" else stream
 
 
 def _bytes(array: Stored) -> int:
