@@ -11,7 +11,6 @@ over the whole network as if every repetition were written out: all copies in a 
 No JAX here.
 """
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -205,7 +204,7 @@ def _bracketed(words: _Words, depth: int) -> list[Layer]:
 def _layer(words: _Words) -> Layer:
     """Return one layer, neither repeated nor a residual."""
     form = _form(words)
-    kinds = {field.name: field.type for field in dataclasses.fields(form.kind)}
+    kinds = form.kind.__annotations__
     values: dict[str, Any] = {field: False for field in form.options.values() if kinds[field] is bool}
     for field in form.numbers:
         if not (words.next.ends_layer and _may_be_left_out(form, field)):
@@ -243,7 +242,7 @@ def _form(words: _Words) -> Form:
 
 def _number(words: _Words, form: Form, field: str, *, of: str) -> int | float:
     """Read a number for a field of a layer, and return it. An error says what it is `of`."""
-    is_float = {each.name: each.type for each in dataclasses.fields(form.kind)}[field] is float
+    is_float = form.kind.__annotations__[field] is float
     written = words.next.key
     allowed, limits = LIMITS[field]
     if field in SQUARES:
