@@ -15,12 +15,12 @@ import xlsxwriter
 from jaxtyping import Float
 
 from backprop.config import BackpropConfig
-from backprop.workbook import EPOCH, FIRST, HEADINGS, TITLE, formula, letters, setting_cells, write_headings
+from backprop.workbook import EPOCH, FIRST, TITLE, formula, letters, setting_cells, write_frame
 
 ROWS = 3
 """Epochs to fill in."""
 SHEET, RIGHT, FOLLOWING, SIZE, ANSWERS = "exercise", "right", "following", "size", "answers"
-_GREEN, _YELLOW, _RED = "#C6EFCE", "#FFEB9C", "#FFC7CE"
+_GREEN, _YELLOW, _RED, _GIVEN = "#C6EFCE", "#FFEB9C", "#FFC7CE", "#F2F2F2"
 _LEGEND = {
     _GREEN: "right, to four digits or as many as you gave",
     _YELLOW: "right for what your earlier cells hold, but one of them is wrong or rounded",
@@ -55,19 +55,15 @@ def worksheet(config: BackpropConfig, rows: Float[np.ndarray, "epoch column"], *
         each.hide()
     right, following, size, answers = hidden
     bold, empty = book.add_format({"bold": True}), book.add_format({"border": 1})
-    given = book.add_format({"bg_color": "#F2F2F2", "border": 1})
-    letter, setting = letters(shape), setting_cells(shape)
+    given = book.add_format({"bg_color": _GIVEN, "border": 1})
+    letter = letters(shape)
     title = f"Back-propagation by hand, worksheet {config.exercise}: fill in the empty cells"
     sheet.write(f"A{TITLE}", title, book.add_format({"bold": True, "font_size": 16}))
     sheet.set_column(EPOCH + 1, EPOCH + len(letter), 9)
-    settings = (config.lrs[0], *config.inputs, *config.targets, *config.start.values())
-    for (name, cell), value in zip(setting.items(), settings, strict=True):
-        sheet.write(cell.replace("$B$", "A"), name, bold)
-        sheet.write(cell.replace("$", ""), value, given)
-    for row, (colour, words) in enumerate(_LEGEND.items(), start=FIRST + len(setting) + 1):
+    write_frame(book, sheet, config, config.lrs[0], _GIVEN)
+    for row, (colour, words) in enumerate(_LEGEND.items(), start=FIRST + len(setting_cells(shape)) + 1):
         sheet.write(f"A{row}", "", book.add_format({"bg_color": colour, "border": 1}))
         sheet.write(f"B{row}", words)
-    write_headings(book, sheet, shape)
     for row, values in enumerate(rows.tolist(), start=FIRST):
         sheet.write(row - 1, EPOCH, row - FIRST, bold)
         for (name, column), value in zip(letter.items(), values, strict=True):
@@ -89,9 +85,6 @@ def worksheet(config: BackpropConfig, rows: Float[np.ndarray, "epoch column"], *
         criteria = f'=INDIRECT("{ANSWERS}!"&ADDRESS(ROW(),COLUMN()))={answer}'
         style = book.add_format({"bg_color": colour})
         sheet.conditional_format(block, {"type": "formula", "criteria": criteria, "format": style})
-    sheet.freeze_panes(HEADINGS, 0)
-    sheet.set_landscape()
-    sheet.fit_to_pages(1, 0)  # in width
     book.close()
     return content.getvalue()
 

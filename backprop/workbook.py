@@ -53,8 +53,6 @@ def workbook(config: BackpropConfig, table: Float[np.ndarray, "rate epoch column
     book = xlsxwriter.Workbook(content, {"in_memory": True})
     styles = {
         "title": book.add_format({"bold": True, "font_size": 16}),
-        "bold": book.add_format({"bold": True}),
-        "setting": book.add_format({"bg_color": "#FFF2CC", "border": 1}),
         "name": book.add_format({"bold": True, "indent": 1}),
         "equation": book.add_format({"font_name": "Consolas", "font_size": 10}),
         "head": book.add_format({"bold": True, "bottom": 1}),
@@ -97,18 +95,30 @@ def setting_cells(shape: Shape) -> dict[str, str]:
     return {name: f"$B${FIRST + place}" for place, name in enumerate(settings)}
 
 
-def write_headings(book: xlsxwriter.Workbook, sheet: Any, shape: Shape) -> None:
-    """Write the table's two rows of headings: its groups of columns, and the columns."""
-    letter = letters(shape)
-    head = book.add_format({"bold": True, "bottom": 1})
-    sheet.write(HEADINGS - 1, EPOCH, "epoch", head)
-    for (group, names), colour in zip(shape.column_groups.items(), _COLOURS, strict=True):
-        style = book.add_format({"bold": True, "bg_color": colour, "align": "center", "border": 1})
+def write_frame(
+    book: xlsxwriter.Workbook, sheet: Any, config: BackpropConfig, lr: float, colour: str
+) -> None:
+    """Write the numbers that a table starts from, in this colour, and its headings; lay out the page.
+
+    The headings are two rows: the groups of columns, and the columns.
+    """
+    letter, bold = letters(config.shape), book.add_format({"bold": True})
+    setting = book.add_format({"bg_color": colour, "border": 1})
+    settings = (lr, *config.inputs, *config.targets, *config.start.values())
+    for (name, cell), value in zip(setting_cells(config.shape).items(), settings, strict=True):
+        sheet.write(cell.replace("$B$", "A"), name, bold)
+        sheet.write(cell.replace("$", ""), value, setting)
+    sheet.write(HEADINGS - 1, EPOCH, "epoch", book.add_format({"bold": True, "bottom": 1}))
+    for (group, names), shade in zip(config.shape.column_groups.items(), _COLOURS, strict=True):
+        style = book.add_format({"bold": True, "bg_color": shade, "align": "center", "border": 1})
         if len(names) > 1:
             sheet.merge_range(f"{letter[names[0]]}{_GROUPS}:{letter[names[-1]]}{_GROUPS}", group, style)
         else:
             sheet.write(f"{letter[names[0]]}{_GROUPS}", group, style)
         sheet.write_row(f"{letter[names[0]]}{HEADINGS}", [*map(heading, names)], style)
+    sheet.freeze_panes(HEADINGS, 0)
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)  # in width
 
 
 def _write_sheet(
@@ -121,9 +131,7 @@ def _write_sheet(
     shape = config.shape
     letter, setting = letters(shape), setting_cells(shape)
     sheet = book.add_worksheet(sheet_name(lr))
-    sheet.freeze_panes(HEADINGS, 0)
-    sheet.set_landscape()
-    sheet.fit_to_pages(1, 0)  # in width
+    write_frame(book, sheet, config, lr, "#FFF2CC")
     equation_width = min(255, 39 * max(2, shape.outputs))
     for column, width in enumerate((8, 13, 10, equation_width, 2, 8)):
         sheet.set_column(column, column, width)
@@ -132,11 +140,6 @@ def _write_sheet(
     title = f'="Gradient descent with eta = "&{setting["eta"]}'
     sheet.write_formula(f"A{TITLE}", title, styles["title"], f"Gradient descent with eta = {lr:g}")
     sheet.write_row(f"A{HEADINGS}", ("setting", "change me"), styles["head"])
-    settings = (lr, *config.inputs, *config.targets, *config.start.values())
-    for (name, cell), value in zip(setting.items(), settings, strict=True):
-        sheet.write(cell.replace("$B$", "A"), name, styles["bold"])
-        sheet.write(cell.replace("$", ""), value, styles["setting"])
-
     sheet.merge_range(f"C{HEADINGS}:D{HEADINGS}", "  equation", styles["head"])
     updates = {"w": f"w - eta * dE/dw, for each weight{' and bias' * shape.biases}, gives the next row"}
     equations = {**all_equations(shape), **updates}
@@ -144,7 +147,6 @@ def _write_sheet(
         sheet.write(f"C{row}", heading(name), styles["name"])
         sheet.write_string(f"D{row}", f"= {text}", styles["equation"])
 
-    write_headings(book, sheet, shape)
     formats = [styles["small" if name.startswith(("E", "d")) else "value"] for name in shape.columns]
     for epoch, values in enumerate(rows.tolist()):
         row = FIRST + epoch
