@@ -117,18 +117,17 @@ def _run_in(folder: Path, config: BackpropConfig) -> None:
     _write_frontier(folder, frontier)
     write_bytes(folder / "backprop.xlsx", spreadsheet)
     by_hand, by_difference = (finite(float(each.max())) for each in report.gradient_differences(derivatives))
-    agreement: dict[str, Any] = {
-        "max_difference_by_hand_autodiff": by_hand,
-        "max_difference_finite_difference_autodiff": by_difference,
-    }
-    if beyond_precision:
-        agreement["beyond_precision"] = beyond_precision.replace("\n", " ")
+    beyond = {"beyond_precision": beyond_precision.replace("\n", " ")} if beyond_precision else {}
     ends = {str(lr): finite(float(loss[-1])) for lr, loss in zip(config.lrs, losses, strict=True)}
     summary = {
         "precision": config.precision,
         "start_loss": finite(float(losses[0, 0])),
         "final_losses": ends,
-        "gradients": agreement,
+        "gradients": {
+            "max_difference_by_hand_autodiff": by_hand,
+            "max_difference_finite_difference_autodiff": by_difference,
+            **beyond,
+        },
         **_wrong_equations(published),
         "frontier": {
             "rates": len(lrs),
