@@ -76,16 +76,11 @@ def require_installed(flag: str, packages: Iterable[str], *, extra: str) -> None
     require(not missing, f'--{flag} needs {", ".join(missing)}: pip install -e ".[{extra}]"')
 
 
-_ROOM = ("make room there", "")
 _FOLDER = "give another folder"
-_WRITABLE = ("make it writable", _FOLDER)
 _REMEDIES = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ("make room there", "")),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ("make it writable", _FOLDER)),
     errno.EFBIG: ("raise the limit on a file's size (ulimit -f)", ""),
-    errno.EROFS: _WRITABLE,
-    errno.EACCES: _WRITABLE,
-    errno.EPERM: _WRITABLE,
     errno.ENOTDIR: ("give a folder, not a path inside a file", ""),
     errno.EEXIST: ("give a folder, not a file", ""),
     errno.ENOENT: ("put it back or mount it again", _FOLDER),
