@@ -137,18 +137,14 @@ def confusion(counts: Int[np.ndarray, "true predicted"], *, name: str) -> Figure
     mistakes = counts - np.diag(np.diag(counts))
     shade = np.ma.masked_equal(mistakes, 0)
     axes.imshow(shade, cmap="Oranges", vmin=0, vmax=max(1, 1.6 * mistakes.max()))
-    legible = len(counts) <= _MOST_COUNTS
-    size = min(10, 120 / len(counts))
-    for (true, predicted), count in np.ndenumerate(counts):
-        if count and legible:
-            weight = "normal" if true == predicted else "bold"
-            colour = _GREY if true == predicted else "black"
-            font = {"color": colour, "weight": weight, "size": size}
-            axes.text(predicted, true, f"{count:,}", font, ha="center", va="center", in_layout=False)
-    if legible:
-        classes = range(len(counts))
+    if len(counts) <= _MOST_COUNTS:
+        size, classes = min(10, 120 / len(counts)), range(len(counts))
         axes.set(xticks=classes, yticks=classes)
         axes.tick_params(labelsize=size)
+        for true, predicted in np.argwhere(counts):
+            colour, weight = (_GREY, "normal") if true == predicted else ("black", "bold")
+            font, count = {"color": colour, "weight": weight, "size": size}, counts[true, predicted]
+            axes.text(predicted, true, f"{count:,}", font, ha="center", va="center", in_layout=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(
         f"{name}: {mistakes.sum():,} of {counts.sum():,} test images are misclassified", fontsize=13
