@@ -479,9 +479,8 @@ def _effect(layer: Layer, shape: Shape) -> _Effect | None:
         case Dense(features, bias):
             window = side if len(shape) == 3 else 1
             return _Effect((features,), (math.prod(shape) + bias) * features, window)
-    if len(shape) != 3:
-        return None
-    match layer:
+        case ChannelDropout() | Crop() | Conv() | MaxPool() | AveragePool() | ConcatPool() if len(shape) != 3:
+            return None
         case ChannelDropout():
             return _Effect(shape)
         case Crop(margin):

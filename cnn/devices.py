@@ -64,9 +64,8 @@ def start(experiment: Experiment) -> None:
     distributed.meet(run)
     find()
     if jax.process_count() > 1:
-        _require_shares(
-            batch, wanted, jax.process_count()
-        )  # a Cloud TPU has only now said how many there are
+        # A Cloud TPU has only now said how many processes there are.
+        _require_shares(batch, wanted, jax.process_count())
         distributed.require_same_flags(flags)
     require(
         (wanted or 0) <= jax.device_count(),
@@ -109,10 +108,7 @@ def find(root: Path = Path("/")) -> None:
     if chosen:
         try:
             jax.devices()
-        except (
-            RuntimeError,
-            AssertionError,
-        ) as error:  # the latter where it knows the name and has no plugin
+        except (RuntimeError, AssertionError) as error:  # the latter: a name that it knows, without a plugin
             reason = str(error).partition("\n")[0] or "JAX finds no such device"
             raise UserError(
                 f"JAX_PLATFORMS={chosen} does not start here ({reason}): unset it, or give cpu"

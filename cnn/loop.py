@@ -1,6 +1,8 @@
 """The loop over chunks and epochs: train, evaluate, yield; and how a step and an evaluation are compiled.
 
-`fit` trains to the end. `train_epochs` yields what a chunk has come to wherever it is to be saved.
+A member is one network to train. A chunk is the members that one compiled program trains at once; its
+Progress is their states and metrics so far (cnn.population). `fit` trains to the end. `train_epochs` yields
+a chunk's Progress wherever it is to be saved.
 """
 
 import contextlib
@@ -259,8 +261,8 @@ def compile_program(
     began = time.perf_counter()
     run_steps = compile_steps(config, mesh, put(splits["train"], mesh), put(state, mesh, SEED))
     print(f"{devices.name(list(mesh.devices.flat))}; compiled in {time.perf_counter() - began:.1f} s")
-    evaluated = {name: split for name, split in splits.items() if name != "train"}
-    batches = {name: put_batches(split.images, mesh) for name, split in evaluated.items()}
+    evaluated = {name: examples for name, examples in splits.items() if name != "train"}
+    batches = {name: put_batches(examples.images, mesh) for name, examples in evaluated.items()}
     few = put(train.statistics_images(splits["train"].images, config), mesh, None, DATA)
     lowered = evaluation_program(config, mesh).lower(put(state, mesh, SEED), few, batches)
     compiled = ThreadPoolExecutor(1).submit(lowered.compile)  # while the devices train the first epoch
@@ -269,8 +271,8 @@ def compile_program(
         ema, logits = fetch(compiled.result()(state, few, batches))
         members = len(state.step)
         return ema, {
-            name: logits[name].reshape(members, -1, logits[name].shape[-1])[:, : len(split.labels)]
-            for name, split in evaluated.items()
+            name: logits[name].reshape(members, -1, logits[name].shape[-1])[:, : len(examples.labels)]
+            for name, examples in evaluated.items()
         }
 
     return Program(mesh, run_steps, evaluate)
@@ -352,13 +354,15 @@ def _compile_loop(config: Config, mesh: Mesh, images: Examples, state: TrainStat
     zero, order = np.int32(0), put_order(config, mesh, member_keys(state), 0)
     first_batch = state.key, order, images, zero
     prepare_batch = compiled(each_member(prepare, mesh, shared=2), PartitionSpec(SEED, DATA), *first_batch)
-    update = compiled(each_member(step, mesh), PartitionSpec(SEED), state, *prepare_batch(*first_batch))
+    compiled_step = compiled(
+        each_member(step, mesh), PartitionSpec(SEED), state, *prepare_batch(*first_batch)
+    )
 
     def run_steps(state: TrainState, first: int, last: int) -> Iterator[tuple[TrainState, Metrics]]:
         keys, earlier = state.key, None
         order = put_order(config, mesh, member_keys(state), first // config.steps_per_epoch)
         for number in range(first, last):
-            state = update(state, *prepare_batch(keys, order, images, np.int32(number)))
+            state = compiled_step(state, *prepare_batch(keys, order, images, np.int32(number)))
             if (number + 1 - first) % _STEPS_A_REPORT == 0:
                 if earlier is not None:
                     yield state, jax.block_until_ready(earlier)

@@ -69,6 +69,7 @@ class Network(nn.Module):
                             conv_general_dilated=xla.convolution if train else None,
                             **self._initializers(fan_in=kernel * kernel * x.shape[-1] // groups),
                         )
+                        # One that shares is made and not called: Flax numbers it, and so names the others.
                         convolutions.append(convolution if shares is None else convolutions[shares])
                         x = convolutions[-1](x)
                     case kinds.BatchNorm(plain):

@@ -1,4 +1,4 @@
-"""Optimizers and schedules: an optimizer is built once, its learning rate and momentum are set at each step.
+"""Optimizers and schedules: learning rate and momentum are in the optimizer's state, set at each step.
 
 A rate is the member's own learning rate times what the schedule and the plateau make of it.
 """
@@ -11,7 +11,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float
 
-from cnn.recipe import OPTIMIZERS, SCHEDULES, Recipe
+from cnn.recipe import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM, Recipe
 from harness.errors import unknown
 
 _ADAM_SHARE = 0.1  # of Muon's learning rate, for what is no convolution's kernel
@@ -105,7 +105,7 @@ def momentum_schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
     if recipe.schedule == "OneCycleLR":
         low, high = _CYCLED_MOMENTUM
         return _pytorchs_cycle(recipe, recipe.epochs * steps_per_epoch, high, low, high)
-    return optax.constant_schedule(recipe.momentum if recipe.optimizer in ("sgd", "muon") else _ADAM_BETA)
+    return optax.constant_schedule(recipe.momentum if recipe.optimizer in WITH_MOMENTUM else _ADAM_BETA)
 
 
 def _pytorchs_cycle(recipe: Recipe, steps: int, first: float, peak: float, last: float) -> optax.Schedule:

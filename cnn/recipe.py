@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from harness.errors import require, require_choice
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "nadamw", "muon")
+WITH_MOMENTUM = ("sgd", "muon")
+"""Optimizers that --momentum is for; the others' first beta is 0.9."""
 SCHEDULES = ("constant", "one_cycle", "OneCycleLR", "step", "multistep", "cosine", "plateau")
 INITIALIZATIONS = ("torch", "he")
 
@@ -59,8 +61,8 @@ def _with(name: str, *choices: str) -> Use:
 
 
 _MOMENTUM = Use(
-    lambda values: values["optimizer"] in ("sgd", "muon") and values["schedule"] != "OneCycleLR",
-    "--optimizer=sgd or muon, and --schedule=OneCycleLR sets it itself",
+    lambda values: values["optimizer"] in WITH_MOMENTUM and values["schedule"] != "OneCycleLR",
+    f"--optimizer={' or '.join(WITH_MOMENTUM)}, and --schedule=OneCycleLR sets it itself",
 )
 _DISTORTED = Use(
     lambda values: any(
@@ -143,7 +145,7 @@ class Recipe(Distortion):
     optimizer: str = _setting(
         "sgd", f"{', '.join(OPTIMIZERS)}; the first three as PyTorch has them", choices=OPTIMIZERS
     )
-    momentum: float = _setting(0.9, "of sgd or muon", *_SHARE, below=True, use=_MOMENTUM)
+    momentum: float = _setting(0.9, f"of {' or '.join(WITH_MOMENTUM)}", *_SHARE, below=True, use=_MOMENTUM)
     nesterov: bool = _setting(False, "of sgd: Nesterov's momentum", use=_with("optimizer", "sgd"))
     weight_decay: float = _setting(0.0, "in the gradient (sgd, adam), otherwise decoupled", 0.0, 100)
     learning_rate: float = _setting(

@@ -263,7 +263,8 @@ def _summarize(run: Run, result: Progress, part: Progress) -> dict[str, Any]:
             return summary
         summary["best_learning_rate_chosen_on"] = "validation images"
     history = part.history
-    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], run) for seed in part.seeds]
+    target = flags.target_accuracy
+    of_seeds = [_of_seed([row for row in history if row["seed"] == seed], target) for seed in part.seeds]
     if len(of_seeds) == 1:
         return summary | of_seeds[0]
     means = mean_rows(history)
@@ -278,12 +279,12 @@ def _summarize(run: Run, result: Progress, part: Progress) -> dict[str, Any]:
         "final_test_accuracy_worst": min(final),
         "best_test_accuracy": best["best_test_accuracy"],
         "best_epoch": best["best_epoch"],
-        **_at_target(means, flags.target_accuracy),
+        **_at_target(means, target),
         "seeds": of_seeds,
     }
 
 
-def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
+def _of_seed(rows: Rows, target: float) -> dict[str, Any]:
     best = max(rows, key=lambda row: row["test_accuracy"])
     return {
         "seed": rows[0]["seed"],
@@ -291,7 +292,7 @@ def _of_seed(rows: Rows, run: Run) -> dict[str, Any]:
         "final_test_accuracy": rows[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        **_at_target(rows, run.experiment.flags.target_accuracy),
+        **_at_target(rows, target),
     }
 
 

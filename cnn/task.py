@@ -7,7 +7,8 @@ import operator
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,47 +116,45 @@ def _begin(run: Run, chunk_size: int) -> list[Progress]:
 
 
 def _train(experiment: Experiment) -> None:
+    flags = experiment.flags
     run = prepare(experiment, Path())  # before the folder: a run that is refused leaves none
-    folder = open_workdir(experiment.flags.workdir, "mnist")
+    folder = open_workdir(flags.workdir, "mnist")
     run = run._replace(folder=folder)
-    with lock(folder, wait=experiment.flags.wait):
+    with lock(folder, wait=flags.wait), _refused(folder, flags.workdir):
         require_new_or_same(experiment, folder)
-        require_same_images(run)
-        with _refused(run):
-            _train_in(run)
-
-
-def _train_in(run: Run) -> None:
-    folder = run.folder
-    chunk_size = int(distributed.broadcast(np.array(_chunk_size(run))))
-    chunks = _begin(run, chunk_size)
-    names = checkpoint.chunk_names(len(chunks))
-    for warning in run.dataset["warnings"]:
-        print(one_line(f"warning: {warning}"), file=sys.stderr)
-    with interrupt.remembered() as interrupted:
-        for number, name in enumerate(names):
-            with checkpoint.open_checkpoints(folder, name) as checkpoints:
-                chunks[number] = checkpoint.restore(checkpoints, like=chunks[number]) or chunks[number]
-        finished = sum(len(chunk.history) for chunk in chunks)
-        if steps := sum(int(chunk.state.step.sum()) for chunk in chunks):
-            print(f"restored the checkpoint after {finished} epochs ({steps:,} steps) in {folder}")
-        elif run.experiment.flags.resume and (folder / "config.json").exists():
-            print(f"there is no checkpoint in {folder}: training starts anew")
-        _write_config(run, finished, chunk_size)
-        for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
-            (folder / stale).unlink(missing_ok=True)
-        trained = _train_epochs(run, chunks, interrupted, where=str(folder))
-        for number, of_chunk in itertools.groupby(trained, operator.itemgetter(0)):
-            with checkpoint.open_checkpoints(folder, names[number]) as checkpoints:
-                for _, chunks[number] in of_chunk:
-                    # An error where the folder is gone: Orbax would make it anew.
-                    (folder / "config.json").stat()
-                    checkpoint.save(checkpoints, chunks[number])
-                    _write_progress(run, population.join(chunks))
-    result = population.join(chunks)
-    files = write_results(run, result)
-    files |= {"tensorboard": lambda: _write_events(run, result), "export": lambda: _export(run, result)}
-    write_each(folder, files, again=f"add --resume --workdir={folder}")
+        require_same_images(folder, run.dataset)
+        chunk_size = int(distributed.broadcast(np.array(_chunk_size(run))))
+        chunks = _begin(run, chunk_size)
+        names = checkpoint.chunk_names(len(chunks))
+        for warning in run.dataset["warnings"]:
+            print(one_line(f"warning: {warning}"), file=sys.stderr)
+        with interrupt.remembered() as interrupted:
+            for number, name in enumerate(names):
+                with checkpoint.open_checkpoints(folder, name) as checkpoints:
+                    chunks[number] = checkpoint.restore(checkpoints, like=chunks[number]) or chunks[number]
+            finished = sum(len(chunk.history) for chunk in chunks)
+            if steps := sum(int(chunk.state.step.sum()) for chunk in chunks):
+                print(f"restored the checkpoint after {finished} epochs ({steps:,} steps) in {folder}")
+            elif flags.resume and (folder / "config.json").exists():
+                print(f"there is no checkpoint in {folder}: training starts anew")
+            _write_config(run, finished, chunk_size)
+            for stale in ("summary.json", "report.html"):  # of a run that now goes on for more epochs
+                (folder / stale).unlink(missing_ok=True)
+            trained = _train_epochs(run, chunks, interrupted, where=str(folder))
+            for number, of_chunk in itertools.groupby(trained, operator.itemgetter(0)):
+                with checkpoint.open_checkpoints(folder, names[number]) as checkpoints:
+                    for _, chunks[number] in of_chunk:
+                        # An error where the folder is gone: Orbax would make it anew.
+                        (folder / "config.json").stat()
+                        checkpoint.save(checkpoints, chunks[number])
+                        _write_progress(folder, population.join(chunks), tensorboard=flags.tensorboard)
+        result = population.join(chunks)
+        files = write_results(run, result)
+        if flags.tensorboard:
+            files["tensorboard"] = lambda: _write_events(folder, result)
+        if flags.export is not None:
+            files["export"] = partial(_export, run, result, flags.export)
+        write_each(folder, files, again=f"add --resume --workdir={folder}")
 
 
 def _train_epochs(
@@ -193,7 +192,7 @@ def _trace(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _refused(run: Run) -> Iterator[None]:
+def _refused(folder: Path, workdir: str | None) -> Iterator[None]:
     """Turn the system's refusal into advice on how the run can go on, once there is one."""
     try:
         yield
@@ -201,9 +200,9 @@ def _refused(run: Run) -> Iterator[None]:
         raise
     except Exception as error:
         refusal = explain(error, ("--batch_size", "--num_seeds"))
-        if refusal is None or not (run.folder / "config.json").exists():
+        if refusal is None or not (folder / "config.json").exists():
             raise
-        resume = "add --resume" if run.experiment.flags.workdir else f"add --resume --workdir={run.folder}"
+        resume = "add --resume" if workdir else f"add --resume --workdir={folder}"
         raise UserError(refusal.of_a_run(resume)) from error
 
 
@@ -237,7 +236,8 @@ def _evaluate_again(experiment: Experiment) -> None:
             print(f"{of_member}{name} loss {evaluation.loss:.4f}, {name} accuracy {accuracy:.2%}")
     if reported := beside_reported(run.experiment, result):
         print(reported_lines(reported, len(result.seeds)))
-    _export(run, result)
+    if experiment.flags.export is not None:
+        _export(run, result, experiment.flags.export)
 
 
 def load(experiment: Experiment) -> tuple[Run, Progress]:
@@ -253,7 +253,7 @@ def load(experiment: Experiment) -> tuple[Run, Progress]:
     require_no_link(folder / "checkpoints")
     require_new_or_same(experiment, folder)
     run = prepare(experiment, folder)
-    require_same_images(run)
+    require_same_images(folder, run.dataset)
     chunks, begun = _begin(run, _chunk_size(run)), []
     for name, chunk in zip(checkpoint.chunk_names(len(chunks)), chunks, strict=True):
         if (folder / "checkpoints" / name).exists():
@@ -279,34 +279,31 @@ def _write_config(run: Run, finished_epochs: int, chunk_size: int) -> None:
     write_config(run.folder, "mnist", started, device=device, resumed_after=resumed_after, **more)
 
 
-def _write_progress(run: Run, result: Progress) -> None:
+def _write_progress(folder: Path, result: Progress, *, tensorboard: bool) -> None:
     if result.history:
-        write_metrics(run.folder, result.history)
-        _write_events(run, result)
+        write_metrics(folder, result.history)
+        if tensorboard:
+            _write_events(folder, result)
 
 
-def _write_events(run: Run, result: Progress) -> None:
-    """TensorBoard's files, where --tensorboard asks for them; of a sweep a folder for each learning rate."""
-    if not run.experiment.flags.tensorboard:
-        return
+def _write_events(folder: Path, result: Progress) -> None:
+    """Write TensorBoard's files; of a sweep a folder for each learning rate."""
     from cnn.events import write_events  # an optional extra
 
     if not result.learning_rates:
-        write_events(run.folder, mean_rows(result.history))
+        write_events(folder, mean_rows(result.history))
         return
     for rate in {*result.learning_rates}:
         rows = [row for row in result.history if row["base_learning_rate"] == rate]
         if rows:
-            write_events(run.folder, mean_rows(rows), f"learning_rate_{rate:g}")
+            write_events(folder, mean_rows(rows), f"learning_rate_{rate:g}")
 
 
-def _export(run: Run, result: Progress) -> None:
-    """Export the first of the networks that figures show, too, where --export asks for it."""
-    if run.experiment.flags.export is None:
-        return
+def _export(run: Run, result: Progress, path: str) -> None:
+    """Export the first of the networks that figures show, too."""
     from cnn.export import export  # an optional extra
 
-    folder = open_folder("export", run.experiment.flags.export)
+    folder = open_folder("export", path)
     result = sweep.shown(result)
     name = sweep.name_of(result, run.experiment.name)
     variables = train.evaluated_variables(state_of(result, 0), run.config)
@@ -373,20 +370,20 @@ def _recipe_of(flags: CnnConfig, recipe: Recipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe) | ({"learning_rate": flags.learning_rate} if several else {})
 
 
-def require_same_images(run: Run) -> None:
-    """Refuse to go on, or to evaluate, with other images than the run in its folder began with.
+def require_same_images(folder: Path, dataset: Mapping[str, Any]) -> None:
+    """Refuse to go on, or to evaluate, with other images than the run in a folder began with.
 
     A file may have another name, or lie elsewhere. Runs of earlier versions did not say what they read.
 
     Raises:
       UserError: the files that differ.
     """
-    if not (run.folder / "config.json").exists():
+    if not (folder / "config.json").exists():
         return
-    before = read_config(str(run.folder), "mnist").get("dataset", run.dataset)["files"].values()
-    changed = [name for name, digest in run.dataset["files"].items() if digest not in before]
+    before = read_config(str(folder), "mnist").get("dataset", dataset)["files"].values()
+    changed = [name for name, digest in dataset["files"].items() if digest not in before]
     require(
         not changed,
-        f"{', '.join(changed)} is not what the run in {run.folder} has read, its SHA-256 differs: "
+        f"{', '.join(changed)} is not what the run in {folder} has read, its SHA-256 differs: "
         "put the former file back, or start a new run in another --workdir",
     )

@@ -257,9 +257,8 @@ def evaluate(state: TrainState, split: Examples, *, config: Config) -> Evaluatio
     With an average of the weights, the state must have made a step: before, there is none.
     """
     images, count = split.images, len(split.labels)
-    rows = (
-        np.arange(-(-count // EVALUATION_BATCH) * EVALUATION_BATCH) % count
-    )  # the first ones fill up the last
+    # The first images fill up the last batch.
+    rows = np.arange(-(-count // EVALUATION_BATCH) * EVALUATION_BATCH) % count
     batches = images[rows].reshape(-1, EVALUATION_BATCH, *images.shape[1:])
     logits = np.asarray(_compiled_logits(state, batches, config=config))
     return score(logits.reshape(len(rows), -1)[:count], np.asarray(split.labels))
@@ -326,7 +325,8 @@ def with_statistics(
         _, found = config.network.apply(variables, grey, train=True, drop=False, mutable=["batch_stats"])
         return found["batch_stats"]  # type: ignore[index]
 
-    share = (1 - config.recipe.ema_decay**state.ema.count) / MOMENTUM  # what bias_correction divides by
+    # Running statistics that start at 0 hold MOMENTUM times the batch's; bias_correction divides by the rest.
+    share = (1 - config.recipe.ema_decay**state.ema.count) / MOMENTUM
     statistics = jax.tree.map(lambda leaf: leaf.mean(0) * share, jax.lax.map(of_batch, images))
     return state._replace(ema=state.ema._replace(ema={**state.ema.ema, "batch_stats": statistics}))  # type: ignore[dict-item]
 

@@ -268,7 +268,7 @@ def step_options(devices: int, architecture: Architecture) -> dict[str, Any]:
     """Return XLA's options for the programs of a training step on a CPU.
 
     Where there are several devices each has a core and no more (benchmarks.devices). At LLVM's level 1 the
-    programs are as fast as at 3, XLA's default, and are there sooner (benchmarks.start). Convolutions are
+    programs are as fast as at 3, XLA's default, and compile faster (benchmarks.start). Convolutions are
     oneDNN's where jaxlib has it: those that YNNPACK has no kernel for, or all (suits_onednn).
     """
     options: dict[str, Any] = {

@@ -14,9 +14,6 @@ import numpy as np
 import pytest
 
 from cnn import data, task
-from cnn.config import CnnConfig
-from cnn.experiment import resolve
-from cnn.results import Run
 from harness.errors import UserError
 from launch import main, parse
 from tests.audit.notebook.written import IMPORTS, LOADERS, LOOPS, NET, TRAINING, log, write
@@ -191,11 +188,10 @@ def test_a_run_is_not_continued_as_another(finished, flags, message, capsys):
     ],
 )
 def test_resuming_is_advised_where_there_is_a_run_to_go_on_with(workdir, error, line, tmp_path):
-    run = Run(resolve(CnnConfig(workdir=workdir)), tmp_path, *[None] * 3)
-    with pytest.raises(type(error)), task._refused(run):
+    with pytest.raises(type(error)), task._refused(tmp_path, workdir):
         raise error
     (tmp_path / "config.json").touch()
-    with pytest.raises(UserError) as caught, task._refused(run):
+    with pytest.raises(UserError) as caught, task._refused(tmp_path, workdir):
         raise error
     assert str(caught.value) == line.format("" if workdir else f" --workdir={tmp_path}")
 
