@@ -15,15 +15,10 @@ _WRITTEN = (
 )
 
 
-def _written(workdir: Path) -> tuple[Path, ...]:
-    """What an audit writes."""
-    return tuple(workdir / name for name in _WRITTEN)
-
-
 def left_by_earlier(workdir: str | None) -> list[Path]:
     """What an earlier audit wrote in the folder that --workdir names: it is not audited in its turn."""
     own = Path(workdir).expanduser() if workdir else None
-    return [file.resolve() for file in _written(own)] if own and (own / "config.json").exists() else []
+    return [(own / name).resolve() for name in _WRITTEN] if own and (own / "config.json").exists() else []
 
 
 def open_for(config: AuditConfig, *given: Path) -> Path:
@@ -35,12 +30,10 @@ def open_for(config: AuditConfig, *given: Path) -> Path:
     earlier = (workdir / "config.json").exists()
     if earlier:
         read_flags(str(workdir), "audit")  # refuses another task's run
-    for file in _written(workdir):
-        own = (
-            earlier
-            and not file.is_symlink()
-            and not any(path.resolve().is_relative_to(file.resolve()) for path in given)
-        )
+    real = [path.resolve() for path in given]
+    for file in (workdir / name for name in _WRITTEN):
+        own = earlier and not file.is_symlink()
+        own = own and not any(path.is_relative_to(file.resolve()) for path in real)
         require(
             own or not os.path.lexists(file),
             f"--workdir={config.workdir}: {file.name} there is not this audit's to replace: "

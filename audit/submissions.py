@@ -21,10 +21,7 @@ from audit.spreadsheet.verdict import FileAudit, audit_file
 from harness.files import open_file
 
 _MOST_CODE = 2_000_000  # characters of a .py file that are searched for what it imports
-_PART_1 = ("spreadsheet", "spreadsheet_verdict", "first_wrong_cell")
-CSV_HEADER = (*notebook_report.CSV_HEADER, *_PART_1)
-
-
+CSV_HEADER = (*notebook_report.CSV_HEADER, "spreadsheet", "spreadsheet_verdict", "first_wrong_cell")
 LABELS = {
     "verdict": "verdict",
     "file": "file",

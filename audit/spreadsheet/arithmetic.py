@@ -22,12 +22,7 @@ class Columns(NamedTuple):
     rounding: dict[str, Column]
 
 
-def sigmoid(x: Column) -> Column:
-    """1 / (1 + e^-x); 0 where e^-x overflows."""
-    return 1 / (1 + np.exp(-x))
-
-
-FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+FUNCTIONS = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 
 
 def names_in(text: str) -> list[str]:

@@ -223,8 +223,7 @@ class _Parser:
         return _call(name, tuple(parts))
 
 
-_ROUNDING = ("ROUND", "ROUNDUP", "ROUNDDOWN", "TRUNC", "FIXED", "MROUND")
-"""What rounds only takes digits away: they decide the tolerance, not what is right."""
+_ROUNDING = ("ROUND", "ROUNDUP", "ROUNDDOWN", "TRUNC", "FIXED", "MROUND")  # the digits tell the tolerance
 _PASSED_ON = ("N", "VALUE", "IFERROR", "IFNA", "NUMBERVALUE")
 
 

@@ -159,9 +159,8 @@ class _Search:
         tree = self._judge.helpers.of_helper(helper, self._row)
         if isinstance(tree, float):
             return "a constant was typed over the formula"
-        if tree is None:
-            return None
-        return cause(tree, name, self._table.network, self._points, self._judge.eta, target)
+        network, points = self._table.network, self._points
+        return None if tree is None else cause(tree, name, network, points, self._judge.eta, target)
 
 
 def _helpers_in(tree: Tree | None) -> list[str]:

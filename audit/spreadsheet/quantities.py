@@ -12,13 +12,11 @@ _DEEPEST = 25  # formulas that lead to formulas
 class Quantities:
     """Reads formulas of a table as trees over its quantities.
 
-    A quantity of the same row has its name, such as h1, that of the row above is prev_h1, below is
-    next_h1. One of any other row is h1@-2, two rows above, or h1@12 where $ fixes it to the sheet's row
-    12. What is the same in every row, inputs, targets and eta, has its name alone. A cell without a name
-    stands for its number, or for what its own formula means; a column that is not understood stands for
-    itself, such as column:24, where that is asked for. So does a cell with a formula, or a number in a
-    column of formulas, such as Sheet2:-1:24 in the row above, where helpers are to be kept.
-    eta: the cells that hold it; those labelled so where nothing is given.
+    h1 is of the same row, prev_h1 of the row above, next_h1 of the row below, h1@-2 of two rows above, and
+    h1@12 is fixed by $ to the sheet's row 12. Inputs, targets and eta have their names alone. A cell without
+    a name stands for its number, or for what its formula means; where they are to be kept, a column that is
+    not understood is column:24, and a helper, which has a formula or stands among formulas, Sheet2:-1:24.
+    Cells labelled eta hold it where none are given.
     """
 
     def __init__(

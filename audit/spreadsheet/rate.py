@@ -101,11 +101,6 @@ def _infer(columns: Columns, right: Columns, weights: Sequence[str]) -> tuple[fl
             spread = (blur[known] + np.abs(ratio) * slack[known]) / np.abs(slope[known])
             middle = float(np.median(ratio))
             proposals.append((middle, float(np.median(spread))))
-            total = float(slope[known].sum())
-            estimate = float(change[known].sum()) / total if total else np.nan
-            blurred = float(blur[known].max() * 2 + abs(middle) * slack[known].sum())
-            if abs(estimate - middle) <= 2 * spread.max():
-                proposals.append((estimate, blurred / abs(total)))
         updates.append((change, blur, slopes))
 
     def explained(rate: float) -> int:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,18 +123,16 @@ def _is_target(table: Table, name: str) -> bool:
     return _is_typed(table, name) and shown.size > 0 and bool((shown == target).all())
 
 
-def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> list[str]:
+def _pasted(table: Table, wrong: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Constants among formulas whose value is right: nothing is wrong until something changes."""
-    warnings = []
     for name in (*table.network.weights, *table.network.equations):
         pasted = pasted_rows(table, name) if name in table.columns else ()
         if rows := [row for row in pasted if not wrong[name][row]]:
             more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-            warnings.append(
+            yield (
                 f"{table.address(name, rows[0])}{more} ({heading(name)}): a constant stands where the column "
                 "has formulas; its value is right, but it will not follow a change"
             )
-    return warnings
 
 
 def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
@@ -149,15 +147,13 @@ def _rates_that_differ(table: Table, rate: Rate) -> list[str]:
     return warnings
 
 
-def _drift(table: Table, columns: Columns) -> list[str]:
-    notes = []
+def _drift(table: Table, columns: Columns) -> Iterator[str]:
     for name in table.network.given:
         values = columns.values[name]
         rows = np.flatnonzero(values != values[0]).tolist()
         if rows and name in table.columns and np.allclose(values, values[0], rtol=1e-10, atol=0):
             shown = f"{values[rows[-1]]:.15g}"
-            notes.append(f"{name} drifts to {shown} from {table.address(name, rows[0])} on, by filling down")
-    return notes
+            yield f"{name} drifts to {shown} from {table.address(name, rows[0])} on, by filling down"
 
 
 def _starts(table: Table, columns: Columns) -> list[str]:
@@ -177,17 +173,13 @@ def _starts(table: Table, columns: Columns) -> list[str]:
 
 def _without_effect(
     table: Table, judge: Judge, columns: Columns, idle: Mapping[str, Mapping[int, str]]
-) -> list[str]:
-    notes = []
+) -> Iterator[str]:
     for name, rows in idle.items():
         for row in rows:
             judgement = judge.of(name, row)
             words = judge.why(name, judgement.tree) if judgement else None
-            notes.append(
-                f"the formula of {heading(name)} ({table.address(name, row)}) "
-                + _idle_words(words or "it is not the right one, but makes no difference here", columns)
-            )
-    return notes
+            words = _idle_words(words or "it is not the right one, but makes no difference here", columns)
+            yield f"the formula of {heading(name)} ({table.address(name, row)}) {words}"
 
 
 def _idle_words(words: str, columns: Columns) -> str:

@@ -144,28 +144,20 @@ def _operators(tree: Tree) -> Iterator[Change]:
     """Another operator: in all places of one kind, then in one."""
     places = [(path, part) for path, part in _places(tree) if isinstance(part, Node)]
     for old, new in ("*-", "+-", "-+", "+*", "*+", "-*", "/*", "*/"):
-        at = [path for path, part in places if part.operation == old and _is_simple(part)]
-        kinds: dict[str, list[tuple[int, ...]]] = {}
-        for path in at:
-            kinds.setdefault(_kind(_get(tree, path)), []).append(path)
+        kinds: dict[str, list[tuple[tuple[int, ...], Node]]] = {}
+        for path, part in places:
+            simple = len(part.parts) == 2 and not any(isinstance(inner, Node) for inner in part.parts)
+            if simple and part.operation == old:
+                kinds.setdefault(_kind(part), []).append((path, part))
         for kind, same in kinds.items():
             changed = tree
-            for path in same:
-                changed = _put(changed, path, _with(new, _get(tree, path)))
+            for path, part in same:
+                changed = _put(changed, path, part._replace(operation=new))
             yield Change(f"{kind} was used instead of {kind.replace(old, new)}", changed)
-            for path in same if len(same) > 1 else ():
-                old_part, new_part = _get(tree, path), _with(new, _get(tree, path))
-                words = f"{written(old_part)} was used instead of {written(new_part)} in one place"
-                yield Change(shown(words), _put(tree, path, new_part))
-
-
-def _with(operation: str, node: Tree) -> Tree:
-    assert isinstance(node, Node)
-    return node._replace(operation=operation)
-
-
-def _is_simple(node: Node) -> bool:
-    return len(node.parts) == 2 and not any(isinstance(part, Node) for part in node.parts)
+            for path, part in same if len(same) > 1 else ():
+                mended = part._replace(operation=new)
+                words = f"{written(part)} was used instead of {written(mended)} in one place"
+                yield Change(shown(words), _put(tree, path, mended))
 
 
 def _kind(tree: Tree) -> str:

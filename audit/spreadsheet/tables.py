@@ -91,11 +91,7 @@ class Table:
 
     def address(self, name: str, row: int) -> str:
         """The address of a cell, such as W5; row counts from 0."""
-        return self.source.address(*self.place(name, row))
-
-    def place(self, name: str, row: int) -> Place:
-        """Where a cell stands in the source."""
-        return self.first + row, self.columns[name]
+        return self.source.address(self.first + row, self.columns[name])
 
     def without(self, names: Collection[str]) -> "Table":
         """The same table without some of its columns."""

@@ -163,6 +163,7 @@ def audit_table(table: Table) -> TableAudit:
         for finding in explain(table, rate, judge, around, right, name, rows)
     ]
     findings = [*of_helpers, *together_if_stale(table, findings)]
+    computed = [name for name in in_table if name not in network.given]
     findings.sort(key=lambda finding: (finding.cells[0].row, network.order.index(finding.name)))
     return TableAudit(
         table,
@@ -172,11 +173,7 @@ def audit_table(table: Table) -> TableAudit:
         missing,
         (*warnings, *warnings_on(table, rate, wrong)),
         (*table.notes, *notes_on(table, rate, judge, columns, idle)),
-        sum(
-            int((table.shown(name) & np.isfinite(right.values[name])).sum())
-            for name in in_table
-            if name not in network.given
-        ),
+        int(sum((table.shown(name) & np.isfinite(right.values[name])).sum() for name in computed)),
     )
 
 
@@ -251,10 +248,9 @@ def _wrong(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Which cells of a column are wrong, and the first row of each wrong formula that makes no difference.
 
-    A constant is wrong where it differs from what it should be by more than rounding explains. A formula
-    is wrong where it is another function, if that shows in any of the cells that it was filled into; a
-    right one is where its cell shows another value, which was not computed again. Where nothing says what
-    a cell should be, a text is the fault of a cell before it; but a start weight has none before it.
+    A constant is wrong where rounding does not explain how it differs from what it should be; a formula where
+    it is another function, if that shows in any cell that it was filled into, or where its value is old.
+    Where nothing says what a cell should be, a text is the fault of a cell before it, but a start weight's.
     """
     value, expected = columns.values[name], right.values[name]
     slack = columns.rounding[name] + right.rounding[name]
