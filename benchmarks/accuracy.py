@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -183,7 +184,8 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     networks = [*(read_table() | {each.name: each for each in new}).values()]
     write_table(networks)
-    picture(networks).savefig(PICTURE, dpi=200)
+    with style.context("default"):  # whatever a matplotlibrc says
+        picture(networks).savefig(PICTURE, dpi=200)
 
 
 if __name__ == "__main__":

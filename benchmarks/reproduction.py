@@ -129,8 +129,11 @@ def main() -> None:
             train(name, folder, flags.num_seeds or SEEDS[name])
         summary = json.loads((folder / "summary.json").read_text())
         print("| " + " | ".join(row(name, PUBLISHED[name], summary)) + " |", flush=True)
+    from matplotlib import style
+
     if drawn := [name for name in flags.names if name in reported_curves()]:
-        draw_curves(flags.workdir, drawn)
+        with style.context("default"):  # whatever a matplotlibrc says
+            draw_curves(flags.workdir, drawn)
 
 
 if __name__ == "__main__":
