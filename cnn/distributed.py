@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 
 from cnn.config import CnnConfig, require_processes
@@ -106,15 +105,21 @@ def meet(run: Processes) -> None:
 def _listen_where_others_reach(address: str) -> None:
     """Have Gloo listen at this host's address on the way to process 0.
 
-    Of itself it takes the address of this host's name, which /etc/hosts often says is 127.0.1.1.
+    Of itself it takes the address of this host's name, which /etc/hosts often says is 127.0.1.1. So it does
+    with a JAX that has no such private function.
     """
+    try:
+        from jax._src.lib import _jax
+
+        made_by_jax = _jax.make_gloo_tcp_collectives
+    except (ImportError, AttributeError):
+        return
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError):  # no such host: JAX says so
         family, kind, *_, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as way:
             way.connect(place)  # sends nothing
             own = way.getsockname()[0]
-        made_by_jax = _jax.make_gloo_tcp_collectives
         _jax.make_gloo_tcp_collectives = functools.partial(made_by_jax, hostname=own)
 
 

@@ -362,3 +362,11 @@ def test_the_environment_is_checked_as_the_flags_are(address, count, index, mess
     with pytest.raises(UserError) as error:
         distributed.processes(CnnConfig())
     assert str(error.value).startswith(message)
+
+
+def test_without_jaxs_private_function_gloo_chooses_its_address(monkeypatch):
+    from jax._src.lib import _jax
+
+    monkeypatch.delattr(_jax, "make_gloo_tcp_collectives")
+    distributed._listen_where_others_reach("127.0.0.1:1")
+    assert not hasattr(_jax, "make_gloo_tcp_collectives")
