@@ -110,7 +110,17 @@ def run_onnx(content, images):
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("architecture", [*ZOO, EVERY_LAYER], ids=lambda each: str(each)[:14])
+@pytest.mark.parametrize(
+    "architecture",
+    [  # EVERY_LAYER has each kind of layer, the named ones shared and depthwise convolutions
+        EVERY_LAYER,
+        *(
+            name if name in ("compact_20k", "tiny_2k") else pytest.param(name, marks=pytest.mark.slow)
+            for name in ZOO
+        ),
+    ],
+    ids=lambda each: str(each)[:14],
+)
 def test_onnx_computes_what_the_network_computes(architecture, test_images):
     setup = make_setup(architecture if architecture is EVERY_LAYER else ZOO[architecture].architecture)
     variables, images = random_variables(setup), test_images.images[:300]
