@@ -338,9 +338,12 @@ def test_the_environment_changes_no_number():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("JAX_DISABLE_JIT", "1", "JAX_DISABLE_JIT=1 keeps JAX from compiling"),
-        ("JAX_PLATFORMS", "cuda", "JAX_PLATFORMS=cuda does not start here"),
-        ("JAX_PLATFORMS", "foo", "JAX_PLATFORMS=foo does not start here"),
+        pytest.param(*each, marks=marks)
+        for each, marks in (
+            (("JAX_PLATFORMS", "cuda", "JAX_PLATFORMS=cuda does not start here"), ()),
+            (("JAX_PLATFORMS", "foo", "JAX_PLATFORMS=foo does not start here"), pytest.mark.slow),
+            (("JAX_DISABLE_JIT", "1", "JAX_DISABLE_JIT=1 keeps JAX from compiling"), pytest.mark.slow),
+        )
     ],
 )
 def test_what_keeps_jax_from_starting_is_named_in_one_line(name, value, message, tmp_path):

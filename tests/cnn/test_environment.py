@@ -40,6 +40,7 @@ SETTINGS = {
     "http_proxy": "http://127.0.0.1:1",
 }
 """Variables and what they are set to; None is not at all."""
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 REFUSED = {"JAX_DISABLE_JIT", "JAX_PLATFORMS"}
 
 
@@ -58,17 +59,15 @@ def plain(small, tmp_path_factory):
     return run(small, tmp_path_factory.mktemp("plain"), {})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "LC_ALL" else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_variable_changes_no_metric_or_is_named_in_one_line(name, plain, small, tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.facecolor: black\nfont.size: 30\n")
     variables = {name: SETTINGS[name]}
     if name == "MATPLOTLIBRC":
         variables = {name: str(tmp_path / "matplotlibrc")}
     if name == "LC_ALL":
-        variables |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        variables = ASCII
     code, said, metrics = run(small, tmp_path, variables)
     if name in REFUSED:
         assert (code, said.count("\n")) == (2, 1), said

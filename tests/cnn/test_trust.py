@@ -24,6 +24,7 @@ from harness.errors import UserError
 from harness.workdir import write_config
 from tests import crash, damage
 from tests.cnn.prepare import LAYERS
+from tests.cnn.test_environment import ASCII
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -47,8 +48,8 @@ def flags(small):
 
 @pytest.fixture(scope="module")
 def finished(flags, once):
-    """The folder of a run that nothing happened to."""
-    return once("trusted", lambda folder: started(flags, folder / "run", 0)) / "run"
+    """The folder, with an umlaut, of a run that nothing happened to where the locale knows none."""
+    return once("trusted", lambda folder: started(flags, folder / "ü", 0, **ASCII)) / "ü"
 
 
 def command(flags, workdir):
@@ -56,9 +57,16 @@ def command(flags, workdir):
     return [sys.executable, "launch.py", "--task=mnist", f"--workdir={workdir}", *given]
 
 
-def started(flags, workdir, code):
+def started(flags, workdir, code, **environment):
     """Run to its end, which has to be the exit code, with nothing or one line said; returns the line."""
-    done = subprocess.run(command(flags, workdir), cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
+    done = subprocess.run(
+        command(flags, workdir),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+    )
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == (code != 0), done.stderr
     return done.stderr
