@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from math import comb
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -77,7 +78,8 @@ def runs(once, small):
         }
         for name, flags in each.items():
             of_run = [*small, f"--layers={LAYERS}", "--recipe=plain_4k", *flags, f"--workdir={folder / name}"]
-            assert main(["launch.py", "--task=mnist", *of_run]) == 0
+            with mock.patch("cnn.results.save_figure"):  # nobody looks at them, and they take the longest
+                assert main(["launch.py", "--task=mnist", *of_run]) == 0
 
     return once("compared", fill)
 
