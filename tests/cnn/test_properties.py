@@ -257,7 +257,7 @@ def lines_seen(architecture, axis):
     return np.flatnonzero(outputs.min(axis=-1) > 0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(architectures(padded=False), st.sampled_from([0, 1]))
 def test_the_receptive_field_is_what_an_output_depends_on(architecture, axis):
     """Without padding, every output's window lies within the image."""
@@ -340,14 +340,14 @@ def noise(seed, *shape, low=-1.0, high=1.0):
     return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SIZES, SEEDS)
 def test_augmentation_at_strength_zero_is_the_identity(size, seed):
     images = noise(seed, 3, *size)
     np.testing.assert_array_equal(augmented(images, seed, Distortion(0.0, 0.0, 0.0, 0.0)), images)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SIZES, STRENGTHS, SEEDS, st.floats(-300, 0), st.floats(0, 300))
 def test_augmentation_keeps_shape_and_range(size, strength, seed, low, high):
     """Between the image's extremes and 0, the background; a mean of four pixels rounds a few times."""

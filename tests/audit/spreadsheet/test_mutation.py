@@ -10,7 +10,7 @@ new_bytes = st.sampled_from(TOKENS) | st.binary(max_size=3)
 edits = st.lists(st.tuples(places, st.integers(0, 12), new_bytes), min_size=1, max_size=4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(which=st.integers(0, 2), part=st.none() | places, edits=edits)
 def test_a_damaged_spreadsheet_is_audited_or_refused(which, part, edits):
     audit_damaged(mutated(originals()[which], part, edits))

@@ -116,7 +116,7 @@ def audited_sheet(*sheet, **more):
 numbers = st.floats(-2, 2).map(lambda number: round(number, 3))
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     weights=st.tuples(*[numbers] * 8),
     case=st.tuples(*[numbers] * 4),
@@ -141,7 +141,7 @@ def test_the_learning_rate_is_inferred(lr, shown, off):
     assert found.rate.source == "inferred from how the weights change"
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     column=st.sampled_from(Network().order[4:]),
     row=st.integers(1, 29),
