@@ -98,21 +98,21 @@ def prepare(experiment: Experiment, folder: Path) -> Run:
     return Run(experiment, folder, config, splits, record)
 
 
-def _chunk_size(run: Run) -> int:
-    """Return how many members are trained at once; a run that goes on keeps its number on any machine.
+def _begin(run: Run, size: int | None = None) -> list[Progress]:
+    """Return the chunks of a run before their first step.
 
-    Runs of earlier versions saved all members together, as one chunk.
+    A run that goes on keeps their size on any machine. Earlier versions saved all members as one chunk.
+
+    Args:
+      size: of a chunk, where process 0 has said it.
     """
-    members = run.experiment.members
-    if (run.folder / "config.json").exists():
-        return int(read_config(str(run.folder), "mnist").get("chunk_size", members))
-    return devices.chunk_size(run.experiment.flags.num_devices, run.config.recipe.batch_size, members)
-
-
-def _begin(run: Run, chunk_size: int) -> list[Progress]:
-    """Return the chunks of a run before their first step."""
+    flags, members = run.experiment.flags, run.experiment.members
+    if size is None:
+        size = devices.chunk_size(flags.num_devices, run.config.recipe.batch_size, members)
+        if (run.folder / "config.json").exists():
+            size = int(read_config(str(run.folder), "mnist").get("chunk_size", members))
     begun = population.start(run.config, run.experiment.seeds, run.experiment.learning_rates)
-    return population.split(begun, chunk_size)
+    return population.split(begun, size)
 
 
 def _train(experiment: Experiment) -> None:
@@ -123,8 +123,8 @@ def _train(experiment: Experiment) -> None:
     with lock(folder, wait=flags.wait), _refused(folder, flags.workdir):
         require_new_or_same(experiment, folder)
         require_same_images(folder, run.dataset)
-        chunk_size = int(distributed.broadcast(np.array(_chunk_size(run))))
-        chunks = _begin(run, chunk_size)
+        chunks = _begin(run)
+        chunk_size = int(distributed.broadcast(np.array(len(chunks[0].seeds))))
         names = checkpoint.chunk_names(len(chunks))
         for warning in run.dataset["warnings"]:
             print(one_line(f"warning: {warning}"), file=sys.stderr)
@@ -254,7 +254,7 @@ def load(experiment: Experiment) -> tuple[Run, Progress]:
     require_new_or_same(experiment, folder)
     run = prepare(experiment, folder)
     require_same_images(folder, run.dataset)
-    chunks, begun = _begin(run, _chunk_size(run)), []
+    chunks, begun = _begin(run), []
     for name, chunk in zip(checkpoint.chunk_names(len(chunks)), chunks, strict=True):
         if (folder / "checkpoints" / name).exists():
             with checkpoint.open_checkpoints(folder, name, read_only=True) as checkpoints:
