@@ -15,6 +15,8 @@ from backprop.equations import heading
 from backprop.shape import Shape
 from tests.audit.spreadsheet.styles import computed
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # a third of the time; test_verdict checks shapes
+
 BIASES = Network(Shape(biases=True), shared_biases=True, fixed_biases=True)
 EXAMPLE = dict(zip(BIASES.weights, (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55), strict=True)) | {
     "i1": 0.05,

@@ -7,6 +7,8 @@ import pytest
 from audit.spreadsheet.verdict import audit_file
 from tests.audit.spreadsheet.styles import MISTAKES, STYLES, Sample, first_row
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # a third of the time; test_verdict checks shapes
+
 
 def audited(folder, sample, style):
     content, kind = sample.written(style)
